@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! The control process: SIP transports, lanes, prefetch, perform, link to data planes.

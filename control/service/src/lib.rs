@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Every decision of the control plane, sans-IO.

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! What control remembers: one trait, SQLite behind it.

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! The data plane process: shards, steward, spool, metrics.

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! One core's engine, sans-IO: tables, latching, modes, queues.

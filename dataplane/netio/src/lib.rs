@@ -1,0 +1,1 @@
+//! The wall to the kernel: io_uring and mio drivers, connections with TLS, buffers, pinning.

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! RTP, RTCP and STUN views, demultiplexing, rewriting.

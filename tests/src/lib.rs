@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Suites that look at the system from outside.
