@@ -1,0 +1,36 @@
+//! Keys as values: order and copies for tables.
+
+use crate::{Leg, LegKey, Path, PathKey};
+
+impl LegKey {
+    /// The leg `leg` of the context `context`.
+    pub const fn new(context: u64, leg: u64) -> Self {
+        LegKey { context, leg }
+    }
+}
+
+impl PartialOrd for LegKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LegKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.context, self.leg).cmp(&(other.context, other.leg))
+    }
+}
+
+impl Leg {
+    /// The leg's key.
+    pub const fn key(&self) -> LegKey {
+        LegKey::new(self.context, self.id)
+    }
+}
+
+impl Path {
+    /// The path's key.
+    pub const fn key(&self) -> PathKey {
+        PathKey { context: self.context, path: self.id }
+    }
+}
