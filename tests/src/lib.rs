@@ -1,2 +1,5 @@
 #![forbid(unsafe_code)]
-//! Suites that look at the system from outside.
+//! Suites that look at the system from outside. This library holds what several suites share: where the
+//! workspace lies and what its manifests say.
+
+pub mod workspace;
