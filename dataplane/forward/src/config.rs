@@ -1,0 +1,127 @@
+//! What one engine is told at its start: who it is and how much it may hold.
+
+use base::Budget;
+
+/// A listener whose address stands in `a=path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// `host:port` as peers reach it, IPv6 in brackets.
+    pub authority: String,
+}
+
+/// Who an engine is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its shard's number. It is part of the session ids that it draws, so that each shard knows whose they are.
+    pub shard: u16,
+    /// The shard's MSRP listener over TCP.
+    pub msrp: Listener,
+    /// The shard's MSRP listener over TLS, if there is one.
+    pub msrps: Option<Listener>,
+    /// How much it may hold.
+    pub limits: Limits,
+}
+
+/// The maxima of one engine. Times in milliseconds, sizes in octets.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Contexts at once.
+    pub contexts_max: usize,
+    /// Legs at once.
+    pub legs_max: usize,
+    /// Legs of one context.
+    pub context_legs_max: usize,
+    /// Paths of one context.
+    pub context_paths_max: usize,
+    /// Changes in one batch.
+    pub batch_changes_max: usize,
+    /// UDP sockets; the driver's numbers stay below.
+    pub sockets_max: usize,
+    /// Receivers of one source (a packet in, at most so many out).
+    pub targets_max: usize,
+    /// Synchronisation sources remembered per RTP leg.
+    pub leg_sources_max: usize,
+    /// Stream connections at once.
+    pub connections_max: usize,
+    /// Sessions on one connection (RFC 4975 §5.4 reuse).
+    pub connection_sessions_max: usize,
+    /// Octets handed to the driver and not yet with the kernel, per connection.
+    pub inflight_bytes_max: usize,
+    /// Octets that wait in the engine, per connection, beyond those in flight.
+    pub queue_bytes_max: usize,
+    /// Header block of one MSRP request or response.
+    pub head_bytes_max: usize,
+    /// CPIM headers of one message (CPM-FACTS §3.8 step 3).
+    pub cpim_bytes_max: usize,
+    /// Unfinished messages of one leg.
+    pub leg_messages_max: usize,
+    /// Our own requests of one connection that wait for a response.
+    pub connection_transactions_max: usize,
+    /// Messages of one leg whose REPORT is still expected.
+    pub leg_reports_max: usize,
+    /// IMDN dispositions remembered per path for `imdn_once`.
+    pub imdn_keys_max: usize,
+    /// Octets of one message when control names no limit.
+    pub message_bytes_max: u64,
+    /// From accept until the first request (RFC 4976 §6.3).
+    pub arrival_ms: u64,
+    /// From the last octet of a request to its response (RFC 4975 §7.1.4).
+    pub response_ms: u64,
+    /// From the last chunk of an unfinished message until it is given up (RFC 7701 §6).
+    pub incomplete_ms: u64,
+    /// How long a receiver may stay congested before it is cut loose.
+    pub slow_ms: u64,
+    /// How long a REPORT for a delivered message is awaited.
+    pub report_ms: u64,
+}
+
+impl Default for Limits {
+    /// A laptop's share: about a thousand legs.
+    fn default() -> Self {
+        Limits {
+            contexts_max: 2048,
+            legs_max: 8192,
+            context_legs_max: 1024,
+            context_paths_max: 64,
+            batch_changes_max: 4096,
+            sockets_max: 16_384,
+            targets_max: 1024,
+            leg_sources_max: 16,
+            connections_max: 8192,
+            connection_sessions_max: 64,
+            inflight_bytes_max: 64 << 10,
+            queue_bytes_max: 256 << 10,
+            head_bytes_max: 8 << 10,
+            cpim_bytes_max: 16 << 10,
+            leg_messages_max: 16,
+            connection_transactions_max: 256,
+            leg_reports_max: 256,
+            imdn_keys_max: 4096,
+            message_bytes_max: 1 << 40,
+            arrival_ms: 30_000,
+            response_ms: 30_000,
+            incomplete_ms: 540_000,
+            slow_ms: 60_000,
+            report_ms: 600_000,
+        }
+    }
+}
+
+impl Limits {
+    /// The memory that these limits allow, as a sum.
+    pub fn budget(&self) -> Budget {
+        let mut budget = Budget::default();
+        let n = |count: usize| count as u64;
+        budget
+            .row("contexts", n(self.contexts_max), 512)
+            .row("legs", n(self.legs_max), 2048)
+            .row("sockets", n(self.sockets_max), 16)
+            .row("connections", n(self.connections_max), 1024)
+            .row(
+                "connection queues",
+                n(self.connections_max),
+                n(self.inflight_bytes_max + self.queue_bytes_max + self.head_bytes_max),
+            );
+        budget
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a packet or a request was not passed on. Closed, because each is a metric label.
+
+macro_rules! drops {
+    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
+        /// Why something that arrived went no further.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum Drop { $($(#[$doc])* $name,)* }
+
+        impl Drop {
+            /// Every reason.
+            pub const ALL: &'static [Drop] = &[$(Drop::$name,)*];
+
+            /// The label in metrics and logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Drop::$name => $label,)* }
+            }
+        }
+    };
+}
+
+drops! {
+    /// A datagram on a socket that belongs to no leg (any more).
+    NoLeg => "no_leg",
+    /// A datagram without an octet.
+    Empty => "empty",
+    /// Shorter than its fixed header.
+    Short => "short",
+    /// RTP or RTCP of another version than 2.
+    Version => "version",
+    /// CSRC list, extension or padding beyond the end of the packet.
+    Header => "header",
+    /// RTCP whose lengths or first packet do not fit (RFC 3550 §A.2).
+    Rtcp => "rtcp",
+    /// STUN where no ICE was agreed.
+    Stun => "stun",
+    /// DTLS where none was agreed.
+    Dtls => "dtls",
+    /// None of the protocols of RFC 7983.
+    Foreign => "foreign",
+    /// Not from the address that the leg has learned or was told.
+    Source => "source",
+    /// Nothing learned, and the window to learn in is over.
+    Window => "window",
+    /// The leg's direction does not let its peer send.
+    Direction => "direction",
+    /// A payload type that the leg did not agree.
+    Payload => "payload",
+    /// More synchronisation sources than a leg may have.
+    Sources => "sources",
+    /// No path leads on from the leg.
+    NoPath => "no_path",
+    /// There are paths, but no target may be sent to now (not known, or its direction says no).
+    NoTarget => "no_target",
+    /// The mode chose another source.
+    NotSelected => "not_selected",
+    /// Too old or a duplicate by its sequence number, where a mode keeps order.
+    Late => "late",
+    /// The outbox had no room: the driver did not check it.
+    Outbox => "outbox",
+    /// MSRP bytes that do not parse; the connection is closed.
+    MsrpMalformed => "msrp_malformed",
+    /// An MSRP header block over the limit.
+    MsrpTooLong => "msrp_too_long",
+    /// A request for a session that is not here (481).
+    MsrpNoSession => "msrp_no_session",
+    /// A request for a session that is bound to another connection (506).
+    MsrpOtherConnection => "msrp_other_connection",
+    /// A request with a method that is not known (501).
+    MsrpMethod => "msrp_method",
+    /// A request that the leg or the room does not allow (403, 404, 413, 415, 428).
+    MsrpRefused => "msrp_refused",
+    /// A duplicate of a message that was accepted already.
+    MsrpDuplicate => "msrp_duplicate",
+    /// A chunk of a message that is not open (any more).
+    MsrpStray => "msrp_stray",
+    /// A response or report that answers nothing of ours.
+    MsrpUnasked => "msrp_unasked",
+    /// An IMDN that another device of the same recipient has sent already.
+    MsrpImdnAgain => "msrp_imdn_again",
+    /// A message that found no path or no receiver.
+    MsrpNoTarget => "msrp_no_target",
+    /// A copy for a receiver that was congested.
+    MsrpCongested => "msrp_congested",
+    /// A table was full.
+    MsrpLimit => "msrp_limit",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_differ_and_indices_are_dense() {
+        let labels: std::collections::BTreeSet<_> = Drop::ALL.iter().map(|d| d.label()).collect();
+        assert_eq!(labels.len(), Drop::ALL.len());
+        assert!(Drop::ALL.iter().enumerate().all(|(i, d)| *d as usize == i));
+    }
+}

@@ -1,0 +1,128 @@
+//! What a driver tells an engine.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+/// A UDP socket of this shard. Dense: the driver numbers its sockets from 0, below [`crate::Limits::sockets_max`],
+/// and may reuse a number after it performed [`crate::Output::CloseSocket`] for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SocketId(pub u32);
+
+/// A stream connection of the node (accepted or dialled). Unique over all shards and never used twice: no byte of
+/// one session may ever reach another (DESIGN §2, invariant 10).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId(pub u64);
+
+/// Names a connection attempt that the engine asked for; never used twice by one engine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DialId(pub u64);
+
+/// The sockets that the process bound for an RTP leg of a batch, before it hands the batch over. Needed for each
+/// `put_leg` of an RTP leg that the engine does not have yet, or has with another port.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The leg.
+    pub leg: contract::LegKey,
+    /// Receives and sends RTP, and RTCP too when `rtcp` is `None` (RFC 5761).
+    pub rtp: SocketId,
+    /// Receives and sends RTCP when it is not multiplexed.
+    pub rtcp: Option<SocketId>,
+    /// With the bound port filled in: goes into `Applied` as it is.
+    pub local: contract::RtpLocal,
+}
+
+/// Why a connection is gone, or never came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// The peer closed it in order.
+    Closed,
+    /// Reset, time-out, or another error of the transport.
+    Reset,
+    /// It could not be opened.
+    ConnectFailed,
+    /// The TLS handshake failed.
+    TlsFailed,
+}
+
+/// One input of [`crate::Engine::handle`].
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram arrived. On a connected socket `from` is the address it is connected to.
+    Datagram {
+        /// Where.
+        socket: SocketId,
+        /// Its source.
+        from: SocketAddr,
+        /// Its payload, whole (a truncated datagram is the driver's to drop and count).
+        bytes: &'a [u8],
+    },
+    /// The kernel reported an ICMP error for a socket. Counted; nothing else happens.
+    Unreachable {
+        /// Which.
+        socket: SocketId,
+    },
+    /// A connection is up, TLS included.
+    Opened {
+        /// Its name from now on.
+        conn: ConnId,
+        /// The attempt that it fulfils; `None` when it was accepted.
+        dial: Option<DialId>,
+        /// Whether TLS runs on it.
+        tls: bool,
+        /// SHA-256 of the certificate that the peer showed.
+        fingerprint: Option<[u8; 32]>,
+        /// The peer's address.
+        peer: SocketAddr,
+        /// Our own address on it.
+        local: SocketAddr,
+    },
+    /// A connection attempt failed.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// Why.
+        why: CloseReason,
+    },
+    /// Bytes arrived on a connection (after TLS).
+    Received {
+        /// Where.
+        conn: ConnId,
+        /// A piece of the stream; its buffer is shared, not copied, as long as parts of it wait to be sent.
+        bytes: Bytes,
+    },
+    /// So many bytes that the engine wrote are with the kernel now. The engine never has more than
+    /// [`crate::Limits::inflight_bytes_max`] unacknowledged in this sense: the driver needs no limit of its own.
+    Sent {
+        /// Where.
+        conn: ConnId,
+        /// How many since the last time.
+        bytes: usize,
+    },
+    /// A connection is gone, whoever closed it. After [`crate::Output::Shut`] the engine does not need it.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        why: CloseReason,
+    },
+    /// Control wants a change. Answered by `Applied` or `Refusal`. On a refusal none of the attachments was taken:
+    /// the process closes those sockets itself.
+    Batch {
+        /// The batch, with the ports that were allocated for it in `attachments`.
+        batch: &'a contract::Batch,
+        /// What the process bound for it.
+        attachments: &'a [Attachment],
+    },
+    /// Control answers a question (NICKNAME).
+    Decide(&'a contract::Decide),
+    /// Copies of what a context receives and sends go to the spool from now on, or no more.
+    Capture {
+        /// Which context.
+        context: u64,
+        /// Start or stop.
+        on: bool,
+    },
+    /// No new contexts, or again new ones.
+    Drain(bool),
+}

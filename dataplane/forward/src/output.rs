@@ -1,0 +1,125 @@
+//! What an engine wants done. Small, so that a thousand of them cost little; the packet itself is never in it.
+
+use std::net::SocketAddr;
+
+use base::UnixTime;
+use bytes::Bytes;
+
+use crate::{ConnId, DialId, SocketId};
+
+/// Octets of the fixed RTP header, which is what a rewritten packet replaces.
+pub const HEAD_BYTES: usize = 12;
+
+/// One thing for the driver to do. Order matters within one socket or connection.
+#[derive(Debug)]
+pub enum Output {
+    /// Send the datagram just handled, as it is, to where the socket is aimed.
+    Forward {
+        /// By which socket.
+        socket: SocketId,
+    },
+    /// Send the datagram just handled with its first [`HEAD_BYTES`] octets replaced, to where the socket is aimed.
+    ForwardPatched {
+        /// By which socket.
+        socket: SocketId,
+        /// The new fixed header.
+        head: [u8; HEAD_BYTES],
+    },
+    /// Send a datagram of the engine's own (RTCP) to where the socket is aimed.
+    SendBytes {
+        /// By which socket.
+        socket: SocketId,
+        /// The payload.
+        bytes: Bytes,
+    },
+    /// From now on the socket sends to `to`. `exclusive`: connect it, so that the kernel refuses other sources;
+    /// otherwise it stays open to all (disconnect it if it was connected) and is sent from by address.
+    /// `None`: nowhere; the engine sends nothing by it then.
+    Aim {
+        /// Which socket.
+        socket: SocketId,
+        /// The peer.
+        to: Option<SocketAddr>,
+        /// Connect it.
+        exclusive: bool,
+    },
+    /// The leg is gone; close its socket and free the port.
+    CloseSocket {
+        /// Which socket.
+        socket: SocketId,
+    },
+    /// Open a connection; answered by `Opened{dial: Some(..)}` or `DialFailed`. The engine itself compares the
+    /// fingerprint that `Opened` brings: accept any certificate.
+    Dial {
+        /// Names the attempt.
+        dial: DialId,
+        /// Where to.
+        to: SocketAddr,
+        /// With TLS, as client.
+        tls: bool,
+    },
+    /// Append to what the connection sends. Consecutive ones for the same connection belong in one writev.
+    Write {
+        /// Which connection.
+        conn: ConnId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Stop reading from a connection: what it feeds is full.
+    Pause {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Read on.
+    Resume {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Send what was written, then close (at once if `abort`). The engine has forgotten the connection.
+    Shut {
+        /// Which connection.
+        conn: ConnId,
+        /// Throw away what waits.
+        abort: bool,
+    },
+    /// The first request on an accepted connection names a session whose home is another shard. The engine has
+    /// forgotten the connection; its engine gets `Opened`, then these bytes as `Received`, then all that follows.
+    HandOver {
+        /// Which connection.
+        conn: ConnId,
+        /// The home shard.
+        shard: u16,
+        /// All that was received so far.
+        bytes: Bytes,
+    },
+    /// For control: `Applied`, `Refusal` or `News`.
+    Answer(Box<contract::FromDataplane>),
+    /// For the spool: a packet of a captured context.
+    Spool(Box<Packet>),
+}
+
+/// How a captured packet travelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// One datagram.
+    Udp,
+    /// A piece of a stream, without TLS.
+    Tcp,
+}
+
+/// A packet for a capture file.
+#[derive(Debug)]
+pub struct Packet {
+    /// The captured context.
+    pub context: u64,
+    /// When.
+    pub at: UnixTime,
+    /// From.
+    pub from: SocketAddr,
+    /// To.
+    pub to: SocketAddr,
+    /// How.
+    pub transport: Transport,
+    /// The payload.
+    pub bytes: Bytes,
+}

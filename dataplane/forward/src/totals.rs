@@ -1,0 +1,69 @@
+//! The engine's own sums: plain numbers that the shard mails to the steward on a tick.
+
+use crate::Drop;
+
+const REASONS: usize = Drop::ALL.len();
+
+/// Sums since the start. `packets_in = packets_forwarded + packets_consumed +` the drops of datagrams, and
+/// `requests_in = requests_taken +` the drops of requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Totals {
+    /// Datagrams that arrived.
+    pub packets_in: u64,
+    /// Datagrams that went to at least one target.
+    pub packets_forwarded: u64,
+    /// Datagrams that ended here by design (RTCP where it is terminated).
+    pub packets_consumed: u64,
+    /// Datagrams sent, copies and our own RTCP included.
+    pub packets_out: u64,
+    /// MSRP requests and responses that arrived whole.
+    pub requests_in: u64,
+    /// Those that were acted upon.
+    pub requests_taken: u64,
+    /// MSRP requests and responses sent.
+    pub requests_out: u64,
+    /// ICMP errors.
+    pub unreachable: u64,
+    /// Contexts that are up.
+    pub contexts: u64,
+    /// Legs that are up.
+    pub legs: u64,
+    /// Connections that are up.
+    pub connections: u64,
+    /// Octets that wait in connection queues.
+    pub queued_bytes: u64,
+    drops: [u64; REASONS],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Totals {
+            packets_in: 0,
+            packets_forwarded: 0,
+            packets_consumed: 0,
+            packets_out: 0,
+            requests_in: 0,
+            requests_taken: 0,
+            requests_out: 0,
+            unreachable: 0,
+            contexts: 0,
+            legs: 0,
+            connections: 0,
+            queued_bytes: 0,
+            drops: [0; REASONS],
+        }
+    }
+}
+
+impl Totals {
+    /// How often that was the reason.
+    pub fn dropped(&self, why: Drop) -> u64 {
+        self.drops.get(why as usize).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn drop(&mut self, why: Drop) {
+        if let Some(count) = self.drops.get_mut(why as usize) {
+            *count += 1;
+        }
+    }
+}
