@@ -1,2 +1,9 @@
 #![forbid(unsafe_code)]
-//! A CPM client library: SIP, MSRP, RTP, CPIM, IMDN, conference subscription.
+//! A CPM client library: what benches, tests, the demo and `weir ue` all drive.
+
+pub mod audio;
+mod event;
+mod stats;
+
+pub use event::Log;
+pub use stats::{FlowStats, SourceStats};
