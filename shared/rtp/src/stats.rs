@@ -1,0 +1,211 @@
+//! Reception statistics of one source (RFC 3550 appendix A.1, A.3, A.8).
+
+use base::Instant;
+
+use crate::{Block, RtpView, SenderInfo};
+
+const DROPOUT_MAX: u16 = 3000; // §A.1 MAX_DROPOUT
+const MISORDER_MAX: u16 = 100; // §A.1 MAX_MISORDER
+
+/// The clock of a payload, in Hz.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Clock(pub u32);
+
+impl Clock {
+    /// A moment in units of the clock, modulo 2^32.
+    #[inline]
+    pub fn ticks(self, at: Instant) -> u32 {
+        let ns = at.as_nanos();
+        let (s, rest) = (ns / 1_000_000_000, ns % 1_000_000_000);
+        let rate = u64::from(self.0);
+        (s.wrapping_mul(rate).wrapping_add(rest * rate / 1_000_000_000)) as u32
+    }
+}
+
+/// What is known of one source from its packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reception {
+    ssrc: u32,
+    highest: u16,
+    cycles: u32,
+    base: u32,
+    bad: Option<u16>,
+    received: u32,
+    expected_before: u32,
+    received_before: u32,
+    transit: Option<u32>,
+    /// Scaled by 16 (§A.8).
+    jitter: u32,
+    last_sr: u32,
+    last_sr_at: Instant,
+}
+
+impl Reception {
+    /// From the first packet of a source, without counting it: [`Reception::update`] does.
+    pub fn new(view: &RtpView<'_>) -> Self {
+        let highest = view.sequence();
+        Reception {
+            ssrc: view.ssrc(),
+            highest,
+            cycles: 0,
+            base: u32::from(highest),
+            bad: None,
+            received: 0,
+            expected_before: 0,
+            received_before: 0,
+            transit: None,
+            jitter: 0,
+            last_sr: 0,
+            last_sr_at: Instant::ZERO,
+        }
+    }
+
+    /// Counts a packet. False: it is so far out of order that it is not counted (§A.1; a second one in sequence
+    /// restarts the source).
+    #[inline]
+    pub fn update(&mut self, view: &RtpView<'_>, at: Instant, clock: Clock) -> bool {
+        let sequence = view.sequence();
+        let delta = sequence.wrapping_sub(self.highest);
+        if delta < DROPOUT_MAX {
+            if sequence < self.highest {
+                self.cycles = self.cycles.wrapping_add(1 << 16);
+            }
+            self.highest = sequence;
+        } else if delta <= u16::MAX - MISORDER_MAX {
+            if self.bad != Some(sequence) {
+                self.bad = Some(sequence.wrapping_add(1));
+                return false;
+            }
+            *self = Reception { last_sr: self.last_sr, last_sr_at: self.last_sr_at, ..Reception::new(view) };
+        }
+        self.received = self.received.wrapping_add(1);
+        if clock.0 > 0 {
+            let transit = clock.ticks(at).wrapping_sub(view.timestamp());
+            if let Some(before) = self.transit {
+                // §A.8: J += |D| - ((J + 8) >> 4), J scaled by 16.
+                let d = (transit.wrapping_sub(before) as i32).unsigned_abs();
+                self.jitter = self.jitter.saturating_add(d).saturating_sub((self.jitter + 8) >> 4);
+            }
+            self.transit = Some(transit);
+        }
+        true
+    }
+
+    /// A sender report of this source came.
+    pub fn sender_report(&mut self, info: &SenderInfo, at: Instant) {
+        self.last_sr = info.ntp_middle();
+        self.last_sr_at = at;
+    }
+
+    /// The source.
+    pub const fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Highest sequence number with its cycles.
+    pub const fn highest(&self) -> u32 {
+        self.cycles.wrapping_add(self.highest as u32)
+    }
+
+    /// Packets that should have come.
+    pub const fn expected(&self) -> u32 {
+        self.highest().wrapping_sub(self.base).wrapping_add(1)
+    }
+
+    /// Packets that came.
+    pub const fn received(&self) -> u32 {
+        self.received
+    }
+
+    /// Lost so far; negative with duplicates (§A.3).
+    pub const fn lost(&self) -> i32 {
+        self.expected().wrapping_sub(self.received) as i32
+    }
+
+    /// Jitter in units of the clock.
+    pub const fn jitter(&self) -> u32 {
+        self.jitter >> 4
+    }
+
+    /// The block for the next report; loss is counted from the last call on.
+    pub fn report(&mut self, now: Instant) -> Block {
+        let (expected, received) = (self.expected(), self.received);
+        let interval = expected.wrapping_sub(self.expected_before);
+        let lost = i64::from(interval) - i64::from(received.wrapping_sub(self.received_before));
+        (self.expected_before, self.received_before) = (expected, received);
+        let fraction =
+            if interval == 0 || lost <= 0 { 0 } else { ((lost << 8) / i64::from(interval)).min(255) };
+        let since = now.since(self.last_sr_at).as_nanos() * 65_536 / 1_000_000_000;
+        Block {
+            ssrc: self.ssrc,
+            fraction_lost: fraction as u8,
+            cumulative_lost: self.lost().clamp(-0x80_0000, 0x7f_ffff),
+            highest: self.highest(),
+            jitter: self.jitter(),
+            last_sr: self.last_sr,
+            delay: if self.last_sr == 0 { 0 } else { u32::try_from(since).unwrap_or(u32::MAX) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(sequence: u16, timestamp: u32) -> [u8; 12] {
+        let [a, b] = sequence.to_be_bytes();
+        let [t0, t1, t2, t3] = timestamp.to_be_bytes();
+        [0x80, 0, a, b, t0, t1, t2, t3, 0, 0, 0, 7]
+    }
+
+    fn feed(sequences: &[u16]) -> Reception {
+        let first = packet(sequences[0], 0);
+        let mut reception = Reception::new(&RtpView::parse(&first).unwrap());
+        for (i, s) in sequences.iter().enumerate() {
+            let ms = 20 * i as u64;
+            let p = packet(*s, 160 * i as u32);
+            reception.update(&RtpView::parse(&p).unwrap(), Instant::from_millis(ms), Clock(8000));
+        }
+        reception
+    }
+
+    #[test]
+    fn loss_reorder_duplicates_and_wraps() {
+        for (sequences, expected, lost) in [
+            (&[5u16, 6, 7][..], 3, 0),
+            (&[0, 1, 2], 3, 0),
+            (&[65_534, 65_535, 0, 1], 4, 0),
+            (&[5, 7, 8], 4, 1),
+            (&[5, 7, 6, 8], 4, 0),
+            (&[5, 6, 6, 7], 3, -1),
+            (&[65_535, 1, 0], 3, 0),
+            (&[5, 40_000, 6], 2, 0),
+            (&[5, 40_000, 40_001, 40_002], 2, 0),
+        ] {
+            let r = feed(sequences);
+            assert_eq!((r.expected(), r.lost()), (expected, lost), "{sequences:?}");
+        }
+    }
+
+    #[test]
+    fn regular_packets_have_no_jitter_and_a_late_one_has() {
+        let mut r = feed(&[1, 2, 3]);
+        assert_eq!(r.jitter(), 0);
+        let late = packet(4, 480);
+        r.update(&RtpView::parse(&late).unwrap(), Instant::from_millis(60 + 16), Clock(8000));
+        assert_eq!(r.jitter(), 8, "16 ms = 128 ticks, a sixteenth of it");
+    }
+
+    #[test]
+    fn a_report_counts_loss_since_the_last_one() {
+        let mut r = feed(&[1, 2, 4, 5]);
+        r.sender_report(
+            &SenderInfo { ssrc: 7, ntp: 0x1234_5678_9abc_def0, timestamp: 0, packets: 0, octets: 0 },
+            Instant::from_millis(100),
+        );
+        let first = r.report(Instant::from_millis(1100));
+        assert_eq!((first.fraction_lost, first.cumulative_lost), (51, 1));
+        assert_eq!((first.last_sr, first.delay), (0x5678_9abc, 65_536));
+        assert_eq!(r.report(Instant::from_millis(1200)).fraction_lost, 0);
+    }
+}
