@@ -1,2 +1,33 @@
 #![forbid(unsafe_code)]
-//! RFC 4975/6135/7701 on the wire: streaming framer, paths, sessions, reports.
+#![deny(clippy::indexing_slicing)]
+//! MSRP on the wire: RFC 4975 with RFC 6135, RFC 6714 and RFC 7701.
+//!
+//! In layers that can be used apart. The data plane takes the [`Framer`], the [`Head`], the writers and
+//! the report rules; an endpoint takes the session machine that stands on them.
+//!
+//! - bytes in: [`Framer`] -> [`Event`]: heads as views over the read buffer, bodies as spans of it;
+//! - words: [`Head`], [`UriRef`] and [`MsrpUri`], [`ByteRange`], [`Status`], [`FailureReport`], [`Tid`];
+//! - bytes out: [`HeadWriter`], [`end_line`], [`response`], [`report`];
+//!
+//! Deliberately not here: sockets and clocks (the caller's), CPIM (crate `cpm`), the room switch and the
+//! relay between legs (`forward`), AUTH (RFC 4976).
+
+mod framer;
+mod head;
+mod limits;
+mod range;
+mod report;
+mod status;
+mod tid;
+mod uri;
+mod write;
+
+pub use framer::{Broken, Event, Framer};
+pub use head::{Bad, BadReason, Head, Headers, Method, Start};
+pub use limits::Limits;
+pub use range::{ByteRange, RangeError};
+pub use report::{FailureReport, ReportValueError};
+pub use status::Status;
+pub use tid::{Flag, Tid, TidError};
+pub use uri::{MsrpUri, Path, PathRef, UriError, UriRef};
+pub use write::{HeadWriter, end_line, report, response};
