@@ -3,7 +3,9 @@
 
 pub mod audio;
 mod event;
+mod flow;
 mod stats;
 
 pub use event::Log;
+pub use flow::{Flow, FlowOptions};
 pub use stats::{FlowStats, SourceStats};
