@@ -1,1 +1,48 @@
-fn main() {}
+#![forbid(unsafe_code)]
+//! The benchmarks: each prints a table and, with `--json FILE`, writes the same rows for machines.
+
+mod report;
+mod rtp;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measures Weir beside bare loops, in one interleaved run.")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// RTP forwarding: CPU per sent packet beside bare loops.
+    Rtp {
+        /// Writes the rows as JSON too.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Milliseconds of one measurement.
+        #[arg(long, default_value_t = 300)]
+        slice_ms: u64,
+        /// Measurements of each kind, interleaved; the table shows medians.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Two-way calls of the relay rows.
+        #[arg(long, default_value_t = 64)]
+        calls: usize,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().what {
+        What::Rtp { json, slice_ms, rounds, calls } => {
+            let report = rtp::run(&rtp::Plan { slice_ms, rounds, calls })?;
+            report.print();
+            if let Some(path) = json {
+                report.write(&path)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The bare loops: the least that these sockets can cost, written before the code that they judge.
+//!
+//! Each holds one socket for each leg, as a relay has to, receives with what its kind receives with, and sends the
+//! octets as they came: no parsing, no table, no counters. `sendto` is what most relays do: an unconnected socket
+//! and an address with each packet.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use netio::{Completion, Ring, RingConfig};
+
+use super::clock;
+use super::load::{self, Load};
+
+/// Something that forwards, on its own thread.
+pub(crate) struct Running {
+    /// Where each end of the load sends to, and is sent from.
+    pub(crate) entries: Vec<SocketAddr>,
+    /// The thread whose CPU counts.
+    pub(crate) thread: u64,
+    stop: Arc<AtomicBool>,
+    join: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Starts `body` on a pinned thread.
+    pub(crate) fn start(
+        core: usize,
+        entries: Vec<SocketAddr>,
+        body: impl FnOnce(&AtomicBool) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tell, told) = mpsc::channel();
+        let flag = Arc::clone(&stop);
+        let join = std::thread::Builder::new().name("measured".into()).spawn(move || {
+            clock::pin(core);
+            tell.send(clock::own_thread())?;
+            body(&flag)
+        })?;
+        Ok(Running { entries, thread: told.recv()?, stop, join })
+    }
+
+    /// Stops the thread and waits for it.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.join.join().map_err(|_| anyhow::anyhow!("the measured thread died"))?
+    }
+}
+
+/// How long a loop waits before it looks whether it shall stop.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A leg's socket for each end, connected to it or not.
+fn legs(load: &Load, connected: bool) -> anyhow::Result<(Vec<UdpSocket>, Vec<SocketAddr>, Vec<SocketAddr>)> {
+    let peers = load.addresses()?;
+    let legs = peers.iter().map(|_| load::socket()).collect::<anyhow::Result<Vec<_>>>()?;
+    let entries = legs.iter().map(|leg| Ok(leg.local_addr()?)).collect::<anyhow::Result<Vec<_>>>()?;
+    for (leg, peer) in legs.iter().zip(&peers) {
+        // IP_MTU_DISCOVER=PROBE for all kinds alike: it is not what is compared here.
+        netio::probe_mtu(leg)?;
+        if connected {
+            leg.connect(peer)?;
+        }
+    }
+    Ok((legs, entries, peers))
+}
+
+/// One blocking receive, then a `sendto` on each target's unconnected socket.
+pub(crate) fn distribute_sendto(load: &Load, core: usize) -> anyhow::Result<Running> {
+    let (legs, entries, peers) = legs(load, false)?;
+    Running::start(core, entries, move |stop| {
+        let (source, targets) = legs.split_first().context("no legs")?;
+        source.set_read_timeout(Some(LOOK))?;
+        let mut buffer = [0; 2048];
+        while !stop.load(Ordering::Relaxed) {
+            let Some(n) = received(source.recv_from(&mut buffer).map(|(n, _)| n))? else { continue };
+            for (target, peer) in targets.iter().zip(&peers[1..]) {
+                target.send_to(&buffer[..n], peer)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One blocking receive, then a plain send on each target's connected socket.
+pub(crate) fn distribute_connected(load: &Load, core: usize) -> anyhow::Result<Running> {
+    let (legs, entries, _) = legs(load, true)?;
+    Running::start(core, entries, move |stop| {
+        let (source, targets) = legs.split_first().context("no legs")?;
+        source.set_read_timeout(Some(LOOK))?;
+        let mut buffer = [0; 2048];
+        while !stop.load(Ordering::Relaxed) {
+            let Some(n) = received(source.recv(&mut buffer))? else { continue };
+            for target in targets {
+                target.send(&buffer[..n])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Multishot receive, then one batch of plain SENDs from the receive buffer on connected sockets.
+pub(crate) fn distribute_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
+    let (legs, entries, _) = legs(load, true)?;
+    Running::start(core, entries, move |stop| {
+        let targets: Vec<u32> = (1..u32::try_from(legs.len())?).collect();
+        forward_uring(&legs, &[0], |_| &targets, stop)
+    })
+}
+
+/// Readiness, then recvfrom and sendto on unconnected sockets: one packet for each.
+pub(crate) fn relay_sendto(load: &Load, core: usize) -> anyhow::Result<Running> {
+    let (legs, entries, peers) = legs(load, false)?;
+    Running::start(core, entries, move |stop| {
+        let mut poll = mio::Poll::new()?;
+        for (index, leg) in legs.iter().enumerate() {
+            leg.set_nonblocking(true)?;
+            let descriptor = leg.as_raw_fd();
+            let mut source = mio::unix::SourceFd(&descriptor);
+            poll.registry().register(&mut source, mio::Token(index), mio::Interest::READABLE)?;
+        }
+        let mut events = mio::Events::with_capacity(1024);
+        let mut buffer = [0; 2048];
+        while !stop.load(Ordering::Relaxed) {
+            poll.poll(&mut events, Some(LOOK))?;
+            for event in &events {
+                let from = event.token().0;
+                let (leg, other) = (legs.get(from), from ^ 1);
+                while let Some(n) = received(leg.context("leg")?.recv_from(&mut buffer).map(|(n, _)| n))? {
+                    legs.get(other).context("leg")?.send_to(&buffer[..n], peers[other])?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Multishot receive on every leg, plain SEND on the other leg of its call, all connected.
+pub(crate) fn relay_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
+    let (legs, entries, _) = legs(load, true)?;
+    Running::start(core, entries, move |stop| {
+        let all: Vec<u32> = (0..u32::try_from(legs.len())?).collect();
+        let other: Vec<[u32; 1]> = all.iter().map(|leg| [leg ^ 1]).collect();
+        forward_uring(&legs, &all, |from| &other[from as usize], stop)
+    })
+}
+
+/// The ring's loop: take what arrived, push a send to each target, enter once, give the buffers back.
+fn forward_uring<'a>(
+    legs: &[UdpSocket],
+    receiving: &[u32],
+    targets: impl Fn(u32) -> &'a [u32],
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let mut ring = Ring::new(RingConfig { files: u32::try_from(legs.len())?, ..RingConfig::default() })?;
+    for (file, leg) in (0..).zip(legs) {
+        ring.set_file(file, leg)?;
+    }
+    for leg in receiving {
+        ring.receive(*leg, u64::from(*leg))?;
+    }
+    let mut done: Vec<Completion> = Vec::with_capacity(256);
+    while !stop.load(Ordering::Relaxed) {
+        ring.enter(1, Some(LOOK))?;
+        ring.completions(&mut done);
+        for completion in &done {
+            let leg = u32::try_from(completion.user)?;
+            if let (Some(buffer), 0..) = (completion.buffer, completion.result) {
+                for target in targets(leg) {
+                    ring.send_received(*target, buffer, (0, completion.result.cast_unsigned()), 0)?;
+                }
+            }
+            if !completion.more {
+                ring.receive(leg, completion.user)?;
+            }
+        }
+        // Submits the sends; the buffers are free afterwards.
+        ring.enter(0, None)?;
+        for buffer in done.drain(..).filter_map(|completion| completion.buffer) {
+            ring.recycle(buffer);
+        }
+    }
+    Ok(())
+}
+
+fn received(result: std::io::Result<usize>) -> std::io::Result<Option<usize>> {
+    match result {
+        Ok(n) => Ok(Some(n)),
+        Err(e)
+            if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+        {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}

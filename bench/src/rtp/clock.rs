@@ -1,0 +1,39 @@
+//! Cores and CPU time, from /proc.
+
+use std::fs;
+
+/// The core of the load and the core that is measured.
+pub(crate) fn cores() -> (usize, usize) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (0, cores - 1)
+}
+
+/// Pins the calling thread.
+pub(crate) fn pin(core: usize) {
+    core_affinity::set_for_current(core_affinity::CoreId { id: core });
+}
+
+/// The calling thread's id.
+pub(crate) fn own_thread() -> u64 {
+    fs::read_link("/proc/thread-self")
+        .ok()
+        .and_then(|path| path.file_name()?.to_str()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Nanoseconds on a core so far of a thread of this process and of the core's ksoftirqd.
+pub(crate) fn busy_ns(thread: u64, core: usize) -> u64 {
+    run_time(&format!("/proc/self/task/{thread}/schedstat"))
+        + ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")))
+}
+
+fn run_time(path: &str) -> u64 {
+    fs::read_to_string(path).ok().and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
+fn ksoftirqd(core: usize) -> Option<u64> {
+    let name = format!("ksoftirqd/{core}");
+    // Kernel threads of a core are made at start, so their ids are low.
+    (2..4096)
+        .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name))
+}

@@ -1,0 +1,173 @@
+//! The load: sends RTP packets, drains the sinks, keeps a fixed number of packets under way, counts.
+//!
+//! The same for everything that is measured. A closed loop: nothing is sent faster than it comes out, so
+//! nothing is lost in queues, and the measured thread has a backlog.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use netio::{Ring, RingConfig};
+
+use super::PACKET_BYTES;
+use super::bare::Running;
+use super::clock;
+
+/// What one measurement gave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// CPU nanoseconds of the measured core for one packet that arrived at a sink.
+    pub(crate) ns_per_packet: f64,
+    /// Packets that arrived, in a second.
+    pub(crate) packets_per_s: f64,
+    /// Share of the time in which the measured thread ran.
+    pub(crate) busy: f64,
+    /// Packets that never arrived.
+    pub(crate) lost: u64,
+}
+
+/// Senders, sinks, and the packets between them.
+pub(crate) struct Load {
+    /// Our ends. The first `sources` of them send; all are sinks where packets may arrive.
+    pub(crate) ends: Vec<UdpSocket>,
+    /// How many ends send.
+    pub(crate) sources: usize,
+    /// Packets that come out for each that is sent.
+    pub(crate) copies: usize,
+    /// Sent packets under way at most.
+    window: usize,
+}
+
+/// A socket on loopback with large buffers.
+pub(crate) fn socket() -> anyhow::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let options = socket2::SockRef::from(&socket);
+    options.set_recv_buffer_size(4 << 20)?;
+    options.set_send_buffer_size(4 << 20)?;
+    Ok(socket)
+}
+
+impl Load {
+    /// One source and `targets` sinks.
+    pub(crate) fn distribute(targets: usize) -> anyhow::Result<Self> {
+        let ends = (0..=targets).map(|_| socket()).collect::<anyhow::Result<_>>()?;
+        Ok(Load { ends, sources: 1, copies: targets, window: 32 })
+    }
+
+    /// `calls` pairs of ends, each sending to the other: end 2i and end 2i+1.
+    pub(crate) fn relay(calls: usize) -> anyhow::Result<Self> {
+        let ends = (0..2 * calls).map(|_| socket()).collect::<anyhow::Result<_>>()?;
+        Ok(Load { ends, sources: 2 * calls, copies: 1, window: 2 * calls })
+    }
+
+    /// The addresses of our ends.
+    pub(crate) fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        self.ends.iter().map(|end| Ok(end.local_addr()?)).collect()
+    }
+
+    /// Runs the load against what runs, and measures after a start of a fifth of the time.
+    pub(crate) fn measure(
+        &mut self,
+        running: &Running,
+        core: usize,
+        time: Duration,
+    ) -> anyhow::Result<Sample> {
+        for (end, to) in self.ends.iter().zip(&running.entries) {
+            end.connect(to)?;
+        }
+        let mut sender = Sender::new(self)?;
+        let mut turn = Turn { sent: 0, arrived: 0, lost: 0, quiet: Instant::now() };
+        self.drive(&mut sender, &mut turn, time / 5)?;
+        let (cpu, start, before) = (clock::busy_ns(running.thread, core), Instant::now(), turn.arrived);
+        self.drive(&mut sender, &mut turn, time)?;
+        let cpu = clock::busy_ns(running.thread, core).saturating_sub(cpu) as f64;
+        let (wall, packets) = (start.elapsed().as_secs_f64(), turn.arrived - before);
+        anyhow::ensure!(packets > 0, "nothing arrived");
+        Ok(Sample {
+            ns_per_packet: cpu / packets as f64,
+            packets_per_s: packets as f64 / wall,
+            busy: cpu / 1e9 / wall,
+            lost: turn.lost,
+        })
+    }
+
+    fn drive(&self, sender: &mut Sender, turn: &mut Turn, time: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            // Half a window at a time: the measured thread always has the other half before it.
+            let under_way = turn.sent - (turn.arrived + turn.lost) / self.copies as u64;
+            if under_way as usize <= self.window / 2 {
+                let burst = self.window - under_way as usize;
+                sender.burst(burst)?;
+                turn.sent += burst as u64;
+            }
+            let got: usize = self.ends.iter().map(netio::discard).sum();
+            turn.arrived += got as u64;
+            if got > 0 {
+                turn.quiet = Instant::now();
+            } else if turn.quiet.elapsed() > Duration::from_millis(50) {
+                turn.lost = turn.sent * self.copies as u64 - turn.arrived;
+                turn.quiet = Instant::now();
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Turn {
+    sent: u64,
+    arrived: u64,
+    lost: u64,
+    quiet: Instant,
+}
+
+/// Sends bursts round the sources through a ring: the cheapest way, so that the load is not the limit.
+struct Sender {
+    ring: Ring,
+    sources: usize,
+    next: usize,
+    sequence: Vec<u16>,
+}
+
+impl Sender {
+    fn new(load: &Load) -> anyhow::Result<Self> {
+        let config = RingConfig {
+            slots: u16::try_from(load.sources).context("too many sources")?.max(256),
+            slot_bytes: 256,
+            files: u32::try_from(load.sources)?,
+            buffers: 2,
+            ..RingConfig::default()
+        };
+        let mut ring = Ring::new(config)?;
+        for (file, end) in (0..).zip(load.ends.iter().take(load.sources)) {
+            ring.set_file(file, end)?;
+        }
+        Ok(Sender { ring, sources: load.sources, next: 0, sequence: vec![0; load.sources] })
+    }
+
+    fn burst(&mut self, packets: usize) -> anyhow::Result<()> {
+        for packet in 0..packets {
+            let source = self.next % self.sources;
+            self.next += 1;
+            // Each packet of a burst has its slot until the enter below.
+            let slot = u16::try_from(packet % usize::from(self.ring.config().slots))?;
+            let sequence = self.sequence.get_mut(source).context("source")?;
+            *sequence = sequence.wrapping_add(1);
+            let header = rtp_header(*sequence, u32::try_from(source)?);
+            self.ring.slot(slot)[..12].copy_from_slice(&header);
+            self.ring.send_slot(u32::try_from(source)?, slot, PACKET_BYTES as u32, 0)?;
+        }
+        self.ring.enter(0, None)?;
+        Ok(())
+    }
+}
+
+/// Version 2, PCMU, 160 samples a packet, an SSRC for each source (RFC 3550 §5.1).
+fn rtp_header(sequence: u16, source: u32) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = 0x80;
+    header[2..4].copy_from_slice(&sequence.to_be_bytes());
+    header[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+    header[8..12].copy_from_slice(&(0x5eed_0000 + source).to_be_bytes());
+    header
+}
