@@ -17,6 +17,7 @@ pub mod ids;
 pub mod imdn;
 mod limits;
 pub mod media_type;
+pub mod nickname;
 pub mod resource_lists;
 mod xml;
 
