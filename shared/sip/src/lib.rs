@@ -1,2 +1,52 @@
 #![forbid(unsafe_code)]
-//! RFC 3261 family, sans-IO: framing, header index, typed headers, transactions, dialogs, digest.
+#![deny(clippy::indexing_slicing)]
+//! The RFC 3261 family, sans-IO: framing, header index, typed headers, transactions, dialogs, digest.
+//!
+//! ```
+//! use sip::typed::{Contact, To};
+//! use sip::{Limits, Message, Method, Name, datagram};
+//!
+//! let wire = "OPTIONS sip:bob@example.com SIP/2.0\r\nv: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;rport\r\n\
+//!             f: <sip:alice@example.com>;tag=1\r\nt: <sip:bob@example.com>\r\ni: c1\r\nCSeq: 1 OPTIONS\r\n\
+//!             m: <sip:alice@192.0.2.1>;+g.oma.sip-im\r\nl: 0\r\n\r\n";
+//! let Ok(Some(Message::Request(request))) = datagram(wire.into(), &Limits::default()) else { panic!() };
+//! assert_eq!(request.method, Method::Options);
+//! assert_eq!(request.headers.text(&Name::CallId), Some("c1"));
+//! let to: To = request.headers.must()?;                       // typed: an error says which header and why
+//! assert_eq!(to.uri.user.as_deref(), Some("bob"));
+//! assert!(request.headers.all::<Contact>()?[0].has_feature("+g.oma.sip-im"));
+//!
+//! let mut response = request.respond(200);
+//! response.headers.push(Name::from("X-Any"), "kept");
+//! response.set_to_tag("t1");                                   // or leave it to the Stack
+//! assert!(response.to_bytes().starts_with(b"SIP/2.0 200 OK\r\nVia: "));
+//! # Ok::<(), sip::typed::BadHeader>(())
+//! ```
+
+mod frame;
+mod headers;
+mod limits;
+mod malformed;
+mod message;
+mod method;
+mod name;
+mod params;
+mod peer;
+mod scan;
+pub mod screen;
+mod stream;
+pub mod typed;
+mod uri;
+
+pub use frame::datagram;
+pub use headers::Headers;
+pub use limits::Limits;
+pub use malformed::{Malformed, Why};
+pub use message::{Message, Request, Response, phrase};
+pub use method::Method;
+pub use name::{Name, OtherName};
+pub use params::Params;
+pub use peer::{Peer, Transport};
+pub use stream::{Frame, StreamFramer};
+pub use typed::NameAddr;
+pub use uri::{BadUri, Host, HostPort, Scheme, Uri};

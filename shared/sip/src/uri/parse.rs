@@ -1,0 +1,247 @@
+//! Reading URIs and writing their parts with escapes (RFC 3261 §19.1.2 and §25.1, RFC 3966 §3).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::{BadUri, Host, HostPort, Scheme, Uri};
+use crate::params::Params;
+
+const fn is_unreserved(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')')
+}
+
+pub(super) const fn is_user(b: u8) -> bool {
+    is_unreserved(b) || matches!(b, b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/')
+}
+
+pub(super) const fn is_password(b: u8) -> bool {
+    is_unreserved(b) || matches!(b, b'&' | b'=' | b'+' | b'$' | b',')
+}
+
+pub(super) const fn is_param(b: u8) -> bool {
+    is_unreserved(b) || matches!(b, b'[' | b']' | b'/' | b':' | b'&' | b'+' | b'$')
+}
+
+pub(super) const fn is_header(b: u8) -> bool {
+    is_unreserved(b) || matches!(b, b'[' | b']' | b'/' | b'?' | b':' | b'+' | b'$')
+}
+
+/// What may stand in a URI of a scheme that is carried whole: no blank, no bracket that would end it.
+pub(super) const fn is_opaque(b: u8) -> bool {
+    b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b'"')
+}
+
+/// What a tel number may hold (RFC 3966 §3): digits, separators, and `*`, `#`, `A`-`F` of local numbers.
+const fn is_number(b: u8) -> bool {
+    b.is_ascii_hexdigit() || matches!(b, b'+' | b'-' | b'.' | b'(' | b')' | b'*' | b'#')
+}
+
+/// What is tolerated in a parameter value beyond the grammar: clients write `=` and commas there unescaped.
+const fn is_param_tolerant(b: u8) -> bool {
+    is_param(b) || matches!(b, b'=' | b',' | b'@' | b'`' | b'|' | b'^' | b'{' | b'}' | b'#')
+}
+
+pub(super) fn uri(bytes: &[u8]) -> Result<Uri, BadUri> {
+    let colon = memchr::memchr(b':', bytes).ok_or(BadUri("no scheme"))?;
+    let (scheme, rest) = bytes.split_at_checked(colon).ok_or(BadUri("no scheme"))?;
+    let rest = rest.get(1..).unwrap_or_default();
+    match scheme {
+        s if s.eq_ignore_ascii_case(b"sip") => sip(Scheme::Sip, rest),
+        s if s.eq_ignore_ascii_case(b"sips") => sip(Scheme::Sips, rest),
+        s if s.eq_ignore_ascii_case(b"tel") => tel(rest),
+        [first, others @ ..]
+            if first.is_ascii_alphabetic()
+                && others.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) =>
+        {
+            if rest.is_empty() || !rest.iter().all(|b| is_opaque(*b)) {
+                return Err(BadUri("character that no URI has"));
+            }
+            let scheme = Scheme::Other(ascii(scheme)?.to_ascii_lowercase().into());
+            Ok(Uri { user: Some(ascii(rest)?), ..Uri::bare(scheme) })
+        }
+        _ => Err(BadUri("scheme is no name")),
+    }
+}
+
+fn sip(scheme: Scheme, rest: &[u8]) -> Result<Uri, BadUri> {
+    let mut uri = Uri::bare(scheme);
+    // The user part may hold `;` and `?`, but an `@` only escaped: the first one ends it.
+    let after_user = match memchr::memchr(b'@', rest).and_then(|at| rest.split_at_checked(at)) {
+        Some((userinfo, host)) => {
+            let (user, password) =
+                match memchr::memchr(b':', userinfo).and_then(|at| userinfo.split_at_checked(at)) {
+                    Some((user, password)) => (user, Some(password.get(1..).unwrap_or_default())),
+                    None => (userinfo, None),
+                };
+            if user.is_empty() {
+                return Err(BadUri("empty user"));
+            }
+            // Real numbers come with `#` unescaped (service codes); nothing hangs on it.
+            uri.user = Some(escaped(user, |b| is_user(b) || b == b'#')?);
+            uri.password = password.map(|p| escaped(p, is_password)).transpose()?;
+            host.get(1..).unwrap_or_default()
+        }
+        None => rest,
+    };
+    let (before_headers, headers) = split(after_user, b'?');
+    let (hostport, params) = split(before_headers, b';');
+    let HostPort { host, port } = HostPort::parse(hostport)?;
+    (uri.host, uri.port) = (host, port);
+    if let Some(params) = params {
+        uri.params = params_of(params)?;
+    }
+    if let Some(headers) = headers {
+        for header in headers.split(|b| *b == b'&') {
+            let (name, value) = split(header, b'=');
+            if name.is_empty() {
+                return Err(BadUri("header without a name"));
+            }
+            let tolerant = |b| is_header(b) || matches!(b, b'=' | b';' | b',' | b'@');
+            uri.headers.push((escaped(name, is_header)?, escaped(value.unwrap_or_default(), tolerant)?));
+        }
+    }
+    Ok(uri)
+}
+
+fn tel(rest: &[u8]) -> Result<Uri, BadUri> {
+    let (number, params) = split(rest, b';');
+    if !number.iter().any(|b| b.is_ascii_hexdigit() || matches!(b, b'*' | b'#'))
+        || !number.iter().all(|b| is_number(*b))
+    {
+        return Err(BadUri("not a telephone number"));
+    }
+    // RFC 3966 §3: `+` only in front, and then digits and separators only.
+    if let [b'+', global @ ..] = number
+        && !global.iter().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'(' | b')'))
+    {
+        return Err(BadUri("not a global telephone number"));
+    }
+    if number.iter().skip(1).any(|b| *b == b'+') {
+        return Err(BadUri("plus inside a telephone number"));
+    }
+    let mut uri = Uri { user: Some(ascii(number)?), host: Host::None, ..Uri::bare(Scheme::Tel) };
+    if let Some(params) = params {
+        uri.params = params_of(params)?;
+    }
+    Ok(uri)
+}
+
+fn params_of(bytes: &[u8]) -> Result<Params, BadUri> {
+    let mut params = Params::default();
+    for param in bytes.split(|b| *b == b';') {
+        let (name, value) = split(param, b'=');
+        if name.is_empty() {
+            return Err(BadUri("parameter without a name"));
+        }
+        let name = escaped(name, is_param)?;
+        let value = value.map(|v| escaped(v, is_param_tolerant)).transpose()?;
+        // RFC 3261 §19.1.1: a parameter name must not appear more than once.
+        if params.has(&name) {
+            return Err(BadUri("parameter stands twice"));
+        }
+        params.push(name, value);
+    }
+    Ok(params)
+}
+
+fn split(bytes: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(at, bytes).and_then(|at| bytes.split_at_checked(at)) {
+        Some((head, tail)) => (head, tail.get(1..)),
+        None => (bytes, None),
+    }
+}
+
+fn ascii(bytes: &[u8]) -> Result<String, BadUri> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => Ok(text.to_owned()),
+        _ => Err(BadUri("not ASCII")),
+    }
+}
+
+/// Text whose octets are all allowed or whole escapes.
+fn escaped(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<String, BadUri> {
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        rest = match (first, tail) {
+            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
+            (b'%', _) => return Err(BadUri("escape without two hexadecimal digits")),
+            (b, tail) if allowed(*b) => tail,
+            _ => return Err(BadUri("character that must be escaped")),
+        };
+    }
+    ascii(bytes)
+}
+
+/// Writes a part: octets outside `allowed` are escaped, whole escapes stay.
+pub(super) fn write_escaped(
+    f: &mut fmt::Formatter<'_>,
+    text: &str,
+    allowed: impl Fn(u8) -> bool,
+) -> fmt::Result {
+    use fmt::Write;
+    if text.bytes().all(&allowed) {
+        return f.write_str(text);
+    }
+    let bytes = text.as_bytes();
+    for (at, b) in bytes.iter().enumerate() {
+        let is_escape = || {
+            *b == b'%'
+                && bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit)
+                && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit)
+        };
+        if allowed(*b) || is_escape() {
+            f.write_char(char::from(*b))?;
+        } else {
+            write!(f, "%{b:02X}")?;
+        }
+    }
+    Ok(())
+}
+
+fn escape(text: &str, allowed: impl Fn(u8) -> bool) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if allowed(b) {
+            out.push(char::from(b));
+        } else {
+            let _ = write!(out, "%{b:02X}");
+        }
+    }
+    out
+}
+
+pub(super) fn escape_user(text: &str) -> String {
+    escape(text, is_user)
+}
+
+pub(super) fn escape_header(text: &str) -> String {
+    escape(text, |b| is_header(b) && b != b'?')
+}
+
+/// Takes escapes off.
+pub(super) fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    String::from_utf8_lossy(&decode_octets(text)).into_owned().into()
+}
+
+/// Takes escapes off, octets as they are.
+pub(super) fn decode_octets(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        if let (b'%', [high, low, tail @ ..]) = (first, tail)
+            && let (Some(high), Some(low)) = (hex(high), hex(low))
+        {
+            out.push(high << 4 | low);
+            rest = tail;
+        } else {
+            out.push(*first);
+            rest = tail;
+        }
+    }
+    out
+}
