@@ -1,0 +1,320 @@
+//! The sections of the configuration that `service` owns. Everything has a default that works on a laptop;
+//! unknown keys are refused.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base::Private;
+use serde::{Deserialize, Serialize};
+use sip::Transport;
+
+use crate::UserId;
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value makes no sense.
+    #[error("{key}: {reason}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An address is no SIP or tel URI.
+    #[error("{key}: not an address")]
+    Address {
+        /// Which key.
+        key: &'static str,
+    },
+}
+
+/// Everything that decisions depend on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Names of this node.
+    pub node: Node,
+    /// Who is trusted, who must prove himself.
+    pub identity: Identity,
+    /// Registrations.
+    pub registrar: Registrar,
+    /// The Participating Function.
+    pub participating: Participating,
+    /// Media that we anchor.
+    pub media: Media,
+    /// Tables.
+    pub limits: Limits,
+    /// Subscribers known without a store.
+    pub subscribers: Vec<SubscriberEntry>,
+    /// Where our listeners are; the driver fills it in after binding.
+    #[serde(skip)]
+    pub listeners: Listeners,
+    /// Secret of the stateless nonces; the driver draws it at start.
+    #[serde(skip)]
+    pub nonce_secret: [u8; 32],
+}
+
+/// Names of this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Domains that are served here; the first one names the node in Warning and in our own URIs.
+    pub domains: Vec<String>,
+    /// The `Server` and `User-Agent` header; empty = none.
+    pub product: String,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Node { domains: vec!["weir.example".to_owned()], product: "CPM-serv/OMA2.2 weir".to_owned() }
+    }
+}
+
+/// Who is trusted, who must prove himself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identity {
+    /// Digest realm; empty = the first domain.
+    pub realm: String,
+    /// Addresses whose P-Asserted-Identity is believed and who are never challenged (IMS core, test peers).
+    pub trusted_peers: Vec<IpAddr>,
+    /// Life of a nonce, seconds.
+    pub nonce_life_s: u32,
+    /// True: a request from the registered flow of its user needs no digest of its own.
+    pub registered_flow_suffices: bool,
+    /// Offer MD5 beside SHA-256 (RFC 8760).
+    pub md5: bool,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Identity {
+            realm: String::new(),
+            trusted_peers: Vec::new(),
+            nonce_life_s: 300,
+            registered_flow_suffices: true,
+            md5: true,
+        }
+    }
+}
+
+/// Registrations (RFC 3261 §10, RFC 5626, RFC 3327, RFC 3608).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registrar {
+    /// Granted when nothing is asked, seconds.
+    pub expires_default_s: u32,
+    /// Below it: 423 with Min-Expires, seconds.
+    pub expires_min_s: u32,
+    /// Never granted more, seconds.
+    pub expires_max_s: u32,
+    /// Answer with pub-gruu to a contact with +sip.instance (RFC 5627).
+    pub gruu: bool,
+    /// Answer with Service-Route (RFC 3608).
+    pub service_route: bool,
+}
+
+impl Default for Registrar {
+    fn default() -> Self {
+        Registrar {
+            expires_default_s: 3600,
+            expires_min_s: 60,
+            expires_max_s: 600_000,
+            gruu: true,
+            service_route: false,
+        }
+    }
+}
+
+/// The Participating Function.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Participating {
+    /// True: Conversation-ID and Contribution-ID are made up where a request lacks them; false: 400.
+    pub lenient_ids: bool,
+    /// Octets of a MESSAGE body; above: 413.
+    pub pager_max_bytes: u32,
+    /// How long an IMDN state is kept, days.
+    pub imdn_keep_days: u32,
+    /// How long an undelivered message is kept, seconds.
+    pub message_keep_s: u32,
+    /// How long devices may ring, seconds (Timer C).
+    pub ringing_max_s: u32,
+    /// A session whose every media leg is silent for so long is ended, seconds; 0 = never.
+    pub idle_s: u32,
+    /// Session-Expires that we ask for, seconds (RFC 4028).
+    pub session_expires_s: u32,
+    /// Min-SE, seconds.
+    pub session_expires_min_s: u32,
+    /// A lost MSRP leg may be set up again for so long before BYE, seconds.
+    pub leg_lost_grace_s: u32,
+    /// One 603 ends the fork.
+    pub decline_all: bool,
+}
+
+impl Default for Participating {
+    fn default() -> Self {
+        Participating {
+            lenient_ids: true,
+            pager_max_bytes: 8192,
+            imdn_keep_days: 30,
+            message_keep_s: 259_200,
+            ringing_max_s: 180,
+            idle_s: 300,
+            session_expires_s: 1800,
+            session_expires_min_s: 90,
+            leg_lost_grace_s: 30,
+            decline_all: true,
+        }
+    }
+}
+
+/// Media that we anchor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Media {
+    /// How long the source of an RTP stream may be learned, milliseconds.
+    pub learning_ms: u32,
+    /// An RTP leg without packets for so long is lost, milliseconds; 0 = never.
+    pub rtp_timeout_ms: u32,
+    /// Octets of one MSRP message; 0 = the data plane's limit.
+    pub msrp_max_bytes: u64,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Media { learning_ms: 10_000, rtp_timeout_ms: 0, msrp_max_bytes: 0 }
+    }
+}
+
+/// Tables of one lane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bindings in all.
+    pub bindings_max: usize,
+    /// Contacts of one user.
+    pub bindings_per_user_max: usize,
+    /// Sessions.
+    pub sessions_max: usize,
+    /// Sessions of one user.
+    pub sessions_per_user_max: usize,
+    /// Messages between acceptance and the last device's answer.
+    pub messages_max: usize,
+    /// IMDN states kept in memory (the others are in the store).
+    pub imdn_max: usize,
+    /// Requests that wait for facts.
+    pub asks_max: usize,
+    /// Timers.
+    pub timers_max: usize,
+    /// Devices that one request is forked to.
+    pub fork_max: usize,
+    /// Media lines of one session description.
+    pub media_lines_max: usize,
+    /// Relayed dialogs that are no sessions (SUBSCRIBE, REFER).
+    pub relays_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            bindings_max: 100_000,
+            bindings_per_user_max: 10,
+            sessions_max: 50_000,
+            sessions_per_user_max: 50,
+            messages_max: 50_000,
+            imdn_max: 100_000,
+            asks_max: 10_000,
+            timers_max: 500_000,
+            fork_max: 10,
+            media_lines_max: 16,
+            relays_max: 50_000,
+        }
+    }
+}
+
+/// A subscriber in the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriberEntry {
+    /// The address of record, `tel:` or `sip:`.
+    pub address: UserId,
+    /// Digest username; empty = the user part of the address.
+    #[serde(default)]
+    pub name: Private<String>,
+    /// Digest password.
+    pub password: Private<String>,
+}
+
+/// Where we listen, as peers see it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listeners {
+    /// SIP over UDP.
+    pub udp: Option<SocketAddr>,
+    /// SIP over TCP.
+    pub tcp: Option<SocketAddr>,
+    /// SIP over TLS.
+    pub tls: Option<SocketAddr>,
+}
+
+impl Listeners {
+    /// The address that belongs into Contact and Via towards a peer of that transport.
+    pub fn of(&self, transport: Transport) -> Option<SocketAddr> {
+        match transport {
+            Transport::Udp => self.udp,
+            Transport::Tcp => self.tcp,
+            Transport::Tls => self.tls,
+            Transport::Ws | Transport::Wss => None,
+        }
+    }
+}
+
+impl Config {
+    /// The first domain.
+    pub fn domain(&self) -> &str {
+        self.node.domains.first().map_or("localhost", String::as_str)
+    }
+
+    /// The digest realm.
+    pub fn realm(&self) -> &str {
+        if self.identity.realm.is_empty() { self.domain() } else { &self.identity.realm }
+    }
+
+    /// True for one of our domains.
+    pub fn serves(&self, host: &str) -> bool {
+        self.node.domains.iter().any(|d| d.eq_ignore_ascii_case(host))
+    }
+
+    /// True when the host names this node: a served domain, or the address of a listener.
+    pub fn is_ours(&self, host: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        self.serves(bare)
+            || bare.parse::<IpAddr>().is_ok_and(|ip| {
+                let l = &self.listeners;
+                [l.udp, l.tcp, l.tls].iter().flatten().any(|a| a.ip() == ip)
+            })
+    }
+
+    /// Refuses what could not work; the driver calls it before it starts lanes.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, reason| Err(ConfigError::Value { key, reason });
+        if self.node.domains.iter().all(String::is_empty) {
+            return value("node.domains", "at least one is needed");
+        }
+        let r = &self.registrar;
+        if r.expires_min_s > r.expires_default_s || r.expires_default_s > r.expires_max_s {
+            return value("registrar.expires_*_s", "min <= default <= max must hold");
+        }
+        // RFC 4028 §4: 90 s is the least that a session interval may be.
+        if self.participating.session_expires_min_s < 90 {
+            return value("participating.session_expires_min_s", "at least 90");
+        }
+        if self.participating.session_expires_s < self.participating.session_expires_min_s {
+            return value("participating.session_expires_s", "not below session_expires_min_s");
+        }
+        if self.limits.fork_max == 0 || self.limits.fork_max > 32 {
+            return value("limits.fork_max", "1 to 32");
+        }
+        Ok(())
+    }
+}

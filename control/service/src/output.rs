@@ -1,0 +1,87 @@
+//! What a lane wants done.
+
+use contract::{Batch, Decide};
+use serde::{Deserialize, Serialize};
+use sip::{Peer, Request, Response};
+
+use crate::{Change, Key, LaneKey};
+
+/// Free places that a driver leaves in the outbox before each call.
+pub const OUTPUTS_MAX: usize = 1024;
+
+/// A server transaction; the driver's number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ServerTx(pub u64);
+
+/// A client transaction; the lane's number, never used twice by one `Service`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientTx(pub u64);
+
+/// A question to the store or an order to the data plane; the lane's number, never used twice by one `Service`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ask(pub u64);
+
+/// Where a request goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Route {
+    /// Over the network, on the connection to that address where there is one.
+    Peer(Peer),
+    /// To a lane of this node.
+    Lane(LaneKey),
+}
+
+/// One thing to do, in order.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Answer a request. INVITE: provisional answers may come before the final one.
+    Respond {
+        /// Which request.
+        tx: ServerTx,
+        /// The answer.
+        response: Response,
+    },
+    /// Send a request; its answers come as `Input::Response` or `Input::Expired`.
+    Send {
+        /// Names the transaction.
+        tx: ClientTx,
+        /// Where to.
+        to: Route,
+        /// The request, without our `Via`.
+        request: Request,
+    },
+    /// Send the ACK of a 2xx (sent again by the stack when the 2xx comes again).
+    Ack {
+        /// The INVITE that is acknowledged.
+        tx: ClientTx,
+        /// Where to.
+        to: Route,
+        /// The ACK, without our `Via`.
+        request: Request,
+    },
+    /// CANCEL an INVITE that has no final answer; kept back until a provisional one came (RFC 3261 §9.1).
+    Cancel {
+        /// Which INVITE.
+        tx: ClientTx,
+        /// The `Reason` header to put in, e.g. `SIP;cause=200;text="Call completed elsewhere"`.
+        reason: Option<&'static str>,
+    },
+    /// Fetch rows; answered by `Input::Facts`.
+    Need {
+        /// Names the question.
+        ask: Ask,
+        /// Which rows.
+        keys: Vec<Key>,
+    },
+    /// Commit all of these or none, before any other output of the same call is released.
+    Write(Vec<Change>),
+    /// Order the data plane; the driver writes generation and epoch into the batch. Answered by
+    /// `Input::Applied` or `Input::Refused`.
+    Program {
+        /// Names the order.
+        ask: Ask,
+        /// The batch.
+        batch: Batch,
+    },
+    /// Answer a `MessageNews` of the data plane.
+    Decide(Decide),
+}
