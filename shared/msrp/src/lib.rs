@@ -8,24 +8,34 @@
 //! - bytes in: [`Framer`] -> [`Event`]: heads as views over the read buffer, bodies as spans of it;
 //! - words: [`Head`], [`UriRef`] and [`MsrpUri`], [`ByteRange`], [`Status`], [`FailureReport`], [`Tid`];
 //! - bytes out: [`HeadWriter`], [`end_line`], [`response`], [`report`];
+//! - whole messages, at endpoints only: [`Chunker`], [`Ranges`], [`Reassembly`], [`session::Session`],
+//!   [`endpoint::Endpoint`].
 //!
 //! Deliberately not here: sockets and clocks (the caller's), CPIM (crate `cpm`), the room switch and the
 //! relay between legs (`forward`), AUTH (RFC 4976).
 
+mod chunk;
+pub mod endpoint;
 mod framer;
 mod head;
 mod limits;
 mod range;
+mod ranges;
+mod reassembly;
 mod report;
+pub mod session;
 mod status;
 mod tid;
 mod uri;
 mod write;
 
+pub use chunk::{Chunk, Chunker};
 pub use framer::{Broken, Event, Framer};
 pub use head::{Bad, BadReason, Head, Headers, Method, Start};
 pub use limits::Limits;
 pub use range::{ByteRange, RangeError};
+pub use ranges::{Ranges, TooManyHoles};
+pub use reassembly::{Progress, Reassembly, ReassemblyLimits, Whole};
 pub use report::{FailureReport, ReportValueError};
 pub use status::Status;
 pub use tid::{Flag, Tid, TidError};

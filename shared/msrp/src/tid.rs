@@ -42,6 +42,18 @@ impl Tid {
         tid
     }
 
+    /// A fresh one for a body that is at hand whole: its end-line is not in there (RFC 4975 §7.1).
+    pub fn fresh_for(entropy: &mut Entropy, body: &[u8]) -> Tid {
+        loop {
+            let tid = Tid::fresh(entropy);
+            let mut line = [b'-'; 7].to_vec();
+            line.extend_from_slice(tid.as_bytes());
+            if memchr::memmem::find(body, &line).is_none() {
+                return tid;
+            }
+        }
+    }
+
     /// The characters.
     pub fn as_bytes(&self) -> &[u8] {
         self.text.get(..usize::from(self.len)).unwrap_or_default()

@@ -1,0 +1,444 @@
+//! What a session sends: messages in chunks, their answers and reports.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use base::{Instant, Outbox, TimerId};
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::{Due, Ended, Key, OUTPUTS_KEPT_FREE, Outgoing, Output, Session, State, tell};
+use crate::chunk::{Chunk, Chunker};
+use crate::{ByteRange, FailureReport, Flag, Head, HeadWriter, Method, Ranges, Status, Tid};
+
+/// Types that the peer answered 415 to, at most so many.
+const REFUSED_TYPES_MAX: usize = 16;
+/// Holes in the acknowledged octets of one message.
+const ACKNOWLEDGED_PIECES_MAX: usize = 64;
+
+/// What a request was sent for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    /// A chunk of a message.
+    Message(Key),
+    /// A nickname.
+    Nickname(Key),
+    /// An empty SEND.
+    Probe,
+}
+
+/// A request whose answer may come.
+#[derive(Debug)]
+struct Transaction {
+    what: What,
+    timer: Option<TimerId>,
+    /// Silence is failure.
+    waits: bool,
+}
+
+#[derive(Debug)]
+struct Message {
+    id: String,
+    content_type: String,
+    chunker: Chunker,
+    success_report: bool,
+    failure_report: FailureReport,
+    headers: Vec<(String, String)>,
+    /// Chunks that must be answered and are not.
+    unanswered: usize,
+    /// Chunks whose answer may still come.
+    open: usize,
+    accepted: bool,
+    acknowledged: Ranges,
+    report_timer: Option<TimerId>,
+}
+
+/// The sending half of a session.
+#[derive(Debug)]
+pub(super) struct Sending {
+    messages: BTreeMap<Key, Message>,
+    /// Messages with chunks to come, in turn.
+    turns: VecDeque<Key>,
+    transactions: BTreeMap<Tid, Transaction>,
+    refused_types: Vec<String>,
+    queued_octets: u64,
+    awaited_reports: VecDeque<Key>,
+    under_way: u64,
+    stalled: bool,
+}
+
+impl Sending {
+    pub(super) fn new() -> Self {
+        Sending {
+            messages: BTreeMap::new(),
+            turns: VecDeque::new(),
+            transactions: BTreeMap::new(),
+            refused_types: Vec::new(),
+            queued_octets: 0,
+            awaited_reports: VecDeque::new(),
+            under_way: 0,
+            stalled: false,
+        }
+    }
+
+    pub(super) fn under_way(&mut self, octets: u64) {
+        self.under_way = self.under_way.saturating_add(octets);
+    }
+
+    pub(super) fn drained(&mut self, octets: u64) {
+        self.under_way = self.under_way.saturating_sub(octets);
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Takes one thing out that will never be answered now.
+    pub(super) fn take_one(&mut self) -> Option<What> {
+        self.stalled = false;
+        if let Some((key, message)) = self.messages.pop_first() {
+            // An accepted message whose report or late error did not come has not failed.
+            return Some(if message.accepted { What::Probe } else { What::Message(key) });
+        }
+        let (_, transaction) = self.transactions.pop_first()?;
+        Some(match transaction.what {
+            What::Message(_) => What::Probe,
+            other => other,
+        })
+    }
+
+    /// Removes a message and what waits for it; its timers come back.
+    fn remove(&mut self, key: Key) -> Option<(Message, Vec<TimerId>)> {
+        let message = self.messages.remove(&key)?;
+        let mut timers = Vec::from_iter(message.report_timer);
+        let of_it = |t: &Transaction| t.what == What::Message(key);
+        timers.extend(self.transactions.values().filter(|t| of_it(t)).filter_map(|t| t.timer));
+        self.transactions.retain(|_, t| !of_it(t));
+        self.turns.retain(|k| *k != key);
+        self.awaited_reports.retain(|k| *k != key);
+        if !message.chunker.is_done() {
+            self.queued_octets = self.queued_octets.saturating_sub(message.chunker.total());
+        }
+        Some((message, timers))
+    }
+
+    pub(super) fn forget_report(&mut self, key: Key) {
+        self.awaited_reports.retain(|k| *k != key);
+        if let Some(message) = self.messages.get_mut(&key) {
+            message.success_report = false;
+            if message.is_finished() {
+                self.messages.remove(&key);
+            }
+        }
+    }
+}
+
+impl Message {
+    /// Nothing more can come of it.
+    fn is_finished(&self) -> bool {
+        self.accepted && self.open == 0 && !self.success_report
+    }
+}
+
+impl Session {
+    /// Takes a message into the queue, or says at once why not.
+    pub(super) fn queue(&mut self, message: Outgoing, out: &mut Outbox<Output>) {
+        let (key, octets) = (message.key, message.body.len() as u64);
+        if let Err(status) = self.may_queue(&message) {
+            return tell(out, Output::Failed(key, status));
+        }
+        let limits = self.config.limits;
+        self.sending.queued_octets += octets;
+        self.sending.turns.push_back(key);
+        let id = message.message_id.unwrap_or_else(|| self.entropy.token(100));
+        self.sending.messages.insert(
+            key,
+            Message {
+                id,
+                content_type: message.content_type,
+                chunker: Chunker::new(message.body, limits.chunk_octets),
+                success_report: message.success_report,
+                failure_report: message.failure_report,
+                headers: message.headers,
+                unanswered: 0,
+                open: 0,
+                accepted: false,
+                acknowledged: Ranges::with_max(ACKNOWLEDGED_PIECES_MAX),
+                report_timer: None,
+            },
+        );
+    }
+
+    fn may_queue(&self, message: &Outgoing) -> Result<(), Status> {
+        let limits = self.config.limits;
+        let octets = message.body.len() as u64;
+        let malformed = message.message_id.as_ref().is_some_and(|id| Tid::parse(id.as_bytes()).is_err());
+        if malformed || self.sending.messages.contains_key(&message.key) {
+            return Err(Status::BAD_REQUEST);
+        }
+        // RFC 4975 §8.6: more than the peer's max-size would be answered 413.
+        let too_large = self.config.peer_octets_max.is_some_and(|max| octets > max);
+        let full = self.sending.turns.len() >= limits.queued_max
+            || self.sending.queued_octets.saturating_add(octets) > limits.queued_octets_max;
+        if too_large || full {
+            return Err(Status::STOP);
+        }
+        // RFC 4975 §10.7: after a 415 that type is not sent again in this session.
+        if self.sending.refused_types.contains(&bare_type(&message.content_type)) {
+            return Err(Status::UNSUPPORTED_TYPE);
+        }
+        Ok(())
+    }
+
+    /// Makes chunks, each message in turn, while the window, the transactions and the outbox have room.
+    pub(super) fn send_chunks(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        self.sending.stalled = false;
+        let limits = self.config.limits;
+        while self.state != State::New
+            && self.sending.under_way < limits.window_octets
+            && self.sending.transactions.len() < limits.transactions_max
+        {
+            let Some(key) = self.sending.turns.front().copied() else { break };
+            if out.room() < OUTPUTS_KEPT_FREE {
+                self.sending.stalled = true;
+                break;
+            }
+            self.sending.turns.pop_front();
+            self.send_chunk(now, key, out);
+        }
+    }
+
+    fn send_chunk(&mut self, now: Instant, key: Key, out: &mut Outbox<Output>) {
+        let Some(message) = self.sending.messages.get_mut(&key) else { return };
+        let Some(chunk) = message.chunker.next_chunk() else { return };
+        let (waits, answers) = (message.failure_report.waits(), message.failure_report.reports());
+        message.unanswered += usize::from(waits);
+        message.open += usize::from(answers);
+        let tid = Tid::fresh_for(&mut self.entropy, &chunk.data);
+        let frame = frame(&tid, &self.config.remote, self.config.local.as_str(), message, chunk);
+        if message.chunker.is_done() {
+            self.sending.queued_octets = self.sending.queued_octets.saturating_sub(message.chunker.total());
+        } else {
+            self.sending.turns.push_back(key);
+        }
+        self.write(frame, out);
+        if answers {
+            self.await_answer(now, tid, What::Message(key), waits);
+        }
+        self.settle(now, key, out);
+    }
+
+    fn await_answer(&mut self, now: Instant, tid: Tid, what: What, waits: bool) {
+        let at = now + Duration::from_millis(self.config.limits.answer_ms);
+        let timer = self.timers.set(at, Due::Answer(tid)).ok();
+        self.sending.transactions.insert(tid, Transaction { what, timer, waits });
+    }
+
+    /// Tells what a message has come to.
+    fn settle(&mut self, now: Instant, key: Key, out: &mut Outbox<Output>) {
+        let Some(message) = self.sending.messages.get_mut(&key) else { return };
+        if !message.chunker.is_done() || message.unanswered > 0 {
+            return;
+        }
+        let newly = !std::mem::replace(&mut message.accepted, true);
+        let delivered = message.success_report && message.acknowledged.covers(1, message.chunker.total());
+        // A message without octets needs a report as well: covering nothing is not enough.
+        let delivered = delivered && message.chunker.total() > 0;
+        if newly {
+            tell(out, Output::Accepted(key));
+        }
+        if delivered {
+            tell(out, Output::Delivered(key));
+            self.remove(key);
+        } else if message.is_finished() {
+            self.remove(key);
+        } else if newly && message.success_report {
+            self.await_report(now, key);
+        }
+    }
+
+    fn await_report(&mut self, now: Instant, key: Key) {
+        let limits = self.config.limits;
+        if self.sending.awaited_reports.len() >= limits.reports_max
+            && let Some(oldest) = self.sending.awaited_reports.pop_front()
+        {
+            if let Some(timer) = self.sending.messages.get_mut(&oldest).and_then(|m| m.report_timer.take()) {
+                self.timers.cancel(timer);
+            }
+            self.sending.forget_report(oldest);
+        }
+        self.sending.awaited_reports.push_back(key);
+        let timer = self.timers.set(now + Duration::from_millis(limits.report_ms), Due::Report(key)).ok();
+        if let Some(message) = self.sending.messages.get_mut(&key) {
+            message.report_timer = timer;
+        }
+    }
+
+    /// Removes a message with its timers.
+    fn remove(&mut self, key: Key) -> Option<Message> {
+        let (message, timers) = self.sending.remove(key)?;
+        for timer in timers {
+            self.timers.cancel(timer);
+        }
+        Some(message)
+    }
+
+    /// Gives a message up: by the user, by an answer or by a REPORT. A begun one ends with `#` (RFC 4975 §7.1,
+    /// §10.6).
+    pub(super) fn abort(&mut self, key: Key, status: Status, out: &mut Outbox<Output>) {
+        let Some(mut message) = self.remove(key) else { return };
+        if let Some(chunk) = message.chunker.abort() {
+            let tid = Tid::fresh(&mut self.entropy);
+            let frame = frame(&tid, &self.config.remote, self.config.local.as_str(), &message, chunk);
+            self.write(frame, out);
+        }
+        tell(out, Output::Failed(key, status));
+    }
+
+    /// A response. One that nobody waits for is ignored, as are the answers to REPORTs that some peers send.
+    pub(super) fn answer(&mut self, now: Instant, head: &Head, out: &mut Outbox<Output>) {
+        let crate::Start::Response(status) = head.start() else { return };
+        let Some(transaction) = self.sending.transactions.remove(head.tid()) else { return };
+        if let Some(timer) = transaction.timer {
+            self.timers.cancel(timer);
+        }
+        if !status.breaks_session() {
+            self.bound(out);
+        }
+        match transaction.what {
+            What::Probe => {}
+            What::Nickname(key) => tell(out, Output::Nickname(key, status)),
+            What::Message(key) if status.is_success() => {
+                if let Some(message) = self.sending.messages.get_mut(&key) {
+                    message.unanswered = message.unanswered.saturating_sub(usize::from(transaction.waits));
+                    message.open = message.open.saturating_sub(1);
+                }
+                self.settle(now, key, out);
+            }
+            What::Message(key) => {
+                if status == Status::UNSUPPORTED_TYPE {
+                    self.refuse_type(key);
+                }
+                self.abort(key, status, out);
+            }
+        }
+        if status.breaks_session() {
+            self.end(Ended::Refused(status));
+        }
+    }
+
+    fn refuse_type(&mut self, key: Key) {
+        let Some(message) = self.sending.messages.get(&key) else { return };
+        let refused = bare_type(&message.content_type);
+        if self.sending.refused_types.len() < REFUSED_TYPES_MAX {
+            self.sending.refused_types.push(refused);
+        }
+    }
+
+    /// No answer within the time (RFC 4975 §7.1.1).
+    pub(super) fn unanswered(&mut self, now: Instant, tid: &Tid, out: &mut Outbox<Output>) {
+        let Some(transaction) = self.sending.transactions.remove(tid) else { return };
+        match transaction.what {
+            What::Message(key) if transaction.waits => {
+                self.remove(key);
+                tell(out, Output::Failed(key, Status::TIMEOUT));
+            }
+            // Failure-Report `partial`: silence is consent.
+            What::Message(key) => {
+                if let Some(message) = self.sending.messages.get_mut(&key) {
+                    message.open = message.open.saturating_sub(1);
+                }
+                return self.settle(now, key, out);
+            }
+            What::Nickname(key) => tell(out, Output::Nickname(key, Status::TIMEOUT)),
+            What::Probe => {}
+        }
+        self.end(Ended::Silence);
+    }
+
+    /// A REPORT about a message of ours (RFC 4975 §7.1.2).
+    pub(super) fn reported(&mut self, now: Instant, head: &Head, out: &mut Outbox<Output>) {
+        let Some(status) = head.status() else { return };
+        let of_id = |m: &&Message| m.id == head.message_id();
+        let Some(key) = self.sending.messages.iter().find(|(_, m)| of_id(m)).map(|(key, _)| *key) else {
+            return;
+        };
+        if !status.is_success() {
+            return self.abort(key, status, out);
+        }
+        let Some(message) = self.sending.messages.get_mut(&key) else { return };
+        let total = message.chunker.total();
+        let range = head.byte_range().unwrap_or(ByteRange { start: 1, end: Some(total), total: Some(total) });
+        // What was not sent cannot have arrived.
+        let last = range.end.unwrap_or(total).min(message.chunker.sent());
+        // Too many holes: what is beyond them is as if it was not reported.
+        let _ = message.acknowledged.insert(range.start, last);
+        if total == 0 && message.success_report && message.accepted {
+            tell(out, Output::Delivered(key));
+            self.remove(key);
+        } else {
+            self.settle(now, key, out);
+        }
+    }
+
+    /// A SEND without a body: binds, and keeps the path open.
+    pub(super) fn keep_alive(&mut self, now: Instant, out: &mut Outbox<Output>) {
+        if self.state == State::New || self.sending.transactions.len() >= self.config.limits.transactions_max
+        {
+            return;
+        }
+        let (tid, id) = (Tid::fresh(&mut self.entropy), self.entropy.token(100));
+        let mut buffer = BytesMut::new();
+        self.head(&mut buffer, &tid, Method::Send)
+            .message_id(&id)
+            .byte_range(ByteRange::EMPTY)
+            .end(Flag::Last);
+        self.write(SmallVec::from_iter([buffer.freeze()]), out);
+        self.await_answer(now, tid, What::Probe, true);
+    }
+
+    /// RFC 7701 §7: NICKNAME has no body, and no report headers.
+    pub(super) fn ask_nickname(&mut self, now: Instant, key: Key, nickname: &str, out: &mut Outbox<Output>) {
+        if self.state == State::New || self.sending.transactions.len() >= self.config.limits.transactions_max
+        {
+            return tell(out, Output::Nickname(key, Status::TIMEOUT));
+        }
+        let tid = Tid::fresh(&mut self.entropy);
+        let mut buffer = BytesMut::new();
+        self.head(&mut buffer, &tid, Method::Nickname).use_nickname(nickname).end(Flag::Last);
+        self.write(SmallVec::from_iter([buffer.freeze()]), out);
+        self.await_answer(now, tid, What::Nickname(key), true);
+    }
+
+    fn head<'b>(&self, buffer: &'b mut BytesMut, tid: &Tid, method: Method) -> HeadWriter<'b> {
+        let (to, from) = (self.config.remote.as_bytes(), self.config.local.as_str().as_bytes());
+        HeadWriter::request(buffer, tid, method.as_str(), to, from)
+    }
+}
+
+/// One chunk as head, body and end-line. Every chunk of a message has the same Message-ID and report values
+/// (RFC 4975 §7.1.1).
+fn frame(tid: &Tid, remote: &crate::Path, local: &str, message: &Message, chunk: Chunk) -> super::Frame {
+    let mut buffer = BytesMut::new();
+    let mut head =
+        HeadWriter::request(&mut buffer, tid, Method::Send.as_str(), remote.as_bytes(), local.as_bytes())
+            .message_id(&message.id)
+            .success_report(message.success_report)
+            .failure_report(message.failure_report)
+            .byte_range(chunk.range);
+    for (name, value) in &message.headers {
+        head = head.header(name.as_bytes(), value.as_bytes());
+    }
+    if chunk.flag == Flag::Abort {
+        head.end(Flag::Abort);
+        return SmallVec::from_iter([buffer.freeze()]);
+    }
+    head.body(message.content_type.as_bytes());
+    let head: Bytes = buffer.freeze();
+    SmallVec::from_iter([head, chunk.data, crate::end_line(tid, chunk.flag)])
+}
+
+/// The type without parameters, without case.
+fn bare_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
