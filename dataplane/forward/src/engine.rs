@@ -1,69 +1,189 @@
 //! The engine: one `handle`, one `timeout`, the tables behind them.
 
-use base::{Entropy, Instant, Now, Outbox};
+use std::collections::BTreeMap;
 
-use crate::{Config, Input, Output, Totals};
+use base::{Entropy, Instant, Now, Outbox};
+use contract::{Audited, Counters, from_dataplane::Body};
+
+use crate::media::{Media, Tx};
+use crate::message::Message;
+use crate::wanted::Wanted;
+use crate::{Config, Drop, Input, Output, Totals};
+
+/// Where a leg's row is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Seat {
+    Rtp(u32),
+    Msrp(u32),
+}
+
+/// One call or conference.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    pub(crate) wanted: Wanted,
+    /// Rows by leg id.
+    pub(crate) seats: BTreeMap<u64, Seat>,
+    pub(crate) captured: bool,
+}
 
 /// The forwarding engine of one shard.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    entropy: Entropy,
-    totals: Totals,
+    pub(crate) config: Config,
+    pub(crate) entropy: Entropy,
+    pub(crate) totals: Totals,
+    pub(crate) contexts: BTreeMap<u64, Context>,
+    pub(crate) media: Media,
+    pub(crate) message: Message,
+    pub(crate) epoch: u64,
+    pub(crate) generation: u64,
+    /// What the last generation was answered.
+    pub(crate) answer: Option<Body>,
+    pub(crate) draining: bool,
 }
 
 impl Engine {
     /// An engine with empty tables.
-    pub fn new(config: Config, entropy: Entropy) -> Self {
-        Engine { config, entropy, totals: Totals::default() }
+    pub fn new(config: Config, mut entropy: Entropy) -> Self {
+        let media = Media::new(&config.limits, entropy.child());
+        let message = Message::new(&config, entropy.child());
+        Engine {
+            config,
+            entropy,
+            totals: Totals::default(),
+            contexts: BTreeMap::new(),
+            media,
+            message,
+            epoch: 0,
+            generation: 0,
+            answer: None,
+            draining: false,
+        }
     }
 
-    /// The room that the outbox must have before an input is handed in.
+    /// The room that the outbox must have before an input is handed in: what one datagram, one piece of a stream or
+    /// one batch can cause at most. (A batch touches each of its legs' sockets.)
     pub fn room_needed(&self) -> usize {
-        self.config.limits.targets_max * 2 + 64
+        let limits = &self.config.limits;
+        limits.targets_max * 2 + limits.batch_changes_max.min(limits.legs_max) * 4 + 64
     }
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Outbox<Output>) {
-        let _ = (now, out, &mut self.entropy);
-        if let Input::Datagram { .. } = input {
-            self.totals.packets_in += 1;
-            self.totals.drop(crate::Drop::NoLeg);
+        let mut tx = Tx { out, totals: &mut self.totals };
+        match input {
+            Input::Datagram { socket, from, bytes } => self.media.datagram(now, socket, from, bytes, &mut tx),
+            Input::Unreachable { .. } => self.totals.unreachable += 1,
+            Input::Opened { conn, dial, tls, fingerprint, peer, local } => {
+                let opened = crate::message::Opened { conn, dial, tls, fingerprint, peer, local };
+                self.message.opened(now, opened, &mut tx);
+            }
+            Input::DialFailed { dial, why } => self.message.dial_failed(now, dial, why, &mut tx),
+            Input::Received { conn, bytes } => self.message.received(now, conn, bytes, &mut tx),
+            Input::Sent { conn, bytes } => self.message.sent(now, conn, bytes, &mut tx),
+            Input::Closed { conn, why } => self.message.closed(now, conn, why, &mut tx),
+            Input::Batch { batch, attachments } => self.batch(now, batch, attachments, out),
+            Input::Decide(decide) => self.message.decide(now, decide, &mut tx),
+            Input::Capture { context, on } => self.capture(context, on),
+            Input::Drain(on) => self.draining = on,
+        }
+        if let Some(context) = self.media.dirty.take() {
+            self.flatten(now, context, out);
         }
     }
 
     /// Does what is due.
     pub fn timeout(&mut self, now: Now, out: &mut Outbox<Output>) {
-        let _ = (now, out);
+        let mut tx = Tx { out, totals: &mut self.totals };
+        self.media.timeout(now, &mut tx);
+        self.message.timeout(now, &mut tx);
+        self.flush(out);
     }
 
     /// When [`Engine::timeout`] is due next; in the past when [`Engine::flush`] has something.
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        [self.media.next_timeout(), self.message.next_timeout()].into_iter().flatten().min()
     }
 
     /// Puts out what waits for connections, as far as the outbox has room and the connections have credit; call it
     /// at the end of each batch of inputs. True: there is more, call again after performing.
     pub fn flush(&mut self, out: &mut Outbox<Output>) -> bool {
-        let _ = out;
-        false
+        self.message.flush(&mut Tx { out, totals: &mut self.totals })
+    }
+
+    fn capture(&mut self, id: u64, on: bool) {
+        let Some(context) = self.contexts.get_mut(&id) else { return };
+        context.captured = on;
+        for seat in context.seats.values() {
+            match seat {
+                Seat::Rtp(at) => self.media.capture(std::iter::once(*at), on),
+                Seat::Msrp(at) => self.message.capture(*at, on),
+            }
+        }
     }
 
     /// A part of the state, in the order of context ids, starting after the context `after`; `None` at the end.
-    /// The caller fills in `id` and `more`.
-    pub fn audit(&self, after: Option<u64>) -> Option<contract::Audited> {
-        let _ = after;
-        None
+    /// Whole contexts, at least one. The caller fills in `id` and `more`.
+    pub fn audit(&self, after: Option<u64>) -> Option<Audited> {
+        /// Nouns in one part, so that its frame stays small.
+        const PART_MAX: usize = 512;
+        let mut part = Audited { generation: self.generation, ..Audited::default() };
+        for (id, context) in self.contexts_after(after) {
+            let nouns = part.contexts.len() + part.legs.len() + part.paths.len();
+            if nouns > 0 && nouns + context.wanted.legs.len() > PART_MAX {
+                break;
+            }
+            part.contexts.push(contract::Context { id: *id });
+            for leg in context.wanted.legs.values() {
+                let mut leg = contract::Leg::clone(leg);
+                if let (Some(contract::leg::Kind::Rtp(rtp)), Some(Seat::Rtp(at))) =
+                    (&mut leg.kind, context.seats.get(&leg.id))
+                {
+                    rtp.continuity = Some(self.media.continuity(*at));
+                }
+                part.placements.extend(self.placement(leg.key()));
+                part.legs.push(leg);
+            }
+            part.paths.extend(context.wanted.paths.values().map(|p| contract::Path::clone(p)));
+        }
+        (!part.contexts.is_empty()).then_some(part)
     }
 
-    /// Counters of the legs (those not hidden) of the contexts after `after`, and the last context they cover.
-    pub fn counters(&self, now: Now, after: Option<u64>) -> Option<(u64, contract::Counters)> {
-        let _ = (now, after);
-        None
+    /// Counters of the legs (those not hidden) of one context after `after`, and which it is.
+    pub fn counters(&self, now: Now, after: Option<u64>) -> Option<(u64, Counters)> {
+        let (id, context) = self.contexts_after(after).next()?;
+        let rtp: Vec<u32> = context
+            .seats
+            .values()
+            .filter_map(|s| if let Seat::Rtp(at) = s { Some(*at) } else { None })
+            .collect();
+        let msrp =
+            context.seats.values().filter_map(|s| if let Seat::Msrp(at) = s { Some(*at) } else { None });
+        let mut legs = self.media.counters(now, &rtp);
+        legs.extend(msrp.filter_map(|at| self.message.counters(now, at)));
+        Some((*id, Counters { legs }))
+    }
+
+    fn contexts_after(&self, after: Option<u64>) -> impl Iterator<Item = (&u64, &Context)> {
+        let from = match after {
+            Some(after) => std::ops::Bound::Excluded(after),
+            None => std::ops::Bound::Unbounded,
+        };
+        self.contexts.range((from, std::ops::Bound::Unbounded))
+    }
+
+    /// The last generation that was applied; 0 if none.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The sums.
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// How often something was dropped for a reason.
+    pub fn dropped(&self, why: Drop) -> u64 {
+        self.totals.dropped(why)
     }
 }

@@ -18,12 +18,17 @@
 //!
 //! Deliberately not here: sockets, TLS, clocks, threads; users, SIP, SDP and policy (`service` knows them).
 
+mod apply;
 mod config;
 mod drops;
 mod engine;
 mod input;
+mod media;
+mod message;
+mod modes;
 mod output;
 mod totals;
+mod wanted;
 
 pub use config::{Config, Limits, Listener};
 pub use drops::Drop;
@@ -31,3 +36,6 @@ pub use engine::Engine;
 pub use input::{Attachment, CloseReason, ConnId, DialId, Input, SocketId};
 pub use output::{HEAD_BYTES, Output, Packet, Transport};
 pub use totals::Totals;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The packet loop: receive, look up, rewrite, send.
+
+use std::net::SocketAddr;
+
+use base::Now;
+use rtp::{Kind, Malformed, Reception, RtpView};
+
+use super::latch::hear;
+use super::leg::{Route, Source};
+use super::{Media, Tx};
+use crate::modes::{distribute, relay, select};
+use crate::{Drop, Output, SocketId};
+
+/// An RTP packet on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet<'a> {
+    pub(crate) view: RtpView<'a>,
+    /// Octets of the datagram.
+    pub(crate) bytes: usize,
+    /// The SSRC under which the context sees its source.
+    pub(crate) shown: u32,
+}
+
+/// What became of a datagram that was not dropped.
+pub(crate) enum Fate {
+    Forwarded,
+    Consumed,
+}
+
+/// What a route did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Yes,
+    /// The target has not agreed to the payload type.
+    NotAgreed,
+    NoRoom,
+}
+
+pub(crate) const fn drop_of(why: Malformed) -> Drop {
+    match why {
+        Malformed::Short => Drop::Short,
+        Malformed::Version => Drop::Version,
+        Malformed::Header => Drop::Header,
+        Malformed::Rtcp => Drop::Rtcp,
+    }
+}
+
+impl Route {
+    /// Sends a packet to the target under an SSRC; without a copy where nothing changes.
+    #[inline]
+    pub(crate) fn send(&mut self, packet: &Packet<'_>, ssrc: u32, tx: &mut Tx<'_>) -> Sent {
+        let Some(output) = self.output(packet, ssrc) else { return Sent::NotAgreed };
+        if !tx.push(output) {
+            return Sent::NoRoom;
+        }
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(packet.view.payload().len() as u32);
+        self.bytes += packet.bytes as u64;
+        Sent::Yes
+    }
+
+    #[inline]
+    pub(crate) fn output(&self, packet: &Packet<'_>, ssrc: u32) -> Option<Output> {
+        let view = &packet.view;
+        let had = view.payload_type();
+        let payload_type = match &self.payloads {
+            None => had,
+            Some(table) => *table.get(usize::from(had)).filter(|p| **p != 255)?,
+        };
+        if payload_type == had && ssrc == view.ssrc() {
+            return Some(Output::Forward { socket: self.socket });
+        }
+        let patch = rtp::Patch {
+            payload_type,
+            marker: false,
+            sequence: view.sequence(),
+            timestamp: view.timestamp(),
+            ssrc,
+        };
+        Some(Output::ForwardPatched { socket: self.socket, head: patch.apply(view.head()) })
+    }
+}
+
+impl Media {
+    /// Takes a datagram.
+    pub(crate) fn datagram(
+        &mut self,
+        now: Now,
+        socket: SocketId,
+        from: SocketAddr,
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) {
+        tx.totals.packets_in += 1;
+        let Some(binding) = self.binding(socket) else {
+            tx.totals.drop(Drop::NoLeg);
+            return;
+        };
+        let fate = match rtp::kind(bytes) {
+            Kind::Rtp if !binding.rtcp => self.rtp(now, binding.leg, from, bytes, tx),
+            Kind::Rtcp => self.rtcp(now, binding, from, bytes, tx),
+            Kind::Empty => Err(Drop::Empty),
+            Kind::Stun => Err(Drop::Stun),
+            Kind::Dtls => Err(Drop::Dtls),
+            Kind::Rtp | Kind::Zrtp | Kind::Turn | Kind::Foreign => Err(Drop::Foreign),
+        };
+        match fate {
+            Ok(Fate::Forwarded) => tx.totals.packets_forwarded += 1,
+            Ok(Fate::Consumed) => tx.totals.packets_consumed += 1,
+            Err(why) => {
+                tx.totals.drop(why);
+                if let Some(row) = self.leg_mut(binding.leg) {
+                    row.counts.dropped += 1;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn rtp(
+        &mut self,
+        now: Now,
+        leg: u32,
+        from: SocketAddr,
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Fate, Drop> {
+        let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
+        let learn = hear(&row.rtp, row.learning, from, now.mono)?;
+        let view = RtpView::parse(bytes).map_err(drop_of)?;
+        if row.accepts.is_some_and(|set| set >> view.payload_type() & 1 == 0) {
+            return Err(Drop::Payload);
+        }
+        let known = row.sources.iter().position(|s| s.ssrc == view.ssrc());
+        let place = match known {
+            Some(place) => place,
+            None => self.new_source(now, leg, &view)?,
+        };
+        let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
+        let source = row.sources.get_mut(place).ok_or(Drop::Sources)?;
+        source.last_at = now.mono;
+        source.last_timestamp = view.timestamp();
+        source.reception.update(&view, now.mono, row.clock);
+        let shown = source.shown;
+        row.last_at = now.mono;
+        row.counts.packets_in += 1;
+        row.counts.bytes_in += bytes.len() as u64;
+        let (may_send, captured) = (row.may_send, row.captured);
+        if learn {
+            self.latch(leg, false, from, tx);
+        }
+        if captured {
+            self.spool_in(now, leg, from, bytes, tx);
+        }
+        if !may_send {
+            return Err(Drop::Direction);
+        }
+        self.lead(now, leg, &Packet { view, bytes: bytes.len(), shown }, bytes, tx)
+    }
+
+    /// Leads a packet along all its leg's paths.
+    #[inline]
+    fn lead(
+        &mut self,
+        now: Now,
+        leg: u32,
+        packet: &Packet<'_>,
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Fate, Drop> {
+        let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
+        let led = row.led;
+        let captured = row.captured;
+        let mut sent = relay::rtp(&mut row.relays, packet, tx);
+        sent += distribute::rtp(&mut row.fans, packet, tx);
+        let mut why = if led { Drop::NoTarget } else { Drop::NoPath };
+        if captured {
+            self.spool_out(now, leg, packet, bytes, tx);
+        }
+        let competes = self.legs.get(leg as usize).map_or(0, |row| row.selects.len());
+        for at in 0..competes {
+            match select::rtp(self, now, leg, at, packet, bytes, tx) {
+                Ok(count) => sent += count,
+                Err(other) => why = other,
+            }
+        }
+        tx.totals.packets_out += u64::from(sent);
+        if sent > 0 { Ok(Fate::Forwarded) } else { Err(why) }
+    }
+
+    /// A source that the leg has not sent under yet.
+    #[cold]
+    fn new_source(&mut self, now: Now, leg: u32, view: &RtpView<'_>) -> Result<usize, Drop> {
+        /// A source that was quiet for this long makes room for a new one.
+        const IDLE: std::time::Duration = std::time::Duration::from_secs(5);
+        let ssrc = view.ssrc();
+        let context = self.leg(leg).map(|row| row.key.context);
+        // RFC 3550 §8.2: what two legs use alike is told apart for the others of the context.
+        let taken = |media: &Media, ssrc: u32| {
+            media.legs.iter().any(|(at, row)| {
+                Some(row.key.context) == context
+                    && (row.stream.ssrc == ssrc
+                        || (at as u32 != leg && row.sources.iter().any(|s| s.shown == ssrc)))
+            })
+        };
+        let mut shown = ssrc;
+        for _ in 0..8 {
+            if !taken(self, shown) {
+                break;
+            }
+            shown = self.entropy.u32();
+        }
+        let sources_max = self.sources_max;
+        let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
+        if row.sources.len() >= sources_max {
+            let oldest =
+                row.sources.iter().enumerate().min_by_key(|(_, s)| s.last_at).map(|(at, s)| (at, s.last_at));
+            match oldest {
+                Some((at, last)) if now.mono.since(last) >= IDLE => drop(row.sources.swap_remove(at)),
+                _ => return Err(Drop::Sources),
+            }
+        }
+        row.sources.push(Source {
+            ssrc,
+            shown,
+            reception: Reception::new(view),
+            last_at: now.mono,
+            last_timestamp: view.timestamp(),
+            reported: None,
+        });
+        Ok(row.sources.len() - 1)
+    }
+}

@@ -1,0 +1,185 @@
+//! Learning where a leg's peer sends from (CPM-FACTS §4.4, RFC 7362 §4, RFC 4961): only inside the window that
+//! control's Put opened, only where the mode admits, never again without control's word.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use base::Instant;
+use contract::Learning;
+
+use super::leg::{Port, PortState, RtpLeg};
+use super::{Media, Tx, What};
+use crate::{Drop, Output};
+
+/// The window when control names none.
+const WINDOW_MS: u32 = 5000;
+
+/// The address that a leg's RTCP port is told, from what control put.
+pub(crate) fn told_rtcp(rtcp: Option<SocketAddr>, rtp: Option<SocketAddr>) -> Option<SocketAddr> {
+    // RFC 3550 §11: the next higher port, unless a=rtcp says otherwise (RFC 3605).
+    rtcp.or_else(|| rtp.and_then(|a| Some(SocketAddr::new(a.ip(), a.port().checked_add(1)?))))
+}
+
+/// Opens a port to learning, or fixes it; control put a new remote or a new leg.
+pub(crate) fn open(
+    port: &mut Port,
+    told: Option<SocketAddr>,
+    learning: Learning,
+    until: Instant,
+    tx: &mut Tx<'_>,
+) {
+    port.told = told;
+    port.peer = told;
+    port.state = match (learning, told) {
+        (Learning::Strict, Some(_)) => PortState::Fixed,
+        (Learning::Strict, None) | (Learning::Window, None) => PortState::Closed,
+        (Learning::Window, Some(_)) | (Learning::Trust, _) => PortState::Learning { until },
+    };
+    aim(port, tx);
+}
+
+/// The end of the window that begins now.
+pub(crate) fn until(now: Instant, learning_ms: u32) -> Instant {
+    let ms = if learning_ms == 0 { WINDOW_MS } else { learning_ms };
+    now + Duration::from_millis(u64::from(ms))
+}
+
+fn aim(port: &Port, tx: &mut Tx<'_>) {
+    let exclusive = port.state == PortState::Fixed && port.peer.is_some();
+    tx.push(Output::Aim { socket: port.socket, to: port.peer, exclusive });
+}
+
+/// Whether a source may be learned at all by a mode.
+fn admits(learning: Learning, told: Option<SocketAddr>, from: SocketAddr) -> bool {
+    match (learning, told) {
+        (Learning::Trust, _) => true,
+        (Learning::Window, Some(told)) => near(told.ip(), from.ip()),
+        _ => false,
+    }
+}
+
+/// The same host, /24 or /48.
+fn near(a: IpAddr, b: IpAddr) -> bool {
+    match (a.to_canonical(), b.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => a.to_bits() >> 8 == b.to_bits() >> 8,
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.to_bits() >> 80 == b.to_bits() >> 80,
+        _ => false,
+    }
+}
+
+/// Whether a datagram from `from` may be heard. `Ok(true)`: it would be learned, if it proves to be valid.
+#[inline]
+pub(crate) fn hear(port: &Port, learning: Learning, from: SocketAddr, now: Instant) -> Result<bool, Drop> {
+    match port.state {
+        PortState::Fixed if port.peer == Some(from) => Ok(false),
+        PortState::Fixed => Err(Drop::Source),
+        PortState::Learning { until } if now <= until => {
+            if admits(learning, port.told, from) {
+                Ok(true)
+            } else {
+                Err(Drop::Source)
+            }
+        }
+        // The timer has not come yet; the window is over all the same.
+        PortState::Learning { .. } if port.told == Some(from) => Ok(false),
+        PortState::Learning { .. } | PortState::Closed => Err(Drop::Window),
+    }
+}
+
+impl Media {
+    /// A valid packet came from an address that may be learned.
+    pub(crate) fn latch(&mut self, leg: u32, rtcp: bool, from: SocketAddr, tx: &mut Tx<'_>) {
+        let Some(row) = self.leg_mut(leg) else { return };
+        let key = row.key;
+        let (unseen, mux) = (row.unseen, row.mux);
+        let unknown = !row.hears();
+        let port = if rtcp && !mux { row.rtcp.as_mut() } else { Some(&mut row.rtp) };
+        let Some(port) = port else { return };
+        (port.peer, port.state) = (Some(from), PortState::Fixed);
+        aim(port, tx);
+        if !rtcp || mux {
+            follow_rtp(row, from, tx);
+        }
+        if !unseen {
+            let remote = Some(contract::Address::from(from));
+            tx.news(contract::news::What::Latched(contract::Latched {
+                leg: Some(key),
+                remote,
+                rtcp: rtcp && !mux,
+            }));
+        }
+        if unknown {
+            self.dirty = Some(key.context);
+        }
+    }
+
+    /// The window is over: what was not learned stays with what the SDP said, or closed.
+    pub(crate) fn window_over(&mut self, leg: u32, tx: &mut Tx<'_>) {
+        let Some(row) = self.leg_mut(leg) else { return };
+        let ports = std::iter::once(&mut row.rtp).chain(row.rtcp.as_mut());
+        for port in ports.filter(|p| matches!(p.state, PortState::Learning { .. })) {
+            port.state = if port.told.is_some() { PortState::Fixed } else { PortState::Closed };
+            aim(port, tx);
+        }
+    }
+
+    /// Sets the timer for the end of the window.
+    pub(crate) fn window_opens(&mut self, leg: u32, until: Instant) {
+        // One tick later, so that the last moment still counts.
+        self.due(leg, until + Duration::from_nanos(1), What::Window);
+    }
+}
+
+/// An RTP source was learned; if nobody told where its RTCP goes, it is the port above.
+fn follow_rtp(row: &mut RtpLeg, from: SocketAddr, tx: &mut Tx<'_>) {
+    if let Some(port) = row.rtcp.as_mut()
+        && matches!(port.state, PortState::Learning { .. })
+        && port.peer.is_none()
+    {
+        port.peer = told_rtcp(None, Some(from));
+        aim(port, tx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SocketId;
+
+    #[test]
+    fn who_may_be_learned_and_when() {
+        let told: SocketAddr = "192.0.2.10:4000".parse().unwrap();
+        let until = Instant::from_millis(100);
+        let learning = Port {
+            socket: SocketId(0),
+            told: Some(told),
+            peer: Some(told),
+            state: PortState::Learning { until },
+        };
+        let fixed = Port { state: PortState::Fixed, ..learning };
+        let untold = Port { told: None, peer: None, ..learning };
+        let closed = Port { state: PortState::Closed, ..untold };
+        let (same, near, far) = ("192.0.2.10:4000", "192.0.2.77:9", "198.51.100.1:4000");
+        let (w, t, s) = (Learning::Window, Learning::Trust, Learning::Strict);
+        for (port, mode, from, at, expected) in [
+            (fixed, s, same, 0, Ok(false)),
+            (fixed, s, near, 0, Err(Drop::Source)),
+            (learning, w, same, 100, Ok(true)),
+            (learning, w, near, 100, Ok(true)),
+            (learning, w, far, 100, Err(Drop::Source)),
+            (learning, w, near, 101, Err(Drop::Window)),
+            (learning, w, same, 101, Ok(false)),
+            (learning, t, far, 100, Ok(true)),
+            (learning, t, far, 101, Err(Drop::Window)),
+            (untold, t, far, 0, Ok(true)),
+            (untold, w, far, 0, Err(Drop::Source)),
+            (closed, t, far, 0, Err(Drop::Window)),
+        ] {
+            let heard = hear(&port, mode, from.parse().unwrap(), Instant::from_millis(at));
+            assert_eq!(heard, expected, "{mode:?} {from} {at}");
+        }
+        let v6 = |a: &str| a.parse::<IpAddr>().unwrap();
+        assert!(super::near(v6("2001:db8:1:2::1"), v6("2001:db8:1:ffff::9")));
+        assert!(!super::near(v6("2001:db8:1::1"), v6("2001:db8:2::1")));
+    }
+}

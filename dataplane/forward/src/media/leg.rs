@@ -1,0 +1,181 @@
+//! The row of an RTP leg.
+
+use std::net::SocketAddr;
+
+use base::Instant;
+use contract::{Learning, LegKey};
+use rtp::{Clock, Reception};
+
+use crate::SocketId;
+
+/// One of a leg's ports and what it has learned.
+///
+/// ```text
+///            Put: STRICT                      Put: WINDOW, TRUST
+///                 │                                  │
+///                 ▼            first valid packet    ▼         window over, SDP address known
+///            ┌─ Fixed ◄───────────────────────── Learning ───────────────────────────► Fixed
+///            │    ▲                                  │ window over, nothing known
+///            └────┴── Put with another remote ──►    └──────────────────────────────► Closed
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Port {
+    pub(crate) socket: SocketId,
+    /// What the peer's SDP says.
+    pub(crate) told: Option<SocketAddr>,
+    /// Where we send, and in `Fixed` whom alone we hear.
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) state: PortState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PortState {
+    /// Hears `peer` only.
+    Fixed,
+    /// Hears whom the learning mode admits, until then.
+    Learning { until: Instant },
+    /// Hears nobody.
+    Closed,
+}
+
+/// Where the packets of a leg go: one target, ready to be sent to.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) leg: u32,
+    pub(crate) socket: SocketId,
+    /// Packets sent by this route.
+    pub(crate) packets: u32,
+    /// Payload octets sent by this route.
+    pub(crate) octets: u32,
+    /// Octets of datagrams sent by this route.
+    pub(crate) bytes: u64,
+    /// The target's payload type for each of the source's; `None`: the same. 255: not agreed.
+    pub(crate) payloads: Option<Box<[u8; 128]>>,
+}
+
+/// What a leg's peer sends under one SSRC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) ssrc: u32,
+    /// Under which SSRC the context's other legs see it.
+    pub(crate) shown: u32,
+    pub(crate) reception: Reception,
+    pub(crate) last_at: Instant,
+    pub(crate) last_timestamp: u32,
+    /// The peer's last sender report, and when it came.
+    pub(crate) reported: Option<(rtp::SenderInfo, Instant)>,
+}
+
+/// A stream of our own towards a leg, continuous over changes of its source (`select`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream {
+    pub(crate) ssrc: u32,
+    pub(crate) next_sequence: u16,
+    pub(crate) last_timestamp: u32,
+    pub(crate) last_at: Instant,
+    pub(crate) started: bool,
+    /// Whose packets it carries: leg, SSRC.
+    pub(crate) carries: Option<(u32, u32)>,
+    /// First sequence number of the source that belongs to it.
+    pub(crate) first: u16,
+    pub(crate) sequence_offset: u16,
+    pub(crate) timestamp_offset: u32,
+    pub(crate) packets: u32,
+    pub(crate) octets: u32,
+    pub(crate) bytes: u64,
+}
+
+/// Counters of a leg that outlive its routes.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) packets_in: u64,
+    pub(crate) bytes_in: u64,
+    /// Sent by routes that are no more, RTCP of our own included.
+    pub(crate) packets_out: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) dropped: u64,
+}
+
+/// An RTP leg.
+#[derive(Debug)]
+pub(crate) struct RtpLeg {
+    // What the packet loop reads.
+    pub(crate) rtp: Port,
+    pub(crate) may_send: bool,
+    pub(crate) captured: bool,
+    /// RTCP ends here; else it passes along the relay routes.
+    pub(crate) terminates: bool,
+    pub(crate) level_id: u8,
+    pub(crate) clock: Clock,
+    pub(crate) last_at: Instant,
+    pub(crate) counts: Counts,
+    /// Payload types that the peer may send; `None`: all.
+    pub(crate) accepts: Option<u128>,
+    pub(crate) sources: Vec<Source>,
+    /// Targets by mode.
+    pub(crate) relays: Vec<Route>,
+    pub(crate) fans: Vec<Route>,
+    /// Selections that the leg competes in: selection and its place there.
+    pub(crate) selects: Vec<(u32, u32)>,
+    pub(crate) stream: Stream,
+
+    // What only RTCP and control read.
+    pub(crate) key: LegKey,
+    pub(crate) serial: u64,
+    pub(crate) unseen: bool,
+    pub(crate) mux: bool,
+    pub(crate) rtcp: Option<Port>,
+    /// Some path has the leg as a source.
+    pub(crate) led: bool,
+    /// Legs whose fans lead here.
+    pub(crate) feeders: Vec<u32>,
+    /// Sockets of relay targets for RTCP.
+    pub(crate) relays_rtcp: Vec<(u32, SocketId)>,
+    pub(crate) may_receive: bool,
+    pub(crate) learning: Learning,
+    pub(crate) local: SocketAddr,
+    pub(crate) video: bool,
+    pub(crate) cname: String,
+    pub(crate) silence_ms: u32,
+    /// Peer's payload type to the context's.
+    pub(crate) payloads: Vec<(u8, u8)>,
+    pub(crate) last_key_frame: Option<Instant>,
+    pub(crate) key_frame_waits: Option<u32>,
+    pub(crate) reports_run: bool,
+    pub(crate) silent: bool,
+    pub(crate) since: Instant,
+    pub(crate) watched: bool,
+}
+
+impl RtpLeg {
+    /// Where RTCP for this leg goes out, once its peer is known.
+    pub(crate) fn rtcp_out(&self) -> Option<SocketId> {
+        match &self.rtcp {
+            Some(port) => port.peer.map(|_| port.socket),
+            None => self.rtp.peer.map(|_| self.rtp.socket),
+        }
+    }
+
+    /// Whether RTP may go out to this leg.
+    pub(crate) fn hears(&self) -> bool {
+        self.may_receive && self.rtp.peer.is_some()
+    }
+
+    /// The context's payload type for what the peer calls `payload`; `None`: not agreed.
+    #[inline]
+    pub(crate) fn to_context(&self, payload: u8) -> Option<u8> {
+        if self.payloads.is_empty() {
+            return Some(payload);
+        }
+        self.payloads.iter().find(|(peer, _)| *peer == payload).map(|(_, context)| *context)
+    }
+
+    /// What the peer calls the context's payload type; `None`: not agreed.
+    #[inline]
+    pub(crate) fn to_peer(&self, payload: u8) -> Option<u8> {
+        if self.payloads.is_empty() {
+            return Some(payload);
+        }
+        self.payloads.iter().find(|(_, context)| *context == payload).map(|(peer, _)| *peer)
+    }
+}

@@ -1,0 +1,152 @@
+//! RTP: legs with their ports, what their packets are led to, and RTCP. A leg's row holds all that the packet loop
+//! needs; paths were flattened into it at control rate.
+
+pub(crate) mod arrive;
+mod count;
+mod feedback;
+mod flatten;
+mod latch;
+mod leg;
+mod report;
+mod table;
+
+use std::collections::BTreeMap;
+
+use base::{Entropy, Instant, Timers};
+use slab::Slab;
+
+pub(crate) use arrive::Packet;
+pub(crate) use leg::{Route, RtpLeg, Source, Stream};
+
+use crate::modes::select::Selection;
+use crate::{Limits, Output, SocketId, Totals};
+
+/// No leg.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What a socket belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Binding {
+    pub(crate) leg: u32,
+    /// The RTCP port of a leg without rtcp-mux.
+    pub(crate) rtcp: bool,
+}
+
+/// Something of a leg is due. The serial tells a leg from a later one in the same row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Due {
+    pub(crate) leg: u32,
+    pub(crate) serial: u64,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    /// The window in which a source may be learned ends.
+    Window,
+    /// Nothing may have come for too long.
+    Silence,
+    /// Our RTCP report.
+    Report,
+    /// A key frame that was asked for within the last 500 ms.
+    KeyFrame,
+}
+
+/// The RTP legs of one engine.
+#[derive(Debug)]
+pub(crate) struct Media {
+    pub(crate) legs: Slab<RtpLeg>,
+    pub(crate) sockets: Vec<Binding>,
+    pub(crate) selections: Slab<Selection>,
+    pub(crate) timers: Timers<Due>,
+    pub(crate) entropy: Entropy,
+    /// Selections by context and path.
+    pub(crate) selected: BTreeMap<(u64, u32), u32>,
+    /// A context whose routes must be made anew: a leg's peer became known.
+    pub(crate) dirty: Option<u64>,
+    sources_max: usize,
+    targets_max: usize,
+    serial: u64,
+}
+
+/// Where a machine puts its outputs, and where it counts.
+pub(crate) struct Tx<'a> {
+    pub(crate) out: &'a mut base::Outbox<Output>,
+    pub(crate) totals: &'a mut Totals,
+}
+
+impl Tx<'_> {
+    /// Puts an output out; false (and counted) when the driver left no room.
+    #[inline]
+    pub(crate) fn push(&mut self, output: Output) -> bool {
+        let put = self.out.push(output).is_ok();
+        if !put {
+            self.totals.drop(crate::Drop::Outbox);
+        }
+        put
+    }
+
+    /// Tells control something.
+    pub(crate) fn news(&mut self, what: contract::news::What) {
+        let body = contract::from_dataplane::Body::News(contract::News { what: Some(what) });
+        self.push(Output::Answer(Box::new(contract::FromDataplane { body: Some(body) })));
+    }
+}
+
+impl Media {
+    pub(crate) fn new(limits: &Limits, entropy: Entropy) -> Self {
+        Media {
+            legs: Slab::with_capacity(limits.legs_max.min(1024)),
+            sockets: vec![Binding { leg: NONE, rtcp: false }; limits.sockets_max],
+            selections: Slab::new(),
+            timers: Timers::with_max(limits.legs_max.saturating_mul(4)),
+            entropy,
+            selected: BTreeMap::new(),
+            dirty: None,
+            sources_max: limits.leg_sources_max,
+            targets_max: limits.targets_max,
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn has_selections(&self, context: u64) -> bool {
+        self.selected.range((context, 0)..=(context, u32::MAX)).next().is_some()
+    }
+
+    pub(crate) fn leg(&self, leg: u32) -> Option<&RtpLeg> {
+        self.legs.get(leg as usize)
+    }
+
+    pub(crate) fn leg_mut(&mut self, leg: u32) -> Option<&mut RtpLeg> {
+        self.legs.get_mut(leg as usize)
+    }
+
+    /// Sets a timer of a leg.
+    pub(crate) fn due(&mut self, leg: u32, at: Instant, what: What) {
+        if let Some(serial) = self.leg(leg).map(|row| row.serial) {
+            // There is room for four timers per leg, one of each kind.
+            let _ = self.timers.set(at, Due { leg, serial, what });
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn timeout(&mut self, now: base::Now, tx: &mut Tx<'_>) {
+        while tx.out.room() > self.targets_max.min(64)
+            && let Some(due) = self.timers.pop(now.mono)
+        {
+            if self.leg(due.leg).is_none_or(|row| row.serial != due.serial) {
+                continue;
+            }
+            match due.what {
+                What::Window => self.window_over(due.leg, tx),
+                What::Silence => self.check_silence(due.leg, now, tx),
+                What::Report => self.report(due.leg, now, tx),
+                What::KeyFrame => self.key_frame_due(due.leg, now, tx),
+            }
+        }
+    }
+
+    pub(crate) fn binding(&self, socket: SocketId) -> Option<Binding> {
+        self.sockets.get(socket.0 as usize).copied().filter(|b| b.leg != NONE)
+    }
+}

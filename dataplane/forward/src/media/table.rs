@@ -1,0 +1,229 @@
+//! Legs put and removed, at control rate.
+
+use std::net::SocketAddr;
+
+use base::{Instant, Now};
+use contract::{Direction, Learning};
+use rtp::Clock;
+
+use super::latch::{self, told_rtcp};
+use super::leg::{Counts, Port, PortState, RtpLeg, Stream};
+use super::{Binding, Media, NONE, Tx};
+use crate::{Attachment, Output, SocketId};
+
+/// What a leg is called in RTCP when control names nothing.
+const CNAME: &str = "weir";
+
+fn address(a: Option<&contract::Address>) -> Option<SocketAddr> {
+    a.and_then(contract::Address::socket).filter(|a| a.port() != 0)
+}
+
+impl Media {
+    /// Puts a leg: a new one with its sockets, or the changes to one that is there. The leg was checked.
+    pub(crate) fn put(
+        &mut self,
+        now: Now,
+        leg: &contract::Leg,
+        rtp: &contract::RtpLeg,
+        old: Option<(u32, &contract::RtpLeg)>,
+        sockets: Option<&Attachment>,
+        tx: &mut Tx<'_>,
+    ) -> Option<u32> {
+        let at = match (old, sockets) {
+            (Some((at, _)), None) => at,
+            (Some((at, _)), Some(sockets)) => {
+                self.close_sockets(at, tx);
+                self.attach(at, sockets);
+                at
+            }
+            (None, sockets) => self.insert(now, leg, rtp, sockets?),
+        };
+        let relearn = match old {
+            Some((_, old)) if sockets.is_none() => {
+                old.remote != rtp.remote
+                    || old.remote_rtcp != rtp.remote_rtcp
+                    || old.learning != rtp.learning
+                    || old.learning_ms != rtp.learning_ms
+                    || old.rtcp_mux != rtp.rtcp_mux
+            }
+            _ => true,
+        };
+        let row = self.leg_mut(at)?;
+        let direction = leg.direction();
+        row.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
+        row.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);
+        row.unseen = leg.unseen;
+        row.learning = rtp.learning();
+        row.mux = rtp.rtcp_mux || row.rtcp.is_none();
+        row.level_id = u8::try_from(rtp.audio_level_id).unwrap_or(0);
+        row.clock = Clock(rtp.clock_rate);
+        row.video = rtp.video;
+        row.silence_ms = rtp.media_timeout_ms;
+        if !rtp.cname.is_empty() {
+            row.cname.clone_from(&rtp.cname);
+        }
+        row.payloads =
+            rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, octet(p.context)?))).collect();
+        row.accepts = (!row.payloads.is_empty())
+            .then(|| row.payloads.iter().fold(0u128, |set, (peer, _)| set | 1 << (peer & 0x7f)));
+        if let Some(local) = rtp.local.as_ref().and_then(|l| address(l.bound.as_ref())) {
+            row.local = local;
+        }
+        if relearn {
+            self.open(at, rtp, now.mono, tx);
+        }
+        self.watch_silence(at);
+        Some(at)
+    }
+
+    /// Opens a leg's ports to learning, as control's new word says.
+    fn open(&mut self, at: u32, rtp: &contract::RtpLeg, now: Instant, tx: &mut Tx<'_>) {
+        let Some(row) = self.leg_mut(at) else { return };
+        let until = latch::until(now, rtp.learning_ms);
+        let told = address(rtp.remote.as_ref());
+        let learning = row.learning;
+        latch::open(&mut row.rtp, told, learning, until, tx);
+        if let Some(port) = row.rtcp.as_mut().filter(|_| !rtp.rtcp_mux) {
+            latch::open(port, told_rtcp(address(rtp.remote_rtcp.as_ref()), told), learning, until, tx);
+        }
+        if learning != Learning::Strict {
+            self.window_opens(at, until);
+        }
+    }
+
+    fn insert(&mut self, now: Now, leg: &contract::Leg, rtp: &contract::RtpLeg, sockets: &Attachment) -> u32 {
+        self.serial += 1;
+        let port = |socket: SocketId| Port { socket, told: None, peer: None, state: PortState::Closed };
+        let continuity = rtp.continuity.unwrap_or_default();
+        let ssrc = if continuity.ssrc == 0 { self.fresh_ssrc() } else { continuity.ssrc };
+        let fresh = continuity.ssrc == 0;
+        let stream = Stream {
+            ssrc,
+            // Below 2^15, so that a receiver's first guess of a rollover is right (CPM-FACTS §4.4).
+            next_sequence: if fresh {
+                self.entropy.below(1 << 15) as u16
+            } else {
+                continuity.sequence as u16
+            },
+            last_timestamp: if fresh { self.entropy.u32() } else { continuity.timestamp },
+            last_at: now.mono,
+            started: false,
+            carries: None,
+            first: 0,
+            sequence_offset: 0,
+            timestamp_offset: 0,
+            packets: 0,
+            octets: 0,
+            bytes: 0,
+        };
+        let row = RtpLeg {
+            rtp: port(sockets.rtp),
+            rtcp: sockets.rtcp.map(port),
+            may_send: false,
+            may_receive: false,
+            captured: false,
+            terminates: false,
+            level_id: 0,
+            clock: Clock(rtp.clock_rate),
+            last_at: now.mono,
+            counts: Counts::default(),
+            accepts: None,
+            sources: Vec::with_capacity(4),
+            relays: Vec::new(),
+            fans: Vec::new(),
+            selects: Vec::new(),
+            stream,
+            key: leg.key(),
+            serial: self.serial,
+            unseen: leg.unseen,
+            mux: sockets.rtcp.is_none(),
+            led: false,
+            feeders: Vec::new(),
+            relays_rtcp: Vec::new(),
+            learning: rtp.learning(),
+            local: SocketAddr::from(([0, 0, 0, 0], 0)),
+            video: false,
+            cname: CNAME.to_owned(),
+            silence_ms: 0,
+            payloads: Vec::new(),
+            last_key_frame: None,
+            key_frame_waits: None,
+            reports_run: false,
+            silent: false,
+            since: now.mono,
+            watched: false,
+        };
+        let at = self.legs.insert(row) as u32;
+        self.bind(sockets.rtp, Binding { leg: at, rtcp: false });
+        if let Some(socket) = sockets.rtcp {
+            self.bind(socket, Binding { leg: at, rtcp: true });
+        }
+        at
+    }
+
+    fn fresh_ssrc(&mut self) -> u32 {
+        // 0 means "draw one" in the contract.
+        self.entropy.u32().max(1)
+    }
+
+    fn attach(&mut self, at: u32, sockets: &Attachment) {
+        let port = |socket: SocketId| Port { socket, told: None, peer: None, state: PortState::Closed };
+        if let Some(row) = self.leg_mut(at) {
+            row.rtp = port(sockets.rtp);
+            row.rtcp = sockets.rtcp.map(port);
+        }
+        self.bind(sockets.rtp, Binding { leg: at, rtcp: false });
+        if let Some(socket) = sockets.rtcp {
+            self.bind(socket, Binding { leg: at, rtcp: true });
+        }
+    }
+
+    fn bind(&mut self, socket: SocketId, binding: Binding) {
+        if let Some(place) = self.sockets.get_mut(socket.0 as usize) {
+            *place = binding;
+        }
+    }
+
+    fn close_sockets(&mut self, at: u32, tx: &mut Tx<'_>) {
+        let Some(row) = self.leg(at) else { return };
+        let sockets = [Some(row.rtp.socket), row.rtcp.map(|p| p.socket)];
+        for socket in sockets.into_iter().flatten() {
+            self.bind(socket, Binding { leg: NONE, rtcp: false });
+            tx.push(Output::CloseSocket { socket });
+        }
+    }
+
+    /// Removes a leg. Its context's routes must be made anew after.
+    pub(crate) fn remove(&mut self, at: u32, tx: &mut Tx<'_>) {
+        let shown: Vec<u32> =
+            self.leg(at).map(|row| row.sources.iter().map(|s| s.shown).collect()).unwrap_or_default();
+        self.bye(at, &shown, tx);
+        self.close_sockets(at, tx);
+        if self.legs.contains(at as usize) {
+            self.legs.remove(at as usize);
+        }
+    }
+
+    /// Whether a socket is free to be attached.
+    pub(crate) fn is_free(&self, socket: SocketId) -> bool {
+        self.sockets.get(socket.0 as usize).is_some_and(|b| b.leg == NONE)
+    }
+
+    /// How long until the next thing is due.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next_timeout()
+    }
+
+    /// Captures the legs of a context, or no more.
+    pub(crate) fn capture(&mut self, legs: impl Iterator<Item = u32>, on: bool) {
+        for leg in legs {
+            if let Some(row) = self.leg_mut(leg) {
+                row.captured = on;
+            }
+        }
+    }
+}
+
+fn octet(n: u32) -> Option<u8> {
+    u8::try_from(n).ok().filter(|n| *n < 128)
+}

@@ -1,0 +1,9 @@
+//! The engine driven from outside: batches in, datagrams in, what goes out.
+
+mod batches;
+mod rig;
+mod rtp_distribute;
+mod rtp_hostile;
+mod rtp_latch;
+mod rtp_relay;
+mod rtp_select;

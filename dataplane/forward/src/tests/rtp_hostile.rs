@@ -1,0 +1,82 @@
+//! Octets of any kind on any socket: no panic, and each has its reason.
+
+use contract::{Learning, Mode};
+use proptest::prelude::*;
+
+use super::rig::*;
+use crate::{Drop, SocketId};
+
+#[test]
+fn each_kind_of_rubbish_has_its_reason() {
+    let mut rig = Rig::new();
+    rig.set(vec![rtp_leg(1), rtp_leg(2)], vec![path(1, Mode::Distribute, &[1, 2], &[1, 2])]);
+    for (bytes, why) in [
+        (&[][..], Drop::Empty),
+        (&[0x80], Drop::Short),
+        (&[0x80; 11], Drop::Short),
+        (&[0x40; 12], Drop::Foreign),
+        (&[0x00, 1, 0, 0], Drop::Stun),
+        (&[22, 254, 253], Drop::Dtls),
+        (&[16, 0], Drop::Foreign),
+        (&[0x8f, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3], Drop::Header),
+        (&[0x90, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0xbe, 0xde, 0xff, 0xff], Drop::Header),
+        (&[0x80, 200, 0, 1, 0, 0, 0, 0], Drop::Rtcp),
+        (&[0x80, 200, 0xff, 0xff, 0, 0, 0, 0], Drop::Rtcp),
+    ] {
+        let before = rig.engine.dropped(why);
+        assert!(rig.hear_peer(1, bytes).is_empty());
+        assert_eq!(rig.engine.dropped(why), before + 1, "{bytes:?}");
+        rig.check_sum();
+    }
+    rig.datagram(SocketId(99), peer(1), &packet(1, 1, 1, 0, &[]));
+    rig.datagram(SocketId(u32::MAX), peer(1), &packet(1, 1, 1, 0, &[]));
+    assert_eq!(rig.engine.dropped(Drop::NoLeg), 2);
+    rig.check_sum();
+}
+
+#[test]
+fn a_leg_has_no_more_sources_than_its_limit() {
+    let mut rig =
+        Rig::with(crate::Limits { leg_sources_max: 4, sockets_max: 64, ..crate::Limits::default() });
+    rig.set(vec![rtp_leg(1), rtp_leg(2)], vec![path(1, Mode::Distribute, &[1, 2], &[1, 2])]);
+    let passed = (0..100).filter(|n| !rig.hear_peer(1, &packet(*n, 1, 1, 0, &[1])).is_empty()).count();
+    assert_eq!((passed, rig.engine.dropped(Drop::Sources)), (4, 96));
+    rig.pass(6000);
+    assert!(!rig.hear_peer(1, &packet(1000, 1, 1, 0, &[1])).is_empty(), "an idle one makes room");
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..100)).prop_map(|(fix, mut bytes)| {
+        if fix && let Some(first) = bytes.first_mut() {
+            *first = 0x80 | (*first & 0x3f);
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_and_the_sum_holds(
+        datagrams in proptest::collection::vec((0..10u32, 0..6u64, bytes(), 0..3000u64), 0..60),
+    ) {
+        let mut rig = Rig::new();
+        let trust = |n| edit(rtp_leg(n), |rtp| {
+            rtp.learning = Learning::Trust as i32;
+            rtp.rtcp_mux = n % 2 == 0;
+            rtp.audio_level_id = 3;
+            rtp.video = true;
+            rtp.media_timeout_ms = 500;
+        });
+        rig.set((1..5).map(trust).collect(), vec![
+            path(1, Mode::Distribute, &[1, 2, 3], &[1, 2, 3]),
+            path(2, Mode::Select, &[1, 2, 3, 4], &[1, 2, 3, 4]),
+            path(3, Mode::Relay, &[4], &[1]),
+        ]);
+        rig.input(crate::Input::Capture { context: CONTEXT, on: true });
+        for (on, from, bytes, wait) in datagrams {
+            rig.datagram(SocketId(on), peer(from), &bytes);
+            rig.run(wait / 10 * 10);
+        }
+        rig.check_sum();
+    }
+}

@@ -1,0 +1,120 @@
+//! The RTP path allocates nothing after the start (DESIGN §4): counted, over every mode and a change of speaker.
+#![expect(unsafe_code, reason = "a counting allocator is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base::{Entropy, Instant, Now, Outbox, UnixTime};
+use contract::{Batch, Change, Context, Leg, LegSet, Mode, Path, RtpLeg, RtpLocal, change::Verb, leg::Kind};
+use forward::{Attachment, Config, Engine, Input, Limits, Listener, SocketId};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is the system allocator's; only a number of this thread is kept beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn peer(n: u64) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, n as u8], 4000))
+}
+
+fn engine(mode: Mode, legs: u64) -> (Engine, Outbox<forward::Output>) {
+    let config = Config {
+        shard: 0,
+        msrp: Listener { authority: "192.0.2.1:2855".into() },
+        msrps: None,
+        limits: Limits::default(),
+    };
+    let mut engine = Engine::new(config, Entropy::from_number(1));
+    let mut out = Outbox::with_max(engine.room_needed());
+    let mut changes = vec![Verb::PutContext(Context { id: 1 })];
+    let mut attachments = Vec::new();
+    for n in 0..legs {
+        let rtp =
+            RtpLeg { remote: Some(peer(n).into()), rtcp_mux: true, clock_rate: 8000, ..RtpLeg::default() };
+        let leg =
+            Leg { id: n, context: 1, media: "audio".into(), kind: Some(Kind::Rtp(rtp)), ..Leg::default() };
+        let local =
+            RtpLocal { bound: Some(SocketAddr::from(([192, 0, 2, 1], 9000)).into()), ..RtpLocal::default() };
+        attachments.push(Attachment { leg: leg.key(), rtp: SocketId(n as u32), rtcp: None, local });
+        changes.push(Verb::PutLeg(leg));
+    }
+    let all = Some(LegSet { legs: (0..legs).collect(), media: String::new() });
+    changes.push(Verb::PutPath(Path {
+        id: 1,
+        context: 1,
+        mode: mode as i32,
+        sources: all.clone(),
+        targets: all,
+        parameters: None,
+    }));
+    let changes = changes.into_iter().map(|v| Change { verb: Some(v) }).collect();
+    let batch = Batch { generation: 1, epoch: 1, trace: String::new(), changes };
+    engine.handle(Now::default(), Input::Batch { batch: &batch, attachments: &attachments }, &mut out);
+    out.drain();
+    (engine, out)
+}
+
+#[test]
+fn the_packet_loop_allocates_nothing() {
+    for mode in [Mode::Distribute, Mode::Select] {
+        let (mut engine, mut out) = engine(mode, 17);
+        let mut now =
+            Now { mono: Instant::from_millis(1000), wall: UnixTime::from_millis(1_800_000_000_000) };
+        let mut packet = [0u8; 172];
+        packet[0] = 0x80;
+        let (mut sent, mut before) = (0, 0);
+        for n in 0..4000u16 {
+            let leg = u64::from(n % 4);
+            packet[2..4].copy_from_slice(&(n / 4).to_be_bytes());
+            packet[4..8].copy_from_slice(&(160 * u32::from(n / 4)).to_be_bytes());
+            packet[8..12].copy_from_slice(&(leg as u32 + 1).to_be_bytes());
+            // Each talks for a while, the others are silent.
+            packet[12..].fill(if u64::from(n / 1000) == leg { 0x80 } else { 0xff });
+            if n == 8 {
+                before = ALLOCATIONS.with(Cell::get);
+            }
+            let input = Input::Datagram { socket: SocketId(leg as u32), from: peer(leg), bytes: &packet };
+            engine.handle(now, input, &mut out);
+            sent += out.drain().count();
+            now.mono += Duration::from_millis(5);
+        }
+        let allocations = ALLOCATIONS.with(Cell::get) - before;
+        assert!(sent > 10_000, "{mode:?}: {sent}");
+        assert_eq!(allocations, 0, "{mode:?}");
+        let totals = engine.totals();
+        assert_eq!(totals.packets_in, 4000);
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.with(Cell::get);
+    let thing = std::hint::black_box(vec![1u8; 100]);
+    assert!(ALLOCATIONS.with(Cell::get) > before && !thing.is_empty());
+}
