@@ -184,6 +184,20 @@ impl Ring {
         self.slots.slice_mut(usize::from(slot) * bytes, bytes)
     }
 
+    /// Writes a part of a held receive buffer into a slot, its first octets replaced by `head`; how long it is.
+    pub fn patch(&mut self, slot: u16, buffer: u16, part: (u32, u32), head: &[u8]) -> u32 {
+        let (start, length) = (part.0 as usize, part.1.min(self.config.slot_bytes) as usize);
+        let from = usize::from(buffer) * self.config.buffer_bytes as usize + start;
+        let skip = head.len().min(length);
+        let bytes = self.config.slot_bytes as usize;
+        let source = self.receive.slice(from, length);
+        let target = self.slots.slice_mut(usize::from(slot) * bytes, bytes);
+        let (Some(source), Some(target)) = (source.get(skip..), target.get_mut(..length)) else { return 0 };
+        target[..skip].copy_from_slice(&head[..skip]);
+        target[skip..].copy_from_slice(source);
+        length as u32
+    }
+
     /// Sends the first octets of a slot; done when the next [`Ring::enter`] returns.
     pub fn send_slot(&mut self, file: u32, slot: u16, length: u32, user: u64) -> io::Result<()> {
         let bytes = self.config.slot_bytes;

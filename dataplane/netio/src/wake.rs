@@ -24,7 +24,6 @@ impl Wake {
     }
 
     /// Takes the wakes that came so far.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its drivers come next"))]
     pub(crate) fn drain(&self) {
         let _ = (&*self.0).read(&mut [0; 8]);
     }

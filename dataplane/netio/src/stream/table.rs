@@ -1,0 +1,394 @@
+//! The table of a shard's connections and listeners.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use base::{HashSeed, Map};
+use bytes::{Bytes, BytesMut};
+use rustls::{ClientConnection, Connection, ServerConnection};
+use slab::Slab;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::conn::{Conn, Fate, State};
+use super::transport::Transport;
+use crate::driver::{DriverConfig, Gone, Tally};
+use crate::tls::Tls;
+
+/// A connection's part in a batch, owned.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Opened {
+        conn: u64,
+        dial: Option<u64>,
+        tls: bool,
+        fingerprint: Option<[u8; 32]>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    DialFailed {
+        dial: u64,
+        why: Gone,
+    },
+    Received {
+        conn: u64,
+        bytes: Bytes,
+    },
+    Sent {
+        conn: u64,
+        bytes: usize,
+    },
+    Closed {
+        conn: u64,
+        why: Gone,
+    },
+}
+
+/// Where a driver watches descriptors. `key` comes back with each readiness.
+pub(crate) trait Registry {
+    /// Watches for readable and writable; edges, not levels.
+    fn watch(&mut self, descriptor: BorrowedFd<'_>, key: Key) -> io::Result<u32>;
+    /// Watches no more.
+    fn unwatch(&mut self, file: u32, descriptor: BorrowedFd<'_>, key: Key);
+}
+
+/// What a readiness is about. The serial tells a slot's present owner from an earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Key {
+    Listener(u32),
+    Conn { slot: u32, serial: u32 },
+}
+
+#[derive(Debug)]
+struct Listening {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    file: u32,
+}
+
+/// All stream connections of a shard.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    conns: Slab<Conn>,
+    slots: Map<u64, usize>,
+    listeners: Vec<Listening>,
+    /// Listeners that may have somebody waiting.
+    calling: Vec<u32>,
+    ready: VecDeque<usize>,
+    happenings: VecDeque<Happening>,
+    /// Deadlines of opening and of leaving, each in order: (when, connection).
+    opening: VecDeque<(Instant, u64)>,
+    leaving: VecDeque<(Instant, u64)>,
+    arena: BytesMut,
+    next: u64,
+    config: DriverConfig,
+}
+
+impl Streams {
+    pub(crate) fn new(config: &DriverConfig) -> Self {
+        Streams {
+            conns: Slab::new(),
+            slots: base::map(HashSeed(config.first_connection)),
+            listeners: Vec::new(),
+            calling: Vec::new(),
+            ready: VecDeque::new(),
+            happenings: VecDeque::new(),
+            opening: VecDeque::new(),
+            leaving: VecDeque::new(),
+            arena: BytesMut::with_capacity(64 << 10),
+            next: config.first_connection,
+            config: config.clone(),
+        }
+    }
+
+    pub(crate) fn listen(
+        &mut self,
+        listener: TcpListener,
+        tls: Option<Tls>,
+        registry: &mut impl Registry,
+    ) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let index = u32::try_from(self.listeners.len()).map_err(io::Error::other)?;
+        let file = registry.watch(listener.as_fd(), Key::Listener(index))?;
+        self.listeners.push(Listening { listener, tls, file });
+        self.calling.push(index);
+        Ok(())
+    }
+
+    pub(crate) fn dial(&mut self, dial: u64, to: SocketAddr, tls: Option<Tls>, registry: &mut impl Registry) {
+        let failed = |why| Happening::DialFailed { dial, why };
+        if self.conns.len() >= self.config.connections_max {
+            self.happenings.push_back(failed(Gone::ConnectFailed));
+            return;
+        }
+        let session = match tls.map(|tls| ClientConnection::new(tls.client, to.ip().into())).transpose() {
+            Ok(session) => session.map(Connection::from),
+            Err(_) => {
+                self.happenings.push_back(failed(Gone::TlsFailed));
+                return;
+            }
+        };
+        let added = begin_connect(to)
+            .and_then(|stream| self.add(stream, to, session, Some(dial), State::Connecting, registry));
+        if added.is_err() {
+            self.happenings.push_back(failed(Gone::ConnectFailed));
+        }
+    }
+
+    /// A descriptor became ready.
+    pub(crate) fn ready(&mut self, key: Key, readable: bool, writable: bool) {
+        match key {
+            Key::Listener(index) => {
+                if !self.calling.contains(&index) {
+                    self.calling.push(index);
+                }
+            }
+            Key::Conn { slot, serial } => {
+                let Some(conn) = self.conns.get_mut(slot as usize) else { return };
+                if serial_of(conn.id) != serial {
+                    return;
+                }
+                conn.readable |= readable;
+                conn.writable |= writable;
+                queue(&mut self.ready, conn, slot as usize);
+            }
+        }
+    }
+
+    /// The driver's registration behind a key.
+    pub(crate) fn file(&self, key: Key) -> Option<u32> {
+        match key {
+            Key::Listener(index) => self.listeners.get(index as usize).map(|listening| listening.file),
+            Key::Conn { slot, serial } => self
+                .conns
+                .get(slot as usize)
+                .filter(|conn| serial_of(conn.id) == serial)
+                .map(|conn| conn.file),
+        }
+    }
+
+    /// Takes the next happening, working for it where needed.
+    pub(crate) fn next(&mut self, registry: &mut impl Registry, tally: &mut Tally) -> Option<Happening> {
+        loop {
+            if let Some(happening) = self.happenings.pop_front() {
+                return Some(happening);
+            }
+            if let Some(slot) = self.ready.pop_front() {
+                self.turn(slot, registry, tally);
+            } else if let Some(index) = self.calling.pop() {
+                self.accept(index, registry, tally);
+            } else {
+                return None;
+            }
+        }
+    }
+
+    /// Writes what the last batch left, without looking for more to read.
+    pub(crate) fn flush(&mut self, registry: &mut impl Registry, tally: &mut Tally) {
+        for _ in 0..self.ready.len() {
+            if let Some(slot) = self.ready.pop_front() {
+                self.turn(slot, registry, tally);
+            }
+        }
+    }
+
+    /// Something is there to do without waiting.
+    pub(crate) fn busy(&self) -> bool {
+        !(self.happenings.is_empty() && self.ready.is_empty() && self.calling.is_empty())
+    }
+
+    fn turn(&mut self, slot: usize, registry: &mut impl Registry, tally: &mut Tally) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.queued = false;
+        let happenings = &mut self.happenings;
+        let fate = conn.work(self.config.read_bytes_max, &mut self.arena, &mut |happening| {
+            happenings.push_back(happening);
+        });
+        match fate {
+            Fate::Waits => {}
+            Fate::Again => queue(&mut self.ready, conn, slot),
+            Fate::Over { opened } => {
+                tally.accept_failed += u64::from(!opened);
+                self.remove(slot, registry);
+            }
+        }
+    }
+
+    fn accept(&mut self, index: u32, registry: &mut impl Registry, tally: &mut Tally) {
+        // One at a time: a flood of calls does not delay the packets of a batch.
+        let Some(listening) = self.listeners.get(index as usize) else { return };
+        let accepted = listening.listener.accept();
+        if !matches!(&accepted, Err(e) if e.kind() == io::ErrorKind::WouldBlock) {
+            self.calling.push(index);
+        }
+        let Ok((stream, peer)) = accepted else {
+            // Out of descriptors or memory: the caller stays in the backlog, and is tried at the next readiness.
+            self.calling.retain(|calling| *calling != index);
+            return;
+        };
+        if self.conns.len() >= self.config.connections_max {
+            tally.accept_refused += 1;
+            return;
+        }
+        let session = listening.tls.clone().map(|tls| ServerConnection::new(tls.server)).transpose();
+        let added = match session {
+            Ok(session) => {
+                let session = session.map(Connection::from);
+                self.add(stream, peer, session, None, State::Securing, registry)
+            }
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if added.is_err() {
+            tally.accept_refused += 1;
+        }
+    }
+
+    fn add(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        session: Option<Connection>,
+        dial: Option<u64>,
+        state: State,
+        registry: &mut impl Registry,
+    ) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_retries(4);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(15)))?;
+        let (id, slot) = (self.next, self.conns.vacant_key());
+        let key = Key::Conn { slot: u32::try_from(slot).map_err(io::Error::other)?, serial: serial_of(id) };
+        let file = registry.watch(stream.as_fd(), key)?;
+        self.next += 1;
+        let deadline = Instant::now() + Duration::from_millis(self.config.open_ms);
+        let accepted = state == State::Securing;
+        let mut conn = Conn {
+            id,
+            dial,
+            transport: Transport::new(stream, session),
+            state,
+            peer,
+            deadline: Some(deadline),
+            file,
+            readable: accepted,
+            writable: accepted,
+            paused: false,
+            queued: false,
+        };
+        queue(&mut self.ready, &mut conn, slot);
+        self.conns.insert(conn);
+        self.slots.insert(id, slot);
+        self.opening.push_back((deadline, id));
+        Ok(())
+    }
+
+    fn remove(&mut self, slot: usize, registry: &mut impl Registry) {
+        let Some(conn) = self.conns.try_remove(slot) else { return };
+        self.slots.remove(&conn.id);
+        if conn.queued {
+            self.ready.retain(|ready| *ready != slot);
+        }
+        let stream = conn.transport.stream();
+        // The registration may outlive this call in the kernel; the peer is told now.
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let key = Key::Conn { slot: slot as u32, serial: serial_of(conn.id) };
+        registry.unwatch(conn.file, stream.as_fd(), key);
+    }
+
+    fn of(&mut self, conn: u64) -> Option<(usize, &mut Conn)> {
+        let slot = *self.slots.get(&conn)?;
+        self.conns.get_mut(slot).map(|conn| (slot, conn))
+    }
+
+    pub(crate) fn write(&mut self, conn: u64, bytes: Bytes) {
+        let Some(slot) = self.slots.get(&conn).copied() else { return };
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.state == State::Open {
+            conn.transport.queue(bytes);
+            queue(&mut self.ready, conn, slot);
+        }
+    }
+
+    pub(crate) fn pause(&mut self, conn: u64) {
+        if let Some((_, conn)) = self.of(conn) {
+            conn.paused = true;
+        }
+    }
+
+    pub(crate) fn resume(&mut self, conn: u64) {
+        let Some(slot) = self.slots.get(&conn).copied() else { return };
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.paused = false;
+        queue(&mut self.ready, conn, slot);
+    }
+
+    pub(crate) fn shut(&mut self, conn: u64, abort: bool, registry: &mut impl Registry) {
+        let Some(slot) = self.slots.get(&conn).copied() else { return };
+        if abort {
+            self.remove(slot, registry);
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.state = State::Leaving;
+        conn.paused = false;
+        let deadline = Instant::now() + Duration::from_millis(self.config.linger_ms);
+        conn.deadline = Some(deadline);
+        self.leaving.push_back((deadline, conn.id));
+        queue(&mut self.ready, conn, slot);
+    }
+
+    /// Until the next deadline.
+    pub(crate) fn until_deadline(&self, now: Instant) -> Option<Duration> {
+        let first =
+            [self.opening.front(), self.leaving.front()].into_iter().flatten().map(|(at, _)| *at).min()?;
+        Some(first.saturating_duration_since(now))
+    }
+
+    /// Ends what took too long.
+    pub(crate) fn expire(&mut self, now: Instant, registry: &mut impl Registry, tally: &mut Tally) {
+        while let Some((at, id)) = due(&mut self.opening, now).or_else(|| due(&mut self.leaving, now)) {
+            let Some((slot, conn)) = self.of(id) else { continue };
+            if conn.deadline != Some(at) {
+                continue;
+            }
+            let why = if conn.state == State::Connecting { Gone::ConnectFailed } else { Gone::TlsFailed };
+            match (conn.state, conn.dial) {
+                (State::Connecting | State::Securing, Some(dial)) => {
+                    self.happenings.push_back(Happening::DialFailed { dial, why });
+                }
+                (State::Connecting | State::Securing, None) => tally.accept_failed += 1,
+                _ => {}
+            }
+            self.remove(slot, registry);
+        }
+    }
+}
+
+fn due(queue: &mut VecDeque<(Instant, u64)>, now: Instant) -> Option<(Instant, u64)> {
+    queue.pop_front_if(|(at, _)| *at <= now)
+}
+
+fn queue(ready: &mut VecDeque<usize>, conn: &mut Conn, slot: usize) {
+    if !conn.queued {
+        conn.queued = true;
+        ready.push_back(slot);
+    }
+}
+
+/// 24 bits, so that it fits a driver's token beside slot and kind.
+fn serial_of(id: u64) -> u32 {
+    (id & 0xff_ffff) as u32
+}
+
+fn begin_connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&to.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
