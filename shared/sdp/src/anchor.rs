@@ -97,3 +97,69 @@ impl MediaLine {
         Some(line)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Origin, Session};
+
+    fn session(lines: &str) -> Session {
+        let text =
+            format!("v=0\r\no=- 7 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{lines}");
+        Session::parse(text.as_bytes(), &Limits::default()).unwrap()
+    }
+
+    fn ours(line: MediaLine) -> String {
+        let host = Host::Ip([198, 51, 100, 1].into());
+        let session = Session::new(Origin::new(1, 1, host)).with(line);
+        let text = String::from_utf8(session.to_bytes().to_vec()).unwrap().replace("\r\n", "\n");
+        text.split_once("t=0 0\n").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn nothing_of_the_peers_transport_passes() {
+        let offer = session(
+            "m=audio 9000 RTP/AVP 96 0\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1\r\na=rtcp:9009\r\n\
+             a=ice-ufrag:x\r\na=candidate:1 1 UDP 1 192.0.2.1 9000 typ host\r\na=crypto:1 X inline:abc\r\na=sendonly\r\na=x-kept:1\r\n\
+             m=message 9 TCP/TLS/MSRP *\r\na=path:msrps://192.0.2.1:9/a;tcp\r\na=accept-types:message/cpim\r\na=setup:active\r\n\
+             a=fingerprint:SHA-256 4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A\r\n",
+        );
+        let host = Host::Ip([198, 51, 100, 1].into());
+        let rtp =
+            Anchor::Rtp(RtpAnchor { host: host.clone(), port: 4000, rtcp_mux: false, rtcp_port: Some(4007) });
+        assert_eq!(
+            ours(offer.lines[0].anchored(&rtp).unwrap()),
+            "m=audio 4000 RTP/AVP 96 0\na=rtcp:4007\na=rtpmap:96 opus/48000/2\na=fmtp:96 useinbandfec=1\n\
+             a=rtpmap:0 PCMU/8000\na=sendonly\na=x-kept:1\n"
+        );
+        let message = Anchor::Message(MessageAnchor {
+            host,
+            port: 2855,
+            path: "msrp://198.51.100.1:2855/z;tcp".into(),
+            setup: Some(Setup::ActPass),
+            tls: false,
+            fingerprint: None,
+            cema: true,
+        });
+        assert_eq!(
+            ours(offer.lines[1].anchored(&message).unwrap()),
+            "m=message 2855 TCP/MSRP *\na=path:msrp://198.51.100.1:2855/z;tcp\na=accept-types:message/cpim\n\
+             a=msrp-cema\na=setup:actpass\na=sendrecv\n"
+        );
+        assert_eq!(offer.lines[0].anchored(&message), None);
+        assert_eq!(offer.lines[0].refused().anchored(&rtp), None);
+    }
+
+    #[test]
+    fn the_old_hold_becomes_a_direction() {
+        let offer = session("m=audio 9000 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\n");
+        let own = RtpAnchor {
+            host: Host::Ip([198, 51, 100, 1].into()),
+            port: 4000,
+            rtcp_mux: false,
+            rtcp_port: None,
+        };
+        let line = offer.lines[0].anchored(&Anchor::Rtp(own)).unwrap();
+        assert_eq!(line.direction, crate::Direction::SendOnly);
+    }
+}

@@ -78,3 +78,68 @@ pub fn check_next_offer(before: &Session, offer: &Session) -> Result<(), SdpErro
         |(old, new): (&MediaLine, &MediaLine)| old.kind == new.kind || old.is_refused() || new.is_refused();
     if before.lines.iter().zip(&offer.lines).all(fits) { Ok(()) } else { Err(SdpError::Mismatch) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    fn session(lines: &str) -> Session {
+        let text = format!("v=0\no=- 7 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nt=0 0\n{lines}");
+        Session::parse(text.as_bytes(), &Limits::default()).unwrap()
+    }
+
+    const AUDIO: &str = "m=audio 9 RTP/AVP 96\na=rtpmap:96 opus/48000/2\n";
+    const VIDEO: &str = "m=video 9 RTP/AVP 99\na=rtpmap:99 VP8/90000\n";
+
+    #[test]
+    fn rfc3264_s6_answers_that_do_not_fit() {
+        let offer = session(&format!("{AUDIO}{VIDEO}m=audio 0 RTP/AVP 0\n"));
+        let refused = "m=video 0 RTP/AVP 99\nm=audio 0 RTP/AVP 0\n";
+        for (answer, verdict) in [
+            (format!("{AUDIO}{refused}"), Ok(())),
+            // Another payload type for the same codec is legal (§6.1).
+            (format!("m=audio 9 RTP/AVP 97\na=rtpmap:97 OPUS/48000/2\n{refused}"), Ok(())),
+            (AUDIO.to_owned(), Err(SdpError::Mismatch)),
+            (format!("{AUDIO}{refused}{VIDEO}"), Err(SdpError::Mismatch)),
+            (format!("{VIDEO}{AUDIO}m=audio 0 RTP/AVP 0\n"), Err(SdpError::Mismatch)),
+            (format!("{AUDIO}m=video 0 RTP/AVP 99\nm=audio 9 RTP/AVP 0\n"), Err(SdpError::Mismatch)),
+            (format!("m=audio 9 RTP/SAVP 96\na=rtpmap:96 opus/48000/2\n{refused}"), Err(SdpError::Mismatch)),
+            (format!("m=audio 9 RTP/AVP 0\n{refused}"), Err(SdpError::FormatNotOffered)),
+        ] {
+            assert_eq!(check_answer(&offer, &session(&answer)), verdict, "{answer}");
+        }
+    }
+
+    #[test]
+    fn rfc3264_s8_lines_keep_their_place() {
+        let before = session(&format!("{AUDIO}m=video 0 RTP/AVP 99\n"));
+        let application = "m=application 9 UDP/BFCP *\n";
+        for (offer, verdict) in [
+            (format!("{AUDIO}{VIDEO}{application}"), Ok(())),
+            (format!("{AUDIO}{application}"), Ok(())),
+            (format!("{VIDEO}m=video 0 RTP/AVP 99\n"), Err(SdpError::Mismatch)),
+            (AUDIO.to_owned(), Err(SdpError::Mismatch)),
+        ] {
+            assert_eq!(check_next_offer(&before, &session(&offer)), verdict, "{offer}");
+        }
+    }
+
+    #[test]
+    fn rfc6135_s4_2_who_connects() {
+        let line = |setup: &str| {
+            let setup = if setup.is_empty() { String::new() } else { format!("a=setup:{setup}\n") };
+            let text = format!("m=message 9 TCP/MSRP *\na=path:msrp://a:9/b;tcp\na=accept-types:*\n{setup}");
+            session(&text).lines.swap_remove(0)
+        };
+        for (offer, answer, role) in [
+            ("actpass", "passive", Role::Active),
+            ("actpass", "active", Role::Passive),
+            ("active", "passive", Role::Active),
+            ("actpass", "", Role::Active),
+            ("", "", Role::Active),
+        ] {
+            assert_eq!(message_role(&line(offer), &line(answer)), role, "{offer} {answer}");
+        }
+    }
+}

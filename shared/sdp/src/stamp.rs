@@ -39,13 +39,44 @@ impl Stamp {
     /// Puts the right o= line on what is to be sent next.
     pub fn stamp(&mut self, mut session: Session) -> Session {
         session.origin = self.origin.clone();
-        if let Some(last) = &self.last
-            && *last != session
-        {
+        // As bytes: what was read back may be built otherwise and say the same.
+        if self.last.as_ref().is_some_and(|last| last.to_bytes() != session.to_bytes()) {
             self.origin.version = self.origin.version.saturating_add(1);
             session.origin = self.origin.clone();
         }
         self.last = Some(session.clone());
         session
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Body, Codec, Format, Kind, MediaLine, Proto, Rtp};
+    use base::Entropy;
+
+    #[test]
+    fn rfc3264_s8_the_version_follows_changes() {
+        let host = Host::Ip([192, 0, 2, 1].into());
+        let mut stamp = Stamp::new(Origin::fresh(&mut Entropy::from_number(5), host));
+        let codec = Codec::new("PCMU", 8000);
+        let rtp = Rtp { formats: vec![Format { payload: 0, codec, parameters: None }], ..Rtp::default() };
+        let line = MediaLine::new(Kind::Audio, 4000, Proto::RtpAvp, Body::Rtp(rtp));
+        let refused = MediaLine::new(Kind::Video, 0, Proto::RtpAvp, Body::Other(vec!["34".into()]));
+        let session = Session::new(stamp.origin()).with(line).with(refused);
+        let first = stamp.stamp(session.clone());
+        assert!(first.origin.id.bytes().all(|c| c.is_ascii_digit()));
+        assert_eq!(stamp.stamp(session.clone()).to_bytes(), first.to_bytes());
+
+        let mut held = session.clone();
+        held.lines[0].direction = crate::Direction::SendOnly;
+        let second = stamp.stamp(held.clone());
+        assert_eq!(second.origin.version, first.origin.version + 1);
+
+        // After a restart the last description is all that is known.
+        let read = Session::parse(&second.to_bytes(), &crate::Limits::default()).unwrap();
+        let mut stamp = Stamp::resume(read);
+        assert_eq!(stamp.stamp(held).to_bytes(), second.to_bytes());
+        assert_eq!(stamp.stamp(session).origin.version, first.origin.version + 2);
     }
 }
