@@ -409,3 +409,6 @@ impl Endpoint {
 fn put(out: &mut Outbox<Output>, output: Output) {
     let _ = out.push(output);
 }
+
+#[cfg(test)]
+mod tests;
