@@ -22,9 +22,35 @@
 //! assert!(response.to_bytes().starts_with(b"SIP/2.0 200 OK\r\nVia: "));
 //! # Ok::<(), sip::typed::BadHeader>(())
 //! ```
+//!
+//! The [`Stack`] (transactions, 2xx and ACK retransmission, stateless answers) between framer and user:
+//!
+//! ```
+//! use base::{Entropy, Instant, Outbox};
+//! use sip::*;
+//!
+//! let sent_by = vec![(Transport::Udp, HostPort { host: Host::parse(b"192.0.2.1")?, port: Some(5060) })];
+//! let config = Config { sent_by, limits: Limits::default(), timing: Timing::default() };
+//! let mut stack = Stack::new(config, Entropy::from_number(1));
+//! let mut out = Outbox::with_max(64);                          // check room() >= OUTPUTS_MAX before each input
+//! let to = Peer::new(Transport::Udp, "192.0.2.2:5060".parse().unwrap());
+//! let mut request = Request::new(Method::Options, Uri::sip("bob", "example.com"));
+//! request.headers.push(Name::From, "<sip:alice@example.com>;tag=1");
+//! request.headers.push(Name::To, "<sip:bob@example.com>");
+//! request.headers.push(Name::CallId, "c1");
+//! request.headers.push(Name::CSeq, "1 OPTIONS");               // Via and Max-Forwards are the stack's
+//! stack.handle(Instant::ZERO, Input::Send { key: ClientKey(1), to, request }, &mut out);
+//! assert!(matches!(out.pop(), Some(Output::Transmit { peer, .. }) if peer == to));
+//! // a datagram:  Ok(Some(message)) -> Input::Received,  Err(malformed) -> Input::Malformed,  Ok(None) -> nothing
+//! // requests:    Output::Request { server, request, .. } -> rules.screen(&request) -> Input::Respond
+//! // later:       stack.next_timeout() -> stack.timeout(now, &mut out)
+//! # Ok::<(), BadUri>(())
+//! ```
 
+mod dialog;
 mod frame;
 mod headers;
+pub mod hop;
 mod limits;
 mod malformed;
 mod message;
@@ -34,10 +60,13 @@ mod params;
 mod peer;
 mod scan;
 pub mod screen;
+mod stack;
 mod stream;
+mod transaction;
 pub mod typed;
 mod uri;
 
+pub use dialog::{Dialog, DialogId, Misbehaved, Phase};
 pub use frame::datagram;
 pub use headers::Headers;
 pub use limits::Limits;
@@ -47,6 +76,8 @@ pub use method::Method;
 pub use name::{Name, OtherName};
 pub use params::Params;
 pub use peer::{Peer, Transport};
+pub use stack::{ClientKey, Config, Dropped, Expiry, Input, OUTPUTS_MAX, Output, ServerKey, Stack};
 pub use stream::{Frame, StreamFramer};
+pub use transaction::Timing;
 pub use typed::NameAddr;
 pub use uri::{BadUri, Host, HostPort, Scheme, Uri};

@@ -30,6 +30,7 @@ pub use feature::{AcceptContact, RejectContact};
 pub use number::{Expires, FlowTimer, MaxForwards, MessageExpires, MinExpires, MinSe, RSeq, RetryAfter};
 pub use reason::{Reason, Warning};
 pub use session::{Join, Refresher, Replaces, SessionExpires, TargetDialog};
+pub(crate) use via::MAGIC;
 pub use via::Via;
 
 /// A header that breaks its grammar or is missing.
