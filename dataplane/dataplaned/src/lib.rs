@@ -1,2 +1,23 @@
 #![forbid(unsafe_code)]
-//! The data plane process: shards, steward, spool, metrics.
+//! The data plane process: one shard thread per core, a steward thread that speaks `contract`, a spool thread for
+//! files, metrics.
+//!
+//! ```text
+//!   control ── Unix socket ── steward ──┬── mailbox ── shard 0: driver + engine ──┐
+//!                                       ├── mailbox ── shard 1: driver + engine ──┤ packets to keep
+//!                     metrics ◄─────────┘        └────── mailbox ──────┘          └──► spool ── files
+//! ```
+//!
+//! Nothing is decided here: a shard carries events from its driver (`netio`) to its engine (`forward`) and does what
+//! the engine wants. It reads the clock once per batch.
+
+mod config;
+mod run;
+mod shutdown;
+
+pub use config::{
+    Config, DriverSettings, Interface, LimitSettings, MetricsSettings, MsrpSettings, RtpSettings,
+    ShardSettings, SpoolSettings,
+};
+pub use run::{Addresses, Running, run, start};
+pub use shutdown::Shutdown;

@@ -1,0 +1,346 @@
+//! The configuration of the data plane, `[dataplane]` of the one TOML. Unknown keys are refused with their line; each
+//! key has a default that works on a laptop.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that the data plane can be told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of what has no path of its own. Made when missing.
+    pub folder: PathBuf,
+    /// The Unix socket on which control programs this data plane; without one, `dataplane.sock` in the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// The threads that move media.
+    pub shards: ShardSettings,
+    /// What moves the packets.
+    pub driver: DriverSettings,
+    /// RTP ports and addresses.
+    pub rtp: RtpSettings,
+    /// MSRP listeners.
+    pub msrp: MsrpSettings,
+    /// Maxima.
+    pub limits: LimitSettings,
+    /// The Prometheus endpoint.
+    pub metrics: MetricsSettings,
+    /// Captures.
+    pub spool: SpoolSettings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            folder: PathBuf::from("weir-data"),
+            socket: None,
+            shards: ShardSettings::default(),
+            driver: DriverSettings::default(),
+            rtp: RtpSettings::default(),
+            msrp: MsrpSettings::default(),
+            limits: LimitSettings::default(),
+            metrics: MetricsSettings::default(),
+            spool: SpoolSettings::default(),
+        }
+    }
+}
+
+/// The threads that move media, one per core.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShardSettings {
+    /// The cores to pin to by their ids, one shard each; isolated cores are welcome. Empty: every core but the first
+    /// one, and at least one.
+    pub cores: Vec<usize>,
+}
+
+/// What moves the packets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DriverSettings {
+    /// `auto` measures at start; `uring`; `mio`.
+    pub kind: String,
+    /// Events of one batch.
+    pub batch_max: usize,
+    /// Sends of a batch leave at the latest when so many microseconds of them are queued.
+    pub batch_us: u32,
+    /// Receive buffers of a shard, of 2 KiB each; the kernel goes through all of them in turn.
+    pub buffers: u16,
+    /// Look for work this long before sleeping, in microseconds. 0 where CPU matters more than delay.
+    pub spin_us: u32,
+}
+
+impl Default for DriverSettings {
+    fn default() -> Self {
+        DriverSettings { kind: "auto".to_owned(), batch_max: 64, batch_us: 200, buffers: 512, spin_us: 20 }
+    }
+}
+
+/// RTP ports and addresses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RtpSettings {
+    /// The first port, even.
+    pub port_first: u16,
+    /// The last port.
+    pub port_last: u16,
+    /// Differentiated services code point of what is sent.
+    pub dscp: u8,
+    /// Octets of a socket's receive buffer.
+    pub receive_bytes: usize,
+    /// The addresses that legs can be on. The first one is the default.
+    pub interfaces: Vec<Interface>,
+}
+
+impl Default for RtpSettings {
+    fn default() -> Self {
+        RtpSettings {
+            port_first: 40_000,
+            port_last: 49_999,
+            dscp: 46,
+            receive_bytes: 256 << 10,
+            interfaces: vec![Interface::default()],
+        }
+    }
+}
+
+/// An address that legs can be on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Interface {
+    /// What control calls it.
+    pub name: String,
+    /// Where sockets are bound.
+    pub address: IpAddr,
+    /// What the SDP says, when that is another one (NAT).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertised: Option<IpAddr>,
+}
+
+impl Default for Interface {
+    fn default() -> Self {
+        Interface { name: "default".to_owned(), address: LOOPBACK, advertised: None }
+    }
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// MSRP listeners: shard n has the ports `port + 2n` (TCP) and `port + 2n + 1` (TLS).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MsrpSettings {
+    /// Where listeners are bound.
+    pub address: IpAddr,
+    /// What the path says, when that is another address or a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertised: Option<String>,
+    /// The first port; 0 takes free ones.
+    pub port: u16,
+    /// Listen with TLS too.
+    pub tls: bool,
+    /// PEM file of the certificate chain; without one, a self-signed certificate is made at each start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+impl Default for MsrpSettings {
+    fn default() -> Self {
+        MsrpSettings {
+            address: LOOPBACK,
+            advertised: None,
+            port: 2855,
+            tls: true,
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+/// Maxima of one shard. Start-up prints the memory that they allow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Contexts.
+    pub contexts_max: usize,
+    /// Legs.
+    pub legs_max: usize,
+    /// UDP sockets: one for each RTP leg with rtcp-mux, two without.
+    pub sockets_max: usize,
+    /// Receivers of one source.
+    pub targets_max: usize,
+    /// Stream connections.
+    pub connections_max: usize,
+    /// Octets that wait for one connection.
+    pub queue_bytes_max: usize,
+    /// Octets of one message when control names no limit.
+    pub message_bytes_max: u64,
+    /// Milliseconds from a connection's arrival to its first request.
+    pub arrival_ms: u64,
+    /// Milliseconds for which a receiver may be too slow before it is cut loose.
+    pub slow_ms: u64,
+    /// Messages that may wait in a mailbox between two threads.
+    pub mailbox_max: usize,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        let engine = forward::Limits::default();
+        LimitSettings {
+            contexts_max: engine.contexts_max,
+            legs_max: engine.legs_max,
+            sockets_max: engine.sockets_max,
+            targets_max: engine.targets_max,
+            connections_max: 4096,
+            queue_bytes_max: engine.queue_bytes_max,
+            message_bytes_max: engine.message_bytes_max,
+            arrival_ms: engine.arrival_ms,
+            slow_ms: engine.slow_ms,
+            mailbox_max: 4096,
+        }
+    }
+}
+
+impl LimitSettings {
+    /// The engine's maxima.
+    pub(crate) fn engine(&self) -> forward::Limits {
+        forward::Limits {
+            contexts_max: self.contexts_max,
+            legs_max: self.legs_max,
+            sockets_max: self.sockets_max,
+            targets_max: self.targets_max,
+            connections_max: self.connections_max,
+            queue_bytes_max: self.queue_bytes_max,
+            message_bytes_max: self.message_bytes_max,
+            arrival_ms: self.arrival_ms,
+            slow_ms: self.slow_ms,
+            ..forward::Limits::default()
+        }
+    }
+}
+
+/// The Prometheus endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Serve Prometheus' text format at `/metrics`.
+    pub on: bool,
+    /// Where.
+    pub address: SocketAddr,
+    /// Milliseconds between two looks at a shard's counters.
+    pub tick_ms: u64,
+    /// Milliseconds between two reports of each leg's counters to control.
+    pub counters_ms: u64,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        MetricsSettings {
+            on: true,
+            address: SocketAddr::new(LOOPBACK, 9462),
+            tick_ms: 500,
+            counters_ms: 5000,
+        }
+    }
+}
+
+/// Captures, written by the spool thread.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpoolSettings {
+    /// Their folder; without one, `spool` in the folder. Made when a capture begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Packets that may wait to be written; further ones are missed, and counted.
+    pub packets_max: usize,
+    /// Captures at once.
+    pub files_max: usize,
+    /// Octets of one file when control names no limit.
+    pub file_bytes_max: u64,
+}
+
+impl Default for SpoolSettings {
+    fn default() -> Self {
+        SpoolSettings { folder: None, packets_max: 16_384, files_max: 64, file_bytes_max: 1 << 30 }
+    }
+}
+
+impl Config {
+    /// The Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.folder.join("dataplane.sock"))
+    }
+
+    /// The folder of captures.
+    pub fn spool_folder(&self) -> PathBuf {
+        self.spool.folder.clone().unwrap_or_else(|| self.folder.join("spool"))
+    }
+
+    /// The cores that shards run on.
+    pub fn cores(&self) -> Vec<usize> {
+        if !self.shards.cores.is_empty() {
+            return self.shards.cores.clone();
+        }
+        match std::thread::available_parallelism().map_or(1, usize::from) {
+            1 => vec![0],
+            cores => (1..cores).collect(),
+        }
+    }
+
+    /// What does not fit together, for people.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.rtp.port_first.is_multiple_of(2), "rtp.port_first must be even (RFC 3550 §11)");
+        anyhow::ensure!(
+            self.rtp.port_last > self.rtp.port_first,
+            "rtp.port_last is not after rtp.port_first"
+        );
+        anyhow::ensure!(!self.rtp.interfaces.is_empty(), "rtp.interfaces is empty");
+        anyhow::ensure!(
+            self.msrp.certificate.is_some() == self.msrp.key.is_some(),
+            "msrp.certificate and msrp.key come together"
+        );
+        self.driver.kind.parse::<netio::Wanted>().map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(self.cores().len() <= 64, "more than 64 shards");
+        anyhow::ensure!(
+            (1..=4096).contains(&self.driver.batch_max) && self.driver.buffers >= 64,
+            "driver.batch_max is 1..4096 and driver.buffers at least 64"
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound_and_survive_toml() {
+        let config = Config::default();
+        config.check().unwrap();
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = toml::from_str::<Config>("[rtp]\nport_frist = 1\n").unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("port_frist"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut odd = Config::default();
+        odd.rtp.port_first = 40_001;
+        let mut alone = Config::default();
+        alone.msrp.key = Some("key.pem".into());
+        let mut driver = Config::default();
+        driver.driver.kind = "xdp".into();
+        for config in [odd, alone, driver] {
+            assert!(config.check().is_err());
+        }
+    }
+}
