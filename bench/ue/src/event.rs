@@ -1,121 +1,216 @@
-//! The stream of everything that arrives at a device, kept in order so that a test can wait for what it expects.
+//! What arrives at a device.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::sync::Notify;
+use bytes::Bytes;
 
-/// A bounded log that one device writes and anybody waits on. Clones show the same log.
+/// Names one session of one device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u64);
+
+/// How a message came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// As a SIP MESSAGE.
+    Pager,
+    /// In an MSRP session.
+    Chat(SessionId),
+}
+
+/// A message with content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Letter {
+    /// How it came.
+    pub via: Via,
+    /// CPIM From; empty without CPIM.
+    pub from: String,
+    /// CPIM To.
+    pub to: String,
+    /// Who the network says it is from (P-Asserted-Identity of a MESSAGE).
+    pub asserted: Option<String>,
+    /// `imdn.Message-ID`.
+    pub message_id: Option<String>,
+    /// Notifications that it asks for.
+    pub wants_delivered: bool,
+    /// See there.
+    pub wants_displayed: bool,
+    /// CPIM DateTime as it came.
+    pub date_time: Option<String>,
+    /// Conversation-ID of a MESSAGE.
+    pub conversation: Option<String>,
+    /// The type of the content.
+    pub content_type: String,
+    /// The content.
+    pub body: Bytes,
+}
+
+impl Letter {
+    /// Content without CPIM around it.
+    pub(crate) fn bare(via: Via, content_type: &str, body: Bytes) -> Letter {
+        Letter {
+            via,
+            from: String::new(),
+            to: String::new(),
+            asserted: None,
+            message_id: None,
+            wants_delivered: false,
+            wants_displayed: false,
+            date_time: None,
+            conversation: None,
+            content_type: content_type.to_owned(),
+            body,
+        }
+    }
+
+    /// The content as text, as far as it is some.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A notification about one of our messages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    /// How it came.
+    pub via: Via,
+    /// Of which message.
+    pub message_id: String,
+    /// `delivered`, `displayed`, `failed`, ...: the element of the document.
+    pub status: String,
+    /// Who got the message: `recipient-uri`, or CPIM From.
+    pub recipient: String,
+}
+
+/// An INVITE that arrived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Invitation {
+    /// Our name for it.
+    pub session: SessionId,
+    /// Who the network says it is from, else From.
+    pub from: String,
+    /// Request-URI.
+    pub target: String,
+    /// True when the Contact is a focus: a conference invites.
+    pub focus: bool,
+    /// Subject.
+    pub subject: Option<String>,
+    /// Conversation-ID.
+    pub conversation: Option<String>,
+    /// Contribution-ID.
+    pub contribution: Option<String>,
+    /// Referred-By: who asked the conference to invite us.
+    pub referred_by: Option<String>,
+    /// `+sip.instance` in Accept-Contact: which device is meant.
+    pub instance: Option<String>,
+    /// Media kinds offered: "message", "audio", "video".
+    pub media: Vec<String>,
+    /// The other recipients, where the inviter tells them.
+    pub recipients: Vec<String>,
+}
+
+/// Everything that a device can tell. Clones share what is large.
 #[derive(Clone, Debug)]
-pub struct Log<E> {
-    inner: Arc<Inner<E>>,
+pub enum Event {
+    /// A REGISTER was granted, for so many seconds.
+    Registered {
+        /// Seconds.
+        expires_s: u32,
+    },
+    /// A REGISTER was refused, or not answered (408).
+    RegisterFailed {
+        /// The status.
+        code: u16,
+    },
+    /// A message with content.
+    Letter(Arc<Letter>),
+    /// A notification about one of our messages.
+    Notice(Arc<Notice>),
+    /// The peer types, or stopped.
+    Composing {
+        /// Where.
+        session: SessionId,
+        /// Who: CPIM From.
+        from: String,
+        /// Typing.
+        active: bool,
+    },
+    /// Somebody invites us.
+    Invited(Arc<Invitation>),
+    /// A provisional response to our INVITE.
+    Progress {
+        /// Which.
+        session: SessionId,
+        /// 100 to 199.
+        code: u16,
+    },
+    /// The dialog is confirmed.
+    Up {
+        /// Which.
+        session: SessionId,
+    },
+    /// Media was negotiated anew.
+    Changed {
+        /// Which.
+        session: SessionId,
+    },
+    /// The session is over, or never came to be.
+    Ended {
+        /// Which.
+        session: SessionId,
+        /// Who ended it.
+        by: Side,
+        /// The cause of its Reason header, or the response's status.
+        cause: Option<u16>,
+    },
+    /// The MSRP session is connected and bound.
+    ChatUp {
+        /// Which.
+        session: SessionId,
+    },
+    /// The MSRP session is gone.
+    ChatDown {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        why: String,
+    },
+    /// An MSRP REPORT.
+    Report {
+        /// Where.
+        session: SessionId,
+        /// Message-ID of MSRP.
+        message_id: String,
+        /// Its status.
+        status: u16,
+    },
+    /// The roster of a conference changed.
+    Roster {
+        /// Which.
+        session: SessionId,
+        /// True when the notification held everything.
+        full: bool,
+    },
+    /// The subscription ended.
+    Unsubscribed {
+        /// Which.
+        session: SessionId,
+        /// The reason that the notifier gave.
+        reason: Option<String>,
+    },
+    /// The answer to a REFER's progress (`message/sipfrag`), its status.
+    Referred {
+        /// The status line's code.
+        code: u16,
+    },
+    /// The far end did what it should not: a difference between two readings, a repeated request, broken framing.
+    Fault(String),
 }
 
-#[derive(Debug)]
-struct Inner<E> {
-    state: Mutex<State<E>>,
-    news: Notify,
-}
-
-#[derive(Debug)]
-struct State<E> {
-    kept: VecDeque<E>,
-    max: usize,
-    forgotten: u64,
-}
-
-impl<E: Clone> Log<E> {
-    /// A log of the last `max` events.
-    pub fn with_max(max: usize) -> Self {
-        Log {
-            inner: Arc::new(Inner {
-                state: Mutex::new(State { kept: VecDeque::new(), max, forgotten: 0 }),
-                news: Notify::new(),
-            }),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<E>> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds an event; the oldest is forgotten when there is no room.
-    pub fn push(&self, event: E) {
-        let mut state = self.state();
-        if state.kept.len() >= state.max {
-            state.kept.pop_front();
-            state.forgotten += 1;
-        }
-        if state.max > 0 {
-            state.kept.push_back(event);
-        }
-        drop(state);
-        self.inner.news.notify_waiters();
-    }
-
-    /// Where the log stands now: a mark to read from later.
-    pub fn mark(&self) -> u64 {
-        let state = self.state();
-        state.forgotten + state.kept.len() as u64
-    }
-
-    /// Every kept event after a mark.
-    pub fn since(&self, mark: u64) -> Vec<E> {
-        self.read(mark).0
-    }
-
-    fn read(&self, mark: u64) -> (Vec<E>, u64) {
-        let state = self.state();
-        let skip = usize::try_from(mark.saturating_sub(state.forgotten)).unwrap_or(usize::MAX);
-        (state.kept.iter().skip(skip).cloned().collect(), state.forgotten + state.kept.len() as u64)
-    }
-
-    /// How many kept events fit.
-    pub fn count(&self, fits: impl Fn(&E) -> bool) -> usize {
-        self.state().kept.iter().filter(|e| fits(e)).count()
-    }
-
-    /// The first event after `mark` of which `pick` makes something; waits until there is one or time is up.
-    pub async fn wait<T>(&self, mark: u64, limit: Duration, pick: impl Fn(&E) -> Option<T>) -> Option<T> {
-        tokio::time::timeout(limit, async {
-            let mut at = mark;
-            loop {
-                let notified = self.inner.news.notified();
-                tokio::pin!(notified);
-                // Registered before the look, so that nothing falls between look and wait.
-                notified.as_mut().enable();
-                let (fresh, next) = self.read(at);
-                if let Some(found) = fresh.iter().find_map(&pick) {
-                    return found;
-                }
-                at = next;
-                notified.await;
-            }
-        })
-        .await
-        .ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_waiter_finds_what_came_before_and_what_comes_after() {
-        let log = Log::with_max(2);
-        log.push(1);
-        let even = |e: &i32| (*e % 2 == 0).then_some(*e);
-        let waiting = tokio::spawn({
-            let log = log.clone();
-            async move { log.wait(0, Duration::from_secs(5), even).await }
-        });
-        tokio::task::yield_now().await;
-        log.push(3);
-        log.push(4);
-        assert_eq!(waiting.await.unwrap(), Some(4));
-        assert_eq!(log.wait(log.mark(), Duration::from_millis(5), even).await, None);
-        assert_eq!((log.since(0), log.mark()), (vec![3, 4], 3));
-    }
+/// A side of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// We did.
+    Us,
+    /// The peer or the network did.
+    Them,
 }
