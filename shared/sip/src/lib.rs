@@ -48,7 +48,6 @@
 //! ```
 
 mod dialog;
-pub mod digest;
 mod frame;
 mod headers;
 pub mod hop;
@@ -56,7 +55,6 @@ mod limits;
 mod malformed;
 mod message;
 mod method;
-pub mod multipart;
 mod name;
 mod params;
 mod peer;

@@ -62,6 +62,11 @@ impl StreamFramer {
         self.buffer.len()
     }
 
+    /// True when no message has begun that is not complete yet: what is awaited may never come.
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Between)
+    }
+
     /// True after a fatal fault: close the connection.
     pub fn is_broken(&self) -> bool {
         matches!(self.state, State::Broken)
