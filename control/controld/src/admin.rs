@@ -1,8 +1,22 @@
 //! The admin socket: a Unix socket on which `weir status` asks, one JSON object a line each way.
+//!
+//! ```text
+//!   {"ask":"status"}                                    {"ok":true, ...}
+//!   {"ask":"sessions"} {"ask":"conferences"}            {"ok":true,"lanes":[...]}
+//!   {"ask":"capture","context":7,"on":true,"file":"a.pcap","max_bytes":0}
+//!   {"ask":"drain","on":true}  {"ask":"shutdown"}
+//!                                                       {"ok":false,"error":"..."}
+//! ```
+//!
+//! Who may open the socket may do all of this; the file is for its owner only.
+
+mod serve;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use serve::{Admin, bind, serve};
 
 /// The section `[admin]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -11,4 +25,35 @@ pub struct Settings {
     /// Path of the socket; without one, `control.sock` in the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
+}
+
+/// What is asked, one object a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Ask {
+    /// What runs where, and how much of it.
+    Status {},
+    /// The sessions of each lane.
+    Sessions {},
+    /// The conferences of each lane.
+    Conferences {},
+    /// Write the packets of a context to a file of the data plane's spool, or stop that.
+    Capture {
+        /// Which context.
+        context: u64,
+        /// Begin, or end.
+        on: bool,
+        /// Name of the file in the spool's folder; ends in ".pcap".
+        file: String,
+        /// Octets of the file at most; 0 = the data plane's limit.
+        #[serde(default)]
+        max_bytes: u64,
+    },
+    /// Refuse new sessions, or take them again.
+    Drain {
+        /// Refuse them.
+        on: bool,
+    },
+    /// End the process.
+    Shutdown {},
 }

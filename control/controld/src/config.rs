@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AdminConfig, MetricsConfig, SipConfig};
+use crate::{AdminConfig, DataplaneConfig, MetricsConfig, SipConfig};
 
 /// Everything that control can be told. Each key has a default that works on a laptop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,10 +19,16 @@ pub struct Config {
     pub sip: SipConfig,
     /// The threads of decision.
     pub lanes: Lanes,
+    /// What control remembers, and where.
+    pub store: store::Settings,
+    /// The link to the data plane.
+    pub dataplane: DataplaneConfig,
     /// The socket that `weir status` speaks to.
     pub admin: AdminConfig,
     /// The Prometheus endpoint.
     pub metrics: MetricsConfig,
+    /// Every decision: domains, registrations, trust, functions.
+    pub service: service::Config,
 }
 
 /// The lanes: each owns the users and conferences that hash to it.
@@ -39,7 +45,7 @@ pub struct Lanes {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Lanes { count: 4, queue_max: 8192, commits_max: 256 }
+        Lanes { count: 4, queue_max: 4096, commits_max: 256 }
     }
 }
 
@@ -50,8 +56,11 @@ impl Default for Config {
             folder: PathBuf::from("weir-data"),
             sip: SipConfig::default(),
             lanes: Lanes::default(),
+            store: store::Settings::default(),
+            dataplane: DataplaneConfig::default(),
             admin: AdminConfig::default(),
             metrics: MetricsConfig::default(),
+            service: service::Config::default(),
         }
     }
 }
@@ -70,6 +79,9 @@ pub enum ConfigError {
     /// Not TOML, or a key that nobody knows, or a value of the wrong type; the text names the line.
     #[error("{0}")]
     Syntax(#[from] toml::de::Error),
+    /// A value of the section `[service]` that cannot work.
+    #[error("service.{0}")]
+    Service(#[from] service::ConfigError),
     /// A value that cannot work.
     #[error("{key}: {why}")]
     Value {
@@ -98,13 +110,14 @@ impl Config {
     /// Values that parse but cannot work. [`crate::start`] asks too.
     pub fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key, why: &str| Err(ConfigError::Value { key, why: why.to_owned() });
-        if self.lanes.count == 0 {
-            return refuse("lanes.count", "at least one lane is needed");
+        if !(1..=256).contains(&self.lanes.count) {
+            return refuse("lanes.count", "1 to 256");
         }
         if self.lanes.queue_max < 16 || self.lanes.commits_max == 0 {
             return refuse("lanes", "queue_max must be 16 or more, commits_max 1 or more");
         }
-        self.sip.check()
+        self.sip.check()?;
+        Ok(self.service.check()?)
     }
 
     /// A file in the folder, unless it has a path of its own.

@@ -5,15 +5,22 @@
 //! `link`). Nothing is decided here; everything that touches a socket, a clock, a file or a thread is.
 
 mod admin;
+mod clock;
 mod config;
 mod edge;
+mod front;
+mod lane;
+mod link;
 mod metrics;
 mod run;
+mod screening;
 mod shutdown;
+mod upkeep;
 
-pub use admin::Settings as AdminConfig;
+pub use admin::{Ask as AdminAsk, Settings as AdminConfig};
 pub use config::{Config, ConfigError, Lanes};
 pub use edge::{Limits as EdgeLimits, Listener, Settings as SipConfig, Tls as TlsConfig, Transport};
+pub use link::Settings as DataplaneConfig;
 pub use metrics::Settings as MetricsConfig;
 pub use run::{Addresses, Running, run, start};
 pub use shutdown::Shutdown;

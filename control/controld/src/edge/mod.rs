@@ -1,5 +1,134 @@
 //! The edge: SIP listeners over UDP, TCP and TLS, and the connections that come and go.
+//!
+//! It frames and counts; it understands nothing. What comes goes to the front as an [`Arrival`]; what the front sends
+//! goes to the connection of that transport and remote address where there is one (RFC 3261 §18, RFC 5923), or to one
+//! that is opened for it. Nothing here ever makes the front wait.
 
+mod bind;
+mod connection;
+mod datagram;
 mod settings;
+mod table;
+mod tls;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sip::Peer;
+use tokio::sync::mpsc;
+
+use crate::Shutdown;
+use crate::metrics::{Close, Discard, Metrics};
+
+pub(crate) use bind::{Bound, Parts};
 pub use settings::{Limits, Listener, Settings, Tls, Transport};
+use table::Table;
+
+/// A place among the undecided messages of one connection.
+pub(crate) type Place = tokio::sync::OwnedSemaphorePermit;
+
+/// What came from the network.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every arrival is the large one")]
+pub(crate) enum Arrival {
+    /// A message.
+    Message {
+        /// Who sent it.
+        peer: Peer,
+        /// Which address of ours it reached.
+        local: SocketAddr,
+        /// The message.
+        message: sip::Message,
+        /// Its place among the connection's undecided messages, free again when this is dropped.
+        place: Option<Place>,
+    },
+    /// A message that is refused; the front counts it.
+    Malformed {
+        /// Who sent it.
+        peer: Peer,
+        /// Why, with the answer if there is one.
+        malformed: sip::Malformed,
+    },
+    /// Nothing more comes from there and nothing goes there.
+    Failed {
+        /// Whose connection it was.
+        peer: Peer,
+    },
+}
+
+/// What every listener and connection needs.
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    framing: sip::Limits,
+    front: mpsc::Sender<Arrival>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    table: Table,
+}
+
+/// The way out; all clones are the same edge.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    shared: Arc<Shared>,
+    udp: Arc<datagram::Sockets>,
+    connector: Option<tokio_rustls::TlsConnector>,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+/// There is no way to that peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsendable;
+
+impl Edge {
+    /// Sends one message; never waits.
+    pub(crate) fn send(&self, peer: Peer, bytes: Bytes) -> Result<(), Unsendable> {
+        let sent = match peer.transport {
+            sip::Transport::Udp => self.udp.send(peer.addr, &bytes, &self.shared.metrics),
+            sip::Transport::Tcp | sip::Transport::Tls => self.write(peer, bytes),
+            sip::Transport::Ws | sip::Transport::Wss => Err(Unsendable),
+        };
+        match sent {
+            Ok(()) => self.shared.metrics.sent.count(peer.transport),
+            Err(Unsendable) => self.shared.metrics.discarded.count(Discard::Unsendable),
+        }
+        sent
+    }
+
+    fn write(&self, peer: Peer, bytes: Bytes) -> Result<(), Unsendable> {
+        match self.shared.table.write(peer, bytes, &self.shared.limits) {
+            table::Written::Queued => Ok(()),
+            table::Written::Full => Err(Unsendable),
+            table::Written::Unknown(bytes) => self.open(peer, bytes),
+        }
+    }
+
+    /// Opens a connection and gives it its first message.
+    fn open(&self, peer: Peer, first: Bytes) -> Result<(), Unsendable> {
+        let connector = match peer.transport {
+            sip::Transport::Tls => Some(self.connector.clone().ok_or(Unsendable)?),
+            _ => None,
+        };
+        let shared = &self.shared;
+        let Some(ticket) = shared.table.enter(peer, false, &shared.limits) else {
+            shared.metrics.connections_closed.count(Close::Limit);
+            return Err(Unsendable);
+        };
+        if !matches!(shared.table.write(peer, first, &shared.limits), table::Written::Queued) {
+            return Err(Unsendable);
+        }
+        tokio::spawn(connection::open(shared.clone(), ticket, connector));
+        Ok(())
+    }
+
+    /// Connections that are open or being opened.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.table.len()
+    }
+}

@@ -20,6 +20,8 @@ pub struct Settings {
     pub tls: Tls,
     /// What a stranger may cost.
     pub limits: Limits,
+    /// Limits of messages and transactions.
+    pub stack: sip::Limits,
 }
 
 impl Default for Settings {
@@ -29,6 +31,7 @@ impl Default for Settings {
             default_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tls: Tls::default(),
             limits: Limits::default(),
+            stack: sip::Limits::default(),
         }
     }
 }
@@ -41,9 +44,9 @@ pub struct Listener {
     pub transport: Transport,
     /// Where to bind; port 0 takes any free one.
     pub address: SocketAddr,
-    /// What Via and Contact say (host or host:port) when it is not the bound address, e.g. behind a NAT.
+    /// What Via and Contact say when it is not the bound address, e.g. behind a NAT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub advertised: Option<String>,
+    pub advertised: Option<SocketAddr>,
 }
 
 /// What SIP runs over here.
@@ -68,6 +71,16 @@ impl Transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
             Transport::Tls => "tls",
+        }
+    }
+}
+
+impl From<Transport> for sip::Transport {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Udp => sip::Transport::Udp,
+            Transport::Tcp => sip::Transport::Tcp,
+            Transport::Tls => sip::Transport::Tls,
         }
     }
 }
@@ -104,6 +117,9 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     /// Octets that wait to be written to one connection; it is closed when there would be more.
     pub write_queue_max: usize,
+    /// Octets of all connections: parts of messages that came, and what waits to be written. A connection that
+    /// would need more is closed.
+    pub buffered_max: usize,
     /// Milliseconds from the first octet of a message to its last, and from a connection's start to the end of its
     /// first message and of its TLS handshake.
     pub message_ms: u64,
@@ -111,6 +127,8 @@ pub struct Limits {
     pub idle_ms: u64,
     /// Milliseconds for connecting to a peer, TLS handshake included.
     pub connect_ms: u64,
+    /// Messages of one connection that may wait for their decision; its further ones are read later.
+    pub connection_pending_max: usize,
     /// Messages that may wait for the front. Datagrams beyond are discarded, connections wait.
     pub front_queue_max: usize,
 }
@@ -121,9 +139,11 @@ impl Default for Limits {
             connections_max: 8192,
             connections_per_address_max: 4096,
             write_queue_max: 1 << 20,
+            buffered_max: 256 << 20,
             message_ms: 10_000,
             idle_ms: 3_600_000,
             connect_ms: 5_000,
+            connection_pending_max: 64,
             front_queue_max: 16_384,
         }
     }
@@ -139,8 +159,15 @@ impl Settings {
             return refuse("sip.listeners", "at most 64");
         }
         let limits = &self.limits;
-        if limits.connections_max == 0 || limits.front_queue_max == 0 || limits.message_ms == 0 {
-            return refuse("sip.limits", "connections_max, front_queue_max and message_ms must be above 0");
+        if limits.connections_max == 0
+            || limits.front_queue_max == 0
+            || limits.message_ms == 0
+            || limits.connection_pending_max == 0
+        {
+            return refuse(
+                "sip.limits",
+                "connections_max, *_queue_max, *_pending_max and message_ms must be above 0",
+            );
         }
         Ok(())
     }

@@ -1,0 +1,215 @@
+//! Answering on the admin socket.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::Ask;
+use crate::Shutdown;
+use crate::clock::Clock;
+use crate::edge::Edge;
+use crate::front;
+use crate::lane::Lanes;
+use crate::link::{Link, Order};
+use crate::metrics::Metrics;
+use crate::run::Addresses;
+
+/// Octets of one question at most.
+const LINE_MAX: u64 = 64 * 1024;
+/// Questioners at once.
+const CLIENTS_MAX: usize = 16;
+/// How long a questioner may take for a question, and the data plane for its answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the answers are made from.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) name: String,
+    pub(crate) epoch: u64,
+    pub(crate) addresses: Addresses,
+    pub(crate) edge: Edge,
+    pub(crate) lanes: Lanes,
+    pub(crate) link: Link,
+    pub(crate) front: mpsc::Sender<front::Order>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Binds the socket. A file that a dead process left is replaced; a live one is not.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path is taken by another file"));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another control answers there"));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers until shutdown.
+pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) {
+    let room = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let shutdown = admin.shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.triggered() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (Ok((stream, _)), Ok(permit)) = (accepted, room.clone().try_acquire_owned()) else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _ = converse(stream, &admin).await;
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, admin: &Admin) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut reader).take(LINE_MAX);
+        let octets = match timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await {
+            Ok(octets) => octets?,
+            Err(_) => return Ok(()),
+        };
+        if octets == 0 {
+            return Ok(());
+        }
+        let whole = line.ends_with(b"\n");
+        let answer = match serde_json::from_slice(&line) {
+            Ok(ask) => admin.answer(ask).await,
+            Err(error) => Err(format!("no question that I know: {error}")),
+        };
+        let answer = match answer {
+            Ok(Value::Object(mut fields)) => {
+                fields.insert("ok".to_owned(), Value::Bool(true));
+                Value::Object(fields)
+            }
+            Ok(other) => json!({ "ok": true, "answer": other }),
+            Err(error) => json!({ "ok": false, "error": error }),
+        };
+        writer.write_all(format!("{answer}\n").as_bytes()).await?;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+impl Admin {
+    async fn answer(&self, ask: Ask) -> Result<Value, String> {
+        match ask {
+            Ask::Status {} => Ok(self.status().await),
+            Ask::Sessions {} => Ok(json!({ "lanes": self.of_lanes("sessions").await })),
+            Ask::Conferences {} => Ok(json!({ "lanes": self.of_lanes("conferences").await })),
+            Ask::Capture { context, on, file, max_bytes } => {
+                self.capture(contract::Capture { context, file, on, max_bytes }).await
+            }
+            Ask::Drain { on } => self.drain(on).await,
+            Ask::Shutdown {} => {
+                tracing::info!("shutting down: asked on the admin socket");
+                self.shutdown.trigger();
+                Ok(json!({}))
+            }
+        }
+    }
+
+    async fn status(&self) -> Value {
+        let link = self.link.state();
+        let sip: Vec<Value> = self
+            .addresses
+            .sip
+            .iter()
+            .map(|(transport, address)| json!({ "transport": transport.label(), "address": address.to_string() }))
+            .collect();
+        let dataplane = link.welcome.as_ref().map_or_else(
+            || json!({ "linked": false }),
+            |welcome| {
+                json!({
+                    "linked": true,
+                    "driver": welcome.driver,
+                    "driver_reason": welcome.driver_reason,
+                    "instance": format!("{:016x}", welcome.instance),
+                    "generation": link.generation,
+                    "unanswered": link.unanswered,
+                    "load": link.load.as_ref().map(|load| json!({
+                        "shards": load.shards,
+                        "contexts": load.contexts,
+                        "contexts_max": load.contexts_max,
+                        "legs": load.legs,
+                        "legs_max": load.legs_max,
+                        "busy_permille": load.busy_permille,
+                        "draining": load.draining,
+                    })),
+                })
+            },
+        );
+        json!({
+            "name": self.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_s": self.clock.now().mono.as_nanos() / 1_000_000_000,
+            "epoch": self.epoch,
+            "sip": sip,
+            "metrics": self.addresses.metrics.map(|address| address.to_string()),
+            "connections": self.edge.connections(),
+            "messages": { "received": self.metrics.received.sum(), "discarded": self.metrics.discarded.sum() },
+            "lanes": self.lanes.reports().await,
+            "dataplane": dataplane,
+        })
+    }
+
+    /// One list of what each lane's service says of itself.
+    async fn of_lanes(&self, what: &str) -> Vec<Value> {
+        let reports = self.lanes.reports().await;
+        reports
+            .into_iter()
+            .map(|report| json!({ "lane": report.lane, what: report.service.get(what).cloned() }))
+            .collect()
+    }
+
+    async fn capture(&self, capture: contract::Capture) -> Result<Value, String> {
+        let (send, receive) = oneshot::channel();
+        self.link.order(Order::Capture(capture, send)).map_err(|_| "too many orders wait".to_owned())?;
+        let state = match timeout(PATIENCE, receive).await {
+            Ok(Ok(state)) => state,
+            Ok(Err(_)) | Err(_) => return Err("the data plane did not answer".to_owned()),
+        };
+        if !state.error.is_empty() {
+            return Err(state.error);
+        }
+        Ok(json!({
+            "context": state.context,
+            "file": state.file,
+            "on": state.on,
+            "packets": state.packets,
+            "bytes": state.bytes,
+            "missed": state.missed,
+        }))
+    }
+
+    async fn drain(&self, on: bool) -> Result<Value, String> {
+        tracing::info!(on, "draining");
+        let _ = self.front.send(front::Order::Drain(on)).await;
+        self.link.order(Order::Drain(on)).map_err(|_| "too many orders wait".to_owned())?;
+        Ok(json!({ "draining": on }))
+    }
+}

@@ -1,0 +1,96 @@
+//! SIP over UDP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::{HashSeed, Map, map};
+use bytes::Bytes;
+use sip::Peer;
+use tokio::net::UdpSocket;
+
+use super::{Arrival, Shared, Unsendable};
+use crate::metrics::{Discard, Metrics};
+
+/// The largest datagram.
+const DATAGRAM_MAX: usize = 65_535;
+/// Peers whose socket is remembered where there are several sockets.
+const RECENT_MAX: usize = 65_536;
+
+/// Every UDP listener; requests leave from the one on which their peer was heard last.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    all: Vec<Arc<UdpSocket>>,
+    recent: Mutex<Map<SocketAddr, usize>>,
+}
+
+impl Sockets {
+    pub(super) fn new(all: Vec<Arc<UdpSocket>>, seed: HashSeed) -> Self {
+        Sockets { all, recent: Mutex::new(map(seed)) }
+    }
+
+    fn heard(&self, peer: SocketAddr, socket: usize) {
+        if self.all.len() < 2 {
+            return;
+        }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= RECENT_MAX {
+            recent.clear();
+        }
+        recent.insert(peer, socket);
+    }
+
+    fn towards(&self, peer: SocketAddr) -> Option<&Arc<UdpSocket>> {
+        if self.all.len() > 1 {
+            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(socket) = recent.get(&peer).and_then(|i| self.all.get(*i)) {
+                return Some(socket);
+            }
+        }
+        self.all.iter().find(|s| s.local_addr().is_ok_and(|a| a.is_ipv4() == peer.is_ipv4()))
+    }
+
+    pub(super) fn send(&self, to: SocketAddr, bytes: &Bytes, metrics: &Metrics) -> Result<(), Unsendable> {
+        let socket = self.towards(to).ok_or(Unsendable)?;
+        match socket.try_send_to(bytes, to) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                metrics.discarded.count(Discard::SendBlocked);
+                Ok(())
+            }
+            Err(_) => Err(Unsendable),
+        }
+    }
+}
+
+/// Reads one listener until shutdown.
+pub(super) async fn receive(shared: Arc<Shared>, sockets: Arc<Sockets>, index: usize, local: SocketAddr) {
+    let Some(socket) = sockets.all.get(index).cloned() else { return };
+    let mut buffer = vec![0; DATAGRAM_MAX];
+    loop {
+        tokio::select! {
+            () = shared.shutdown.triggered() => return,
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok((octets, from)) => {
+                    sockets.heard(from, index);
+                    take(&shared, Peer::new(sip::Transport::Udp, from), local, buffer.get(..octets).unwrap_or_default());
+                }
+                // An ICMP error of an earlier send, or no memory for the moment; the socket lives on.
+                Err(_) => tokio::task::yield_now().await,
+            },
+        }
+    }
+}
+
+fn take(shared: &Shared, peer: Peer, local: SocketAddr, datagram: &[u8]) {
+    let metrics = &shared.metrics;
+    let arrival = match sip::datagram(Bytes::copy_from_slice(datagram), &shared.framing) {
+        Ok(None) => return metrics.pings.count(peer.transport),
+        Ok(Some(message)) => Arrival::Message { peer, local, message, place: None },
+        Err(malformed) => Arrival::Malformed { peer, malformed },
+    };
+    metrics.received.count(peer.transport);
+    if shared.front.try_send(arrival).is_err() {
+        metrics.discarded.count(Discard::FrontFull);
+    }
+}

@@ -1,0 +1,151 @@
+//! The connections by (transport, remote address), and their limits.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base::{HashSeed, Map, map};
+use bytes::Bytes;
+use sip::Peer;
+use tokio::sync::{Notify, mpsc};
+
+use super::Limits;
+
+/// Every connection. The lock is held for look-ups only.
+#[derive(Debug)]
+pub(super) struct Table {
+    inner: Mutex<Inner>,
+    /// Octets that all connections hold.
+    buffered: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    by_peer: Map<Peer, Handle>,
+    accepted: Map<IpAddr, usize>,
+    serial: u64,
+}
+
+#[derive(Debug)]
+struct Handle {
+    id: u64,
+    queue: mpsc::UnboundedSender<Bytes>,
+    waiting: Arc<AtomicUsize>,
+    kick: Arc<Notify>,
+}
+
+/// A connection's own end of its entry.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) peer: Peer,
+    pub(super) accepted: bool,
+    id: u64,
+    /// What is to be written.
+    pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
+    /// Octets of it that are not written yet.
+    pub(super) waiting: Arc<AtomicUsize>,
+    /// Told when more would have waited than may.
+    pub(super) kick: Arc<Notify>,
+}
+
+/// What became of a write.
+pub(super) enum Written {
+    Queued,
+    /// The peer does not read: its connection is being closed.
+    Full,
+    /// There is no connection.
+    Unknown(Bytes),
+}
+
+impl Table {
+    pub(super) fn new(seed: HashSeed) -> Self {
+        Table {
+            inner: Mutex::new(Inner { by_peer: map(seed), accepted: map(seed), serial: 0 }),
+            buffered: AtomicUsize::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an entry; `None` when there are too many. A peer that comes again from the same address replaces
+    /// its older connection.
+    pub(super) fn enter(&self, peer: Peer, accepted: bool, limits: &Limits) -> Option<Ticket> {
+        let mut inner = self.lock();
+        let of_address = inner.accepted.get(&peer.addr.ip()).copied().unwrap_or(0);
+        if inner.by_peer.len() >= limits.connections_max
+            || (accepted && of_address >= limits.connections_per_address_max)
+        {
+            return None;
+        }
+        if accepted {
+            inner.accepted.insert(peer.addr.ip(), of_address + 1);
+        }
+        inner.serial += 1;
+        let id = inner.serial;
+        let (send, queue) = mpsc::unbounded_channel();
+        let (waiting, kick) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let handle = Handle { id, queue: send, waiting: waiting.clone(), kick: kick.clone() };
+        inner.by_peer.insert(peer, handle);
+        drop(inner);
+        Some(Ticket { peer, accepted, id, queue, waiting, kick })
+    }
+
+    /// Removes a connection's own entry; false when another one has replaced it.
+    pub(super) fn leave(&self, ticket: &Ticket) -> bool {
+        let mut inner = self.lock();
+        if ticket.accepted {
+            let ip = ticket.peer.addr.ip();
+            match inner.accepted.get_mut(&ip) {
+                Some(n) if *n > 1 => *n -= 1,
+                _ => {
+                    inner.accepted.remove(&ip);
+                }
+            }
+        }
+        let own = inner.by_peer.get(&ticket.peer).is_some_and(|handle| handle.id == ticket.id);
+        if own {
+            inner.by_peer.remove(&ticket.peer);
+        }
+        own
+    }
+
+    pub(super) fn write(&self, peer: Peer, bytes: Bytes, limits: &Limits) -> Written {
+        let inner = self.lock();
+        let Some(handle) = inner.by_peer.get(&peer) else { return Written::Unknown(bytes) };
+        let octets = bytes.len();
+        if handle.waiting.load(Ordering::Relaxed).saturating_add(octets) > limits.write_queue_max
+            || self.buffered.load(Ordering::Relaxed).saturating_add(octets) > limits.buffered_max
+        {
+            handle.kick.notify_one();
+            return Written::Full;
+        }
+        // Counted before it is sent: the connection takes it off again as soon as it has written it.
+        handle.waiting.fetch_add(octets, Ordering::Relaxed);
+        self.buffered.fetch_add(octets, Ordering::Relaxed);
+        match handle.queue.send(bytes) {
+            Ok(()) => Written::Queued,
+            Err(_) => {
+                // The connection is about to leave; what it had was lost anyway.
+                handle.waiting.fetch_sub(octets, Ordering::Relaxed);
+                self.buffered.fetch_sub(octets, Ordering::Relaxed);
+                Written::Full
+            }
+        }
+    }
+
+    /// A connection holds `now` octets where it held `before`; false when that is too much for all together.
+    pub(super) fn holds(&self, before: usize, now: usize, limits: &Limits) -> bool {
+        if now >= before {
+            self.buffered.fetch_add(now - before, Ordering::Relaxed) + (now - before) <= limits.buffered_max
+        } else {
+            self.buffered.fetch_sub(before - now, Ordering::Relaxed);
+            true
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().by_peer.len()
+    }
+}

@@ -1,0 +1,288 @@
+//! The front: owns the SIP stack, screens requests, and knows which lane an event belongs to.
+//!
+//! ```text
+//!   edge ── Arrival ──▶ stack ── Request ──▶ screen ──▶ lane        lane ── Order ──▶ stack ──▶ edge
+//! ```
+//!
+//! The front waits for nobody: what a lane or a connection cannot take is refused there and counted.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{HashSeed, Instant, Map, Outbox, map};
+use service::{ClientTx, Source, lane_of};
+use sip::screen::Rules;
+use sip::typed::Reason;
+use sip::{ClientKey, Input, Method, Output, Peer, Request, Response, ServerKey, Stack};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use crate::Shutdown;
+use crate::clock::Clock;
+use crate::edge::{Arrival, Edge, Place};
+use crate::lane::{Event, LaneRef, Lanes, Origin, unavailable};
+use crate::metrics::{Answer, Discard, MethodLabel, Metrics};
+
+/// Room for what the stack wants; its own inputs while it is emptied add a few.
+const OUTPUTS_ROOM: usize = 1024;
+
+/// How long an INVITE's 2xx may still turn out to have no ACK: 64*T1 (RFC 3261 §13.3.1.4) and a little.
+const ACK_PATIENCE: Duration = Duration::from_secs(40);
+
+/// What lanes and the admin socket want of the front.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Respond {
+        server: u64,
+        response: Response,
+    },
+    Send {
+        key: ClientKey,
+        peer: Peer,
+        request: Request,
+    },
+    Ack {
+        peer: Peer,
+        request: Request,
+    },
+    Cancel {
+        key: ClientKey,
+        reason: Option<Reason>,
+    },
+    /// New sessions are refused from now on, or no longer.
+    Drain(bool),
+}
+
+/// The stack's name for a lane's client transaction: 8 bits of lane, 16 of its life, 40 of its number.
+pub(crate) fn client_key(from: LaneRef, tx: ClientTx) -> ClientKey {
+    let (lane, life) = (from.lane as u64 & 0xff, u64::from(from.life) & 0xffff);
+    ClientKey((lane << 56) | (life << 40) | (tx.0 & 0xff_ffff_ffff))
+}
+
+fn of_client_key(key: ClientKey) -> (usize, u32, ClientTx) {
+    let lane = usize::try_from(key.0 >> 56).unwrap_or(0);
+    let life = u32::try_from((key.0 >> 40) & 0xffff).unwrap_or(0);
+    (lane, life, ClientTx(key.0 & 0xff_ffff_ffff))
+}
+
+/// What a front is made of.
+pub(crate) struct Parts {
+    pub(crate) stack: Stack,
+    pub(crate) rules: Rules,
+    /// For finding the lane of a request.
+    pub(crate) config: Arc<service::Config>,
+    pub(crate) edge: Edge,
+    pub(crate) lanes: Lanes,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) seed: HashSeed,
+    /// Thrown when the lanes have ended.
+    pub(crate) shutdown: Shutdown,
+}
+
+struct Front {
+    parts: Parts,
+    out: Outbox<Output>,
+    /// The lane of each INVITE that may still be cancelled or miss its ACK.
+    invites: Map<ServerKey, usize>,
+    /// INVITEs with a 2xx, by when they are forgotten.
+    answered: VecDeque<(Instant, ServerKey)>,
+    draining: bool,
+    /// Of the message that is being looked at.
+    place: Option<Place>,
+}
+
+/// Runs the front until shutdown.
+pub(crate) async fn run(
+    parts: Parts,
+    mut arrivals: mpsc::Receiver<Arrival>,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    let shutdown = parts.shutdown.clone();
+    let mut front = Front {
+        out: Outbox::with_max(OUTPUTS_ROOM.max(4 * sip::OUTPUTS_MAX)),
+        invites: map(parts.seed),
+        answered: VecDeque::new(),
+        draining: false,
+        place: None,
+        parts,
+    };
+    loop {
+        let deadline = front.parts.stack.next_timeout().map(|at| front.parts.clock.at(at));
+        let wake = deadline.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            biased;
+            Some(order) = orders.recv() => front.carry_out(order),
+            () = shutdown.triggered() => return,
+            () = sleep_until(wake), if deadline.is_some() => front.timeout(),
+            Some(arrival) = arrivals.recv() => front.take(arrival),
+        }
+    }
+}
+
+impl Front {
+    fn now(&self) -> Instant {
+        self.parts.clock.now().mono
+    }
+
+    fn take(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Message { peer, local, message, place } => {
+                self.place = place;
+                self.input(Input::Received { peer, message }, Some(local));
+                self.place = None;
+            }
+            Arrival::Malformed { peer, malformed } => self.input(Input::Malformed { peer, malformed }, None),
+            Arrival::Failed { peer } => self.input(Input::Failed { peer }, None),
+        }
+    }
+
+    fn timeout(&mut self) {
+        let now = self.now();
+        self.parts.stack.timeout(now, &mut self.out);
+        self.outputs(None);
+        while let Some((_, server)) = self.answered.pop_front_if(|(by, _)| *by <= now) {
+            self.invites.remove(&server);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Respond { server, response } => self.respond(ServerKey(server), response),
+            Order::Send { key, peer, request } => self.input(Input::Send { key, to: peer, request }, None),
+            Order::Ack { peer, request } => self.input(Input::Ack { to: peer, request }, None),
+            Order::Cancel { key, reason } => self.input(Input::Cancel { key, reason }, None),
+            Order::Drain(on) => self.draining = on,
+        }
+    }
+
+    fn respond(&mut self, server: ServerKey, response: Response) {
+        if let Some(class) = Answer::of(response.code) {
+            self.parts.metrics.responses.count(class);
+            if !response.is_success() {
+                self.invites.remove(&server);
+            } else if self.invites.contains_key(&server) {
+                self.answered.push_back((self.now() + ACK_PATIENCE, server));
+            }
+        }
+        self.input(Input::Respond { server, response }, None);
+    }
+
+    fn input(&mut self, input: Input, local: Option<SocketAddr>) {
+        let now = self.now();
+        self.parts.stack.handle(now, input, &mut self.out);
+        self.outputs(local);
+        self.count();
+    }
+
+    /// What the stack counts, where Prometheus sees it.
+    fn count(&self) {
+        let (stack, metrics) = (&self.parts.stack, &self.parts.metrics);
+        for (reason, count) in stack.dropped() {
+            metrics.discarded.raise(Discard::Stack(reason), count);
+        }
+        let open = stack.server_transactions() + stack.client_transactions();
+        metrics.transactions.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// Performs what the stack wants; what it is told meanwhile may make it want more.
+    fn outputs(&mut self, local: Option<SocketAddr>) {
+        while let Some(output) = self.out.pop() {
+            match output {
+                Output::Transmit { peer, bytes } => {
+                    if self.parts.edge.send(peer, bytes).is_err() {
+                        let now = self.now();
+                        self.parts.stack.handle(now, Input::Failed { peer }, &mut self.out);
+                    }
+                }
+                Output::Request { server, peer, request } => self.request(server, peer, local, request),
+                Output::Ack { peer, request } => {
+                    let source = self.source(peer, local);
+                    let lane = self.lane(&source, &request);
+                    self.parts.lanes.tell(lane, Event::Ack { source, request });
+                }
+                Output::Cancelled { server, .. } => {
+                    if let Some(lane) = self.invites.get(&server) {
+                        self.parts.lanes.tell(*lane, Event::Cancelled { origin: Origin::Network(server.0) });
+                    }
+                }
+                Output::AckMissing { server } => {
+                    if let Some(lane) = self.invites.remove(&server) {
+                        self.parts.lanes.tell(lane, Event::AckMissing { server: server.0 });
+                    }
+                }
+                Output::Response { key, response, .. } => {
+                    let (lane, life, tx) = of_client_key(key);
+                    self.parts.lanes.tell(lane, Event::Response { life, tx, response });
+                }
+                Output::Expired { key, .. } => {
+                    let (lane, life, tx) = of_client_key(key);
+                    self.parts.lanes.tell(lane, Event::Expired { life, tx });
+                }
+            }
+        }
+    }
+
+    fn source(&self, peer: Peer, local: Option<SocketAddr>) -> Source {
+        Source::Network { peer, local: local.unwrap_or(peer.addr), trusted: false }
+    }
+
+    fn lane(&self, source: &Source, request: &Request) -> usize {
+        let config = &self.parts.config;
+        let trusted = match source {
+            Source::Network { peer, trusted, .. } => {
+                *trusted || config.identity.trusted_peers.contains(&peer.addr.ip())
+            }
+            Source::Lane(_) => true,
+        };
+        self.parts.lanes.of(lane_of(config, request, trusted))
+    }
+
+    fn request(&mut self, server: ServerKey, peer: Peer, local: Option<SocketAddr>, request: Request) {
+        if let Err(refusal) = self.parts.rules.screen(&request) {
+            return self.refuse(server, Discard::Screened, *refusal);
+        }
+        let begins = request.method == Method::Invite && request.to_tag().is_none();
+        if begins && self.draining {
+            return self.refuse(server, Discard::Draining, unavailable(&request));
+        }
+        let (source, invite) = (self.source(peer, local), request.method == Method::Invite);
+        let (lane, method) = (self.lane(&source, &request), MethodLabel::of(&request.method));
+        let refusal = unavailable(&request);
+        let event =
+            Event::Request { origin: Origin::Network(server.0), source, request, place: self.place.take() };
+        match self.parts.lanes.offer(lane, event) {
+            Ok(()) => {
+                self.parts.metrics.requests.count(method);
+                if invite {
+                    self.invites.insert(server, lane);
+                }
+            }
+            Err(busy) => self.refuse(server, busy.into(), refusal),
+        }
+    }
+
+    fn refuse(&mut self, server: ServerKey, why: Discard, response: Response) {
+        self.parts.metrics.discarded.count(why);
+        if let Some(class) = Answer::of(response.code) {
+            self.parts.metrics.responses.count(class);
+        }
+        let now = self.now();
+        self.parts.stack.handle(now, Input::Respond { server, response }, &mut self.out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_key_names_lane_life_and_number() {
+        for (lane, life, tx) in [(0, 0, 1), (255, 65_535, 0xff_ffff_ffff), (3, 7, 1 << 39)] {
+            let key = client_key(LaneRef { lane, life }, ClientTx(tx));
+            assert_eq!(of_client_key(key), (lane, life, ClientTx(tx)));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The link to the data plane: one connection, frames of `contract`, orders in, answers and news out.
+//!
+//! ```text
+//!   Down --connected--> Greeting --Welcome--> Auditing --last Audited--> Up
+//!   any --closed, bad frame, no answer in time--> Down (orders that wait are refused, lanes are told)
+//! ```
+//!
+//! The link gives each batch its generation and epoch and remembers who ordered it. What is wanted is the lanes'
+//! knowledge (rows of `Table::Context`): after a restart of the data plane they put it again, after every greeting
+//! they hear which contexts it holds and remove what nobody claims.
+
+mod greeting;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use contract::refusal::Reason;
+use contract::{Batch, CaptureState, Decide, Load, Refusal, Welcome};
+use serde::{Deserialize, Serialize};
+use service::Ask;
+use store::Store;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Shutdown;
+use crate::lane::{Event, LaneRef, Lanes};
+use crate::metrics::{Label, Metrics, Outcome};
+
+/// The section `[dataplane]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Path of the data plane's Unix socket; without one, `dataplane.sock` in the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Milliseconds within which the data plane must answer a batch, or the link is made anew.
+    pub answer_ms: u64,
+    /// Milliseconds between attempts to connect.
+    pub retry_ms: u64,
+    /// Orders that may wait for the link; further ones are refused.
+    pub orders_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { socket: None, answer_ms: 10_000, retry_ms: 200, orders_max: 16_384 }
+    }
+}
+
+/// The name under which the store remembers the instance that has everything that is wanted.
+pub(crate) const INSTANCE: &str = "dataplane_instance";
+
+/// What is asked of the link.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// From a lane.
+    Program { from: LaneRef, ask: Ask, batch: Batch },
+    /// From a lane.
+    Decide(Decide),
+    /// A lane that was taken up anew wants to hear the contexts.
+    Audit { lane: usize },
+    /// From the admin socket.
+    Capture(contract::Capture, oneshot::Sender<CaptureState>),
+    /// From the admin socket.
+    Drain(bool),
+}
+
+/// What is known of the data plane.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    /// Its greeting, while it is linked.
+    pub(crate) welcome: Option<Welcome>,
+    /// Its last word about its load.
+    pub(crate) load: Option<Load>,
+    /// The last generation that was given out.
+    pub(crate) generation: u64,
+    /// Batches that were not answered yet.
+    pub(crate) unanswered: usize,
+}
+
+/// The way to the link; all clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    orders: mpsc::Sender<Order>,
+    state: Arc<Mutex<State>>,
+}
+
+impl Link {
+    /// Gives an order; never waits. It comes back when too many wait already.
+    pub(crate) fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.try_send(order).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order) => order,
+        })
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What a link is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) socket: PathBuf,
+    pub(crate) owner: String,
+    pub(crate) epoch: u64,
+    /// The instance whose tables the rows describe.
+    pub(crate) instance: Option<u64>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// An order's way in before its link runs: lanes need it, and the link needs the lanes.
+#[derive(Debug)]
+pub(crate) struct Unstarted {
+    link: Link,
+    orders: mpsc::Receiver<Order>,
+}
+
+impl Unstarted {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let (send, orders) = mpsc::channel(settings.orders_max.max(1));
+        Unstarted { link: Link { orders: send, state: Arc::default() }, orders }
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    /// Starts connecting. Every lane must have got its rows before.
+    pub(crate) fn start(self, parts: Parts, lanes: Lanes) -> tokio::task::JoinHandle<()> {
+        let runner = Runner {
+            parts,
+            lanes,
+            orders: self.orders,
+            state: self.link.state,
+            announced: false,
+            draining: false,
+        };
+        tokio::spawn(runner.run())
+    }
+}
+
+/// The task of the link.
+struct Runner {
+    parts: Parts,
+    lanes: Lanes,
+    orders: mpsc::Receiver<Order>,
+    state: Arc<Mutex<State>>,
+    /// The last fault was said aloud.
+    announced: bool,
+    draining: bool,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let shutdown = self.parts.shutdown.clone();
+        loop {
+            tokio::select! {
+                () = shutdown.triggered() => return,
+                why = self.once() => self.down(&why),
+            }
+            let retry = tokio::time::sleep(Duration::from_millis(self.parts.settings.retry_ms.max(1)));
+            tokio::pin!(retry);
+            loop {
+                tokio::select! {
+                    () = shutdown.triggered() => return,
+                    () = &mut retry => break,
+                    Some(order) = self.orders.recv() => self.refuse(order),
+                }
+            }
+        }
+    }
+
+    /// One connection from its beginning to its end.
+    async fn once(&mut self) -> session::End {
+        let stream = match UnixStream::connect(&self.parts.socket).await {
+            Ok(stream) => stream,
+            Err(error) => return session::End::new(format!("cannot connect: {error}")),
+        };
+        let mut session = session::Session::new(stream);
+        let greeted = match self.greet(&mut session).await {
+            Ok(greeted) => greeted,
+            Err(end) => return end,
+        };
+        self.announced = false;
+        self.up(&greeted);
+        self.serve(session, greeted).await
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn up(&mut self, greeted: &greeting::Greeted) {
+        let welcome = &greeted.welcome;
+        let instance_changed = self.parts.instance != Some(welcome.instance);
+        tracing::info!(
+            driver = %welcome.driver,
+            reason = %welcome.driver_reason,
+            instance = format_args!("{:016x}", welcome.instance),
+            instance_changed,
+            contexts = greeted.contexts.len(),
+            "data plane linked"
+        );
+        self.parts.metrics.dataplane_up.set(1);
+        self.parts.metrics.dataplane_links.inc();
+        self.set(|state| {
+            state.welcome = Some(welcome.clone());
+            state.load.clone_from(&welcome.load);
+            state.generation = greeted.generation;
+        });
+        for lane in 0..self.lanes.count() {
+            self.lanes.tell(lane, Event::DataplaneUp { welcome: welcome.clone(), instance_changed });
+        }
+        self.audited(&greeted.contexts, None);
+    }
+
+    /// Tells the lanes which of their contexts the data plane holds.
+    fn audited(&self, contexts: &[u64], only: Option<usize>) {
+        let mut of_lane = vec![Vec::new(); self.lanes.count()];
+        for context in contexts {
+            let lane = self.lanes.of_context(*context);
+            if let Some(list) = of_lane.get_mut(lane) {
+                list.push(*context);
+            }
+        }
+        for (lane, contexts) in of_lane.into_iter().enumerate() {
+            if only.is_none_or(|only| only == lane) {
+                self.lanes.tell(lane, Event::Audited(contexts));
+            }
+        }
+    }
+
+    fn down(&mut self, end: &session::End) {
+        if !self.announced {
+            tracing::warn!(why = %end, "no link to the data plane");
+            self.announced = true;
+        }
+        let was_up = self.parts.metrics.dataplane_up.get() == 1;
+        self.parts.metrics.dataplane_up.set(0);
+        self.set(|state| {
+            state.welcome = None;
+            state.unanswered = 0;
+        });
+        if was_up {
+            (0..self.lanes.count()).for_each(|lane| self.lanes.tell(lane, Event::DataplaneDown));
+        }
+    }
+
+    /// An order that nobody can carry out now.
+    fn refuse(&mut self, order: Order) {
+        match order {
+            Order::Program { from, ask, .. } => self.refused(from, ask, lost()),
+            Order::Capture(capture, answer) => {
+                let error = "no data plane is linked".to_owned();
+                let state = CaptureState {
+                    context: capture.context,
+                    file: capture.file,
+                    error,
+                    ..Default::default()
+                };
+                let _ = answer.send(state);
+            }
+            Order::Drain(on) => self.draining = on,
+            // A decision of a leg that is gone, an audit that the next greeting makes anyway.
+            Order::Decide(_) | Order::Audit { .. } => {}
+        }
+    }
+
+    fn refused(&self, from: LaneRef, ask: Ask, refusal: Refusal) {
+        let reason = refusal.reason();
+        self.parts.metrics.refusals.count(reason);
+        self.parts.metrics.batches.count(match reason {
+            Reason::Unspecified => Outcome::Unavailable,
+            _ => Outcome::Refused,
+        });
+        tracing::debug!(reason = reason.label(), change = refusal.change, "a batch was refused");
+        self.lanes.tell(from.lane, Event::Refused { life: from.life, ask, refusal });
+    }
+}
+
+/// What a lane hears of a batch that the data plane never answered.
+pub(crate) fn lost() -> Refusal {
+    Refusal { detail: "the data plane is not linked".to_owned(), ..Refusal::default() }
+}

@@ -1,0 +1,72 @@
+//! What is done now and then: forgetting old rows, counting rows, reading gauges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use service::Table;
+use store::Store;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::Shutdown;
+use crate::clock::Clock;
+use crate::lane::Lanes;
+use crate::metrics::Metrics;
+
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Until shutdown.
+pub(crate) async fn run(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock, shutdown: Shutdown) {
+    let mut tick = tokio::time::interval(COUNT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            _ = tick.tick() => {}
+        }
+        count(&*store, metrics.clone());
+        if sweep_at <= Instant::now() {
+            // A sweep that found much comes again with the next tick: the store has other work to do.
+            let swept = sweep(&*store, clock).await;
+            sweep_at = Instant::now() + if swept > 0 { Duration::ZERO } else { SWEEP_EVERY };
+        }
+    }
+}
+
+fn count(store: &dyn Store, metrics: Arc<Metrics>) {
+    store.count(Box::new(move |counts| {
+        for (table, rows) in Table::ALL.into_iter().zip(counts.unwrap_or_default()) {
+            if let Some(gauge) = metrics.rows.of(table) {
+                gauge.set(i64::try_from(rows).unwrap_or(i64::MAX));
+            }
+        }
+    }));
+}
+
+async fn sweep(store: &dyn Store, clock: Clock) -> usize {
+    let (send, receive) = tokio::sync::oneshot::channel();
+    store.sweep(
+        clock.now().wall,
+        Box::new(move |swept| {
+            let _ = send.send(swept);
+        }),
+    );
+    match receive.await {
+        Ok(Ok(swept)) => swept,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "old rows could not be swept");
+            0
+        }
+        Err(_) => 0,
+    }
+}
+
+/// Sets the gauges that are read when somebody looks.
+pub(crate) fn gauges(metrics: Arc<Metrics>, lanes: Lanes, clock: Clock) -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(move || {
+        metrics.lane_waiting.set(i64::try_from(lanes.waiting_in_all()).unwrap_or(i64::MAX));
+        let seconds = clock.now().mono.as_nanos() / 1_000_000_000;
+        metrics.uptime.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    })
+}
