@@ -92,6 +92,30 @@ impl Head {
     }
 }
 
+/// The header fields of a body part, which have no start line, and how long they are with their empty line.
+pub(crate) fn header_block(bytes: &Bytes, limits: &Limits) -> Option<(Headers, usize)> {
+    if bytes.is_empty() {
+        return Some((Headers::new(), 0));
+    }
+    let mut index = Index::new(bytes, limits);
+    match index.fields() {
+        Ok(()) => Some((Headers::indexed(bytes.slice(..index.at), index.fields), index.at)),
+        Err(Stop::Fold) => {
+            let unfolded = unfold(bytes, limits);
+            let mut index = Index::new(&unfolded, limits);
+            index.fields().ok()?;
+            Some((Headers::indexed(unfolded.slice(..index.at), index.fields), index.at))
+        }
+        // The delimiter's line end may be the empty line, or the header's last line end too.
+        Err(Stop::Bad(..)) => ["\r\n", "\r\n\r\n"].into_iter().find_map(|end| {
+            let closed = Bytes::from([bytes, end.as_bytes()].concat());
+            let mut index = Index::new(&closed, limits);
+            index.fields().ok()?;
+            (index.at == closed.len()).then(|| (Headers::indexed(closed.clone(), index.fields), bytes.len()))
+        }),
+    }
+}
+
 /// RFC 3261 §20.14: digits, nothing else; repeated only if it says the same.
 fn content_length(headers: &Headers) -> Result<Option<usize>, (Why, &'static str)> {
     let mut found = None;
@@ -153,6 +177,10 @@ impl<'a> Index<'a> {
     fn run(&mut self) -> Result<(), Stop> {
         let (_, start) = self.line()?;
         self.start_len = start.len();
+        self.fields()
+    }
+
+    fn fields(&mut self) -> Result<(), Stop> {
         loop {
             let (at, line) = self.line()?;
             if line.is_empty() {

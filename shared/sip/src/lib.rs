@@ -48,6 +48,7 @@
 //! ```
 
 mod dialog;
+pub mod digest;
 mod frame;
 mod headers;
 pub mod hop;
@@ -55,6 +56,7 @@ mod limits;
 mod malformed;
 mod message;
 mod method;
+pub mod multipart;
 mod name;
 mod params;
 mod peer;
