@@ -11,9 +11,15 @@
 //! Nothing is decided here: a shard carries events from its driver (`netio`) to its engine (`forward`) and does what
 //! the engine wants. It reads the clock once per batch.
 
+mod certificate;
 mod config;
+mod mail;
+mod metrics;
 mod run;
+mod shard;
 mod shutdown;
+mod spool;
+mod steward;
 
 pub use config::{
     Config, DriverSettings, Interface, LimitSettings, MetricsSettings, MsrpSettings, RtpSettings,
@@ -21,3 +27,4 @@ pub use config::{
 };
 pub use run::{Addresses, Running, run, start};
 pub use shutdown::Shutdown;
+pub use spool::{Files, SpoolFile};

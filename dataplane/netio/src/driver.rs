@@ -223,7 +223,7 @@ impl Tally {
 }
 
 /// The sockets of one shard.
-pub trait Driver {
+pub trait Driver: std::fmt::Debug {
     /// `"uring"` or `"mio"`.
     fn name(&self) -> &'static str;
 

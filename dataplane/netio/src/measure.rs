@@ -79,7 +79,15 @@ impl fmt::Display for Choice {
 }
 
 /// Chooses a driver. Takes some tens of milliseconds when it has to measure.
+///
+/// On a thread of its own: the kernel takes a ring down after it was closed, by work that interrupts the system calls
+/// of the thread that made it (EINTR).
 pub fn choose(wanted: Wanted) -> Choice {
+    std::thread::scope(|scope| scope.spawn(|| choose_here(wanted)).join())
+        .unwrap_or_else(|_| Choice { kind: Kind::Mio, reason: "the measurement failed".into() })
+}
+
+fn choose_here(wanted: Wanted) -> Choice {
     let mio = |reason: String| Choice { kind: Kind::Mio, reason };
     if wanted == Wanted::Mio {
         return mio("asked for by configuration".into());

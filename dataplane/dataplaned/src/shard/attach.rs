@@ -1,0 +1,266 @@
+//! Which sockets a shard has bound for which leg: bound before a batch is handed to the engine, so that the batch
+//! stays all or nothing; given back when the engine refuses it or lets a leg go.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use base::{HashSeed, Map};
+use contract::refusal::Reason;
+use contract::{Batch, LegKey, RtpLeg, RtpLocal, change::Verb, leg::Kind};
+use forward::{Attachment, SocketId};
+use netio::Driver;
+use netio::udp::{self, UdpOptions};
+
+use super::ports::Ports;
+use crate::config::{Interface, RtpSettings};
+
+/// Free ports that are tried for one leg when other programs hold some of the range.
+const TRIES: usize = 64;
+/// After a restart the kernel frees the ports of the last process late: for so long a named one is tried again.
+const RESTART: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A refused change: its index, why, and a detail for logs.
+pub(crate) type Refused = (usize, Reason, &'static str);
+
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    rtp: u32,
+    rtcp: Option<u32>,
+    port: u16,
+}
+
+/// The sockets of a shard.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    ports: Ports,
+    legs: Map<(u64, u64), Bound>,
+    /// By socket: its leg and port.
+    sockets: Vec<Option<((u64, u64), u16)>>,
+    interfaces: Vec<Interface>,
+    options: UdpOptions,
+    started: Instant,
+}
+
+impl Attached {
+    pub(crate) fn new(settings: &RtpSettings, shard: usize, shards: usize, seed: HashSeed) -> Self {
+        Attached {
+            ports: Ports::new(settings.port_first, settings.port_last, shard, shards),
+            legs: base::map(seed),
+            sockets: Vec::new(),
+            interfaces: settings.interfaces.clone(),
+            options: UdpOptions {
+                receive_bytes: settings.receive_bytes,
+                dscp: settings.dscp,
+                ..UdpOptions::default()
+            },
+            started: Instant::now(),
+        }
+    }
+
+    /// Binds what a batch needs. On refusal nothing stays bound.
+    pub(crate) fn prepare(
+        &mut self,
+        batch: &Batch,
+        driver: &mut dyn Driver,
+    ) -> Result<Vec<Attachment>, Refused> {
+        let mut attachments: Vec<Attachment> = Vec::new();
+        for (index, change) in batch.changes.iter().enumerate() {
+            let Some(Verb::PutLeg(leg)) = &change.verb else { continue };
+            let Some(Kind::Rtp(rtp)) = &leg.kind else { continue };
+            let asked = asked_port(rtp);
+            let known = self.legs.get(&(leg.context, leg.id));
+            if known.is_some_and(|bound| asked == 0 || asked == bound.port)
+                || attachments.iter().any(|attached| attached.leg == leg.key())
+            {
+                continue;
+            }
+            match self.attach(leg.key(), rtp, asked, driver) {
+                Ok(attachment) => attachments.push(attachment),
+                Err((reason, detail)) => {
+                    self.give_back(&attachments, driver);
+                    return Err((index, reason, detail));
+                }
+            }
+        }
+        Ok(attachments)
+    }
+
+    /// The engine took them.
+    pub(crate) fn keep(&mut self, attachments: &[Attachment]) {
+        for attached in attachments {
+            let port = attached.local.bound.as_ref().map_or(0, |bound| bound.port);
+            let bound = Bound {
+                rtp: attached.rtp.0,
+                rtcp: attached.rtcp.map(|socket| socket.0),
+                port: u16::try_from(port).unwrap_or(0),
+            };
+            self.legs.insert((attached.leg.context, attached.leg.leg), bound);
+        }
+    }
+
+    /// The engine refused them.
+    pub(crate) fn give_back(&mut self, attachments: &[Attachment], driver: &mut dyn Driver) {
+        for attached in attachments {
+            for socket in [Some(attached.rtp), attached.rtcp].into_iter().flatten() {
+                self.close(socket.0, driver);
+            }
+        }
+    }
+
+    /// Closes a socket and frees its port.
+    pub(crate) fn close(&mut self, socket: u32, driver: &mut dyn Driver) {
+        driver.close(socket);
+        let Some((leg, port)) = self.sockets.get_mut(socket as usize).and_then(Option::take) else { return };
+        self.ports.give(port);
+        if self.legs.get(&leg).is_some_and(|bound| bound.rtp == socket || bound.rtcp == Some(socket)) {
+            self.legs.remove(&leg);
+        }
+    }
+
+    fn attach(
+        &mut self,
+        leg: LegKey,
+        rtp: &RtpLeg,
+        asked: u16,
+        driver: &mut dyn Driver,
+    ) -> Result<Attachment, (Reason, &'static str)> {
+        let name = rtp.local.as_ref().map_or("", |local| local.interface.as_str());
+        let interface = match self.interfaces.iter().find(|i| name.is_empty() || i.name == name) {
+            Some(interface) => interface.clone(),
+            None => return Err((Reason::BadLeg, "no interface has this name")),
+        };
+        let rtcp_asked = match rtp.local.as_ref().map_or(0, |local| local.rtcp_port) {
+            0 => asked.saturating_add(1),
+            port => u16::try_from(port).map_err(|_| (Reason::BadLeg, "a port that is none"))?,
+        };
+        let separate = !rtp.rtcp_mux && (asked == 0 || rtcp_asked != asked);
+        let (port, sockets) = match asked {
+            0 => self.bind_free(interface.address, separate, driver)?,
+            _ => {
+                let rtcp = separate.then_some(rtcp_asked);
+                (asked, self.bind_named(interface.address, asked, rtcp, driver)?)
+            }
+        };
+        let rtcp_port = match (separate, asked) {
+            (false, _) => port,
+            (true, 0) => port + 1,
+            (true, _) => rtcp_asked,
+        };
+        let mut opened = Vec::new();
+        for (socket, port) in sockets.into_iter().zip([port, rtcp_port]) {
+            match driver.open(socket) {
+                Ok(number) => {
+                    self.note(number, leg, port);
+                    opened.push(number);
+                }
+                Err(_) => {
+                    self.ports.give(port);
+                    opened.iter().for_each(|number| self.close(*number, driver));
+                    return Err((Reason::Limit, "no descriptor or socket is free"));
+                }
+            }
+        }
+        let bound = SocketAddr::new(interface.address, port);
+        let advertised = SocketAddr::new(interface.advertised.unwrap_or(interface.address), port);
+        Ok(Attachment {
+            leg,
+            rtp: SocketId(opened.first().copied().unwrap_or(0)),
+            rtcp: opened.get(1).copied().map(SocketId),
+            local: RtpLocal {
+                interface: interface.name,
+                bound: Some(bound.into()),
+                advertised: Some(advertised.into()),
+                rtcp_port: u32::from(rtcp_port),
+            },
+        })
+    }
+
+    fn note(&mut self, socket: u32, leg: LegKey, port: u16) {
+        let index = socket as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize(index + 1, None);
+        }
+        if let Some(place) = self.sockets.get_mut(index) {
+            *place = Some(((leg.context, leg.leg), port));
+        }
+    }
+
+    fn bind_free(
+        &mut self,
+        ip: IpAddr,
+        pair: bool,
+        driver: &mut dyn Driver,
+    ) -> Result<(u16, Vec<std::net::UdpSocket>), (Reason, &'static str)> {
+        for _ in 0..TRIES {
+            let port = if pair { self.ports.take_pair() } else { self.ports.take_one() };
+            let port = port.ok_or((Reason::NoPort, "no port is free"))?;
+            let wanted = [Some(port), pair.then_some(port + 1)];
+            match self.bind_all(ip, wanted) {
+                Ok(sockets) => return Ok((port, sockets)),
+                Err(error) => {
+                    // Somebody else's, or freed late: it goes to the end of the queue.
+                    wanted.into_iter().flatten().for_each(|port| self.ports.give(port));
+                    if error.kind() != ErrorKind::AddrInUse {
+                        return Err(cannot(&error));
+                    }
+                    let _ = driver.flush();
+                }
+            }
+        }
+        Err((Reason::NoPort, "other programs hold the ports of the range"))
+    }
+
+    fn bind_named(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        rtcp: Option<u16>,
+        driver: &mut dyn Driver,
+    ) -> Result<Vec<std::net::UdpSocket>, (Reason, &'static str)> {
+        if !self.ports.take_named(port) {
+            return Err((Reason::NoPort, "the named port is another leg's"));
+        }
+        if let Some(rtcp) = rtcp
+            && !self.ports.take_named(rtcp)
+        {
+            self.ports.give(port);
+            return Err((Reason::NoPort, "the named RTCP port is another leg's"));
+        }
+        let start = Instant::now();
+        let patience = if self.started.elapsed() < RESTART { PATIENCE } else { PATIENCE / 50 };
+        loop {
+            match self.bind_all(ip, [Some(port), rtcp]) {
+                Ok(sockets) => return Ok(sockets),
+                Err(error) if error.kind() == ErrorKind::AddrInUse && start.elapsed() < patience => {
+                    // What this shard closed is freed when the kernel has seen it.
+                    let _ = driver.flush();
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => {
+                    [Some(port), rtcp].into_iter().flatten().for_each(|port| self.ports.give(port));
+                    return Err(cannot(&error));
+                }
+            }
+        }
+    }
+
+    fn bind_all(&self, ip: IpAddr, ports: [Option<u16>; 2]) -> io::Result<Vec<std::net::UdpSocket>> {
+        ports.into_iter().flatten().map(|port| udp::bind(SocketAddr::new(ip, port), self.options)).collect()
+    }
+}
+
+fn asked_port(rtp: &RtpLeg) -> u16 {
+    let port = rtp.local.as_ref().and_then(|local| local.bound.as_ref()).map_or(0, |bound| bound.port);
+    u16::try_from(port).unwrap_or(0)
+}
+
+fn cannot(error: &io::Error) -> (Reason, &'static str) {
+    match error.kind() {
+        ErrorKind::AddrInUse => (Reason::NoPort, "the named port is taken"),
+        ErrorKind::AddrNotAvailable => (Reason::NoPort, "the interface's address is not on this host"),
+        ErrorKind::PermissionDenied => (Reason::NoPort, "the port needs a privilege"),
+        _ => (Reason::Limit, "no socket could be made"),
+    }
+}

@@ -1,0 +1,207 @@
+//! The spool: the one thread of the data plane that touches files. Its first job is packet capture of a context.
+//!
+//! Shards hand packets over and never wait for it: with its queue full a packet is missed, and counted.
+
+mod files;
+mod pcap;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use contract::CaptureState;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use forward::Packet;
+
+pub use files::{Files, SpoolFile};
+
+use crate::config::SpoolSettings;
+use crate::mail::{Outgoing, ToSteward};
+
+/// To the spool.
+#[derive(Debug)]
+pub(crate) enum ToSpool {
+    /// Begin a capture.
+    Open { context: u64, file: String, max_bytes: u64 },
+    /// End it.
+    Close { context: u64 },
+    /// A packet of a captured context.
+    Packet(Box<Packet>),
+    /// Write what is there, and end.
+    Stop,
+}
+
+/// Octets gathered before they are written.
+const WRITE_BYTES: usize = 64 << 10;
+/// How long octets wait at most.
+const IDLE: Duration = Duration::from_millis(100);
+
+struct Capture {
+    name: String,
+    file: SpoolFile,
+    streams: pcap::Streams,
+    buffer: Vec<u8>,
+    max_bytes: u64,
+    packets: u64,
+    missed: u64,
+}
+
+impl Capture {
+    fn bytes(&self) -> u64 {
+        self.file.length() + self.buffer.len() as u64
+    }
+}
+
+/// The thread's state.
+pub(crate) struct Spool<W> {
+    files: Files,
+    folder: PathBuf,
+    settings: SpoolSettings,
+    captures: BTreeMap<u64, Capture>,
+    steward: Outgoing<ToSteward, W>,
+}
+
+impl<W: crate::mail::Waker> Spool<W> {
+    pub(crate) fn new(
+        files: Files,
+        folder: PathBuf,
+        settings: SpoolSettings,
+        steward: Outgoing<ToSteward, W>,
+    ) -> Self {
+        Spool { files, folder, settings, captures: BTreeMap::new(), steward }
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self, mailbox: &Receiver<ToSpool>) {
+        loop {
+            match mailbox.recv_timeout(IDLE) {
+                Ok(ToSpool::Open { context, file, max_bytes }) => self.open(context, file, max_bytes),
+                Ok(ToSpool::Close { context }) => self.close(context, String::new()),
+                Ok(ToSpool::Packet(packet)) => self.packet(&packet),
+                Err(RecvTimeoutError::Timeout) => self.write_all(),
+                Ok(ToSpool::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.steward.flush();
+        }
+        let open: Vec<u64> = self.captures.keys().copied().collect();
+        open.into_iter().for_each(|context| self.close(context, String::new()));
+    }
+
+    fn open(&mut self, context: u64, name: String, max_bytes: u64) {
+        let refused =
+            |error: String| CaptureState { context, file: name.clone(), error, ..CaptureState::default() };
+        if self.captures.contains_key(&context) {
+            return self.tell(refused("this context is being captured".into()));
+        }
+        if self.captures.len() >= self.settings.files_max {
+            return self.tell(refused("too many captures".into()));
+        }
+        let made =
+            std::fs::create_dir_all(&self.folder).and_then(|()| self.files.create(&self.folder.join(&name)));
+        let file = match made {
+            Ok(file) => file,
+            Err(error) => return self.tell(refused(error.to_string())),
+        };
+        let max_bytes = match max_bytes {
+            0 => self.settings.file_bytes_max,
+            max => max.min(self.settings.file_bytes_max),
+        };
+        let capture = Capture {
+            name,
+            file,
+            streams: pcap::Streams::default(),
+            buffer: pcap::file_header().to_vec(),
+            max_bytes,
+            packets: 0,
+            missed: 0,
+        };
+        self.tell(state(context, &capture, true, String::new()));
+        self.captures.insert(context, capture);
+    }
+
+    fn packet(&mut self, packet: &Packet) {
+        let Some(capture) = self.captures.get_mut(&packet.context) else { return };
+        if capture.bytes() + packet.bytes.len() as u64 + 128 > capture.max_bytes {
+            capture.missed += 1;
+            if capture.missed == 1 {
+                let context = packet.context;
+                return self.close(context, "the file has its full size".into());
+            }
+            return;
+        }
+        pcap::append(packet, &mut capture.streams, &mut capture.buffer);
+        capture.packets += 1;
+        if capture.buffer.len() >= WRITE_BYTES
+            && let Err(error) = write(&self.files, capture)
+        {
+            let context = packet.context;
+            self.close(context, error.to_string());
+        }
+    }
+
+    fn write_all(&mut self) {
+        let mut broken = Vec::new();
+        for (context, capture) in &mut self.captures {
+            if let Err(error) = write(&self.files, capture) {
+                broken.push((*context, error.to_string()));
+            }
+        }
+        broken.into_iter().for_each(|(context, error)| self.close(context, error));
+    }
+
+    fn close(&mut self, context: u64, mut error: String) {
+        let Some(mut capture) = self.captures.remove(&context) else { return };
+        if let Err(failed) = write(&self.files, &mut capture) {
+            error = failed.to_string();
+        }
+        self.tell(state(context, &capture, false, error));
+        if let Err(error) = self.files.close(capture.file) {
+            tracing::warn!(%error, "a capture did not close");
+        }
+    }
+
+    fn tell(&mut self, state: CaptureState) {
+        self.steward.send(ToSteward::Captured(state));
+        self.steward.flush();
+    }
+}
+
+fn write(files: &Files, capture: &mut Capture) -> std::io::Result<()> {
+    if capture.buffer.is_empty() {
+        return Ok(());
+    }
+    let (done, buffer) = files.append(&mut capture.file, std::mem::take(&mut capture.buffer));
+    capture.buffer = buffer;
+    done
+}
+
+fn state(context: u64, capture: &Capture, on: bool, error: String) -> CaptureState {
+    CaptureState {
+        context,
+        file: capture.name.clone(),
+        on,
+        packets: capture.packets,
+        bytes: capture.bytes(),
+        missed: capture.missed,
+        error,
+    }
+}
+
+/// The spool's files: by tokio-uring, or by std where that is not to be had, said aloud.
+pub(crate) fn files() -> Files {
+    Files::uring().unwrap_or_else(|error| {
+        tracing::warn!(%error, "io_uring is not to be had: the spool writes through std");
+        Files::std()
+    })
+}
+
+/// The end of the spool's mailbox that a shard holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Keep(pub(crate) Sender<ToSpool>);
+
+impl Keep {
+    /// False when there was no room.
+    pub(crate) fn packet(&self, packet: Box<Packet>) -> bool {
+        self.0.try_send(ToSpool::Packet(packet)).is_ok()
+    }
+}

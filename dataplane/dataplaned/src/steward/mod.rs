@@ -1,0 +1,487 @@
+//! The steward: speaks `contract` with control, carries batches to the shards and their words back, and keeps the sums
+//! for Prometheus. One thread; it touches no packet.
+//!
+//! ```text
+//!   accepted ── Hello ──► greeted, the one owner ── Hello of another link with no smaller epoch ──► closed
+//!       │ nothing in time, another first frame
+//!       └──► closed
+//! ```
+
+mod link;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use contract::from_dataplane::Body;
+use contract::refusal::Reason;
+use contract::to_dataplane::Body as Order;
+use contract::{Audited, Batch, Capture, CaptureState, Hello, Load, News, Refusal, Welcome, change, news};
+use crossbeam::channel::{Receiver, Sender, TrySendError};
+use mio::net::UnixListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use netio::Wake;
+
+use crate::mail::{Figures, Outgoing, ToShard, ToSteward};
+use crate::metrics::Metrics;
+use crate::shard::home;
+use crate::spool::ToSpool;
+use link::{End, Link};
+
+const LISTENER: Token = Token(0);
+pub(crate) const WAKER: Token = Token(1);
+const FIRST_LINK: usize = 2;
+/// Connections at once: the owner, its successor, and some that have not said who they are.
+const LINKS_MAX: usize = 8;
+/// How long a connection may take to say Hello.
+const GREETING: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(250);
+/// Orders that may wait for a shard before control is not read any more.
+const LATE_MAX: usize = 1024;
+
+/// What the steward says of the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) instance: u64,
+    pub(crate) driver: String,
+    pub(crate) driver_reason: String,
+    pub(crate) fingerprint: Vec<u8>,
+    pub(crate) contexts_max: u64,
+    pub(crate) legs_max: u64,
+}
+
+pub(crate) struct Steward {
+    pub(crate) poll: Poll,
+    pub(crate) listener: UnixListener,
+    pub(crate) identity: Identity,
+    pub(crate) shards: Vec<Outgoing<ToShard, Wake>>,
+    pub(crate) mailbox: Receiver<ToSteward>,
+    pub(crate) spool: Sender<ToSpool>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// The Unix socket of control; a file that a dead process left is replaced, that of a living one is not.
+pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if path.exists() {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => anyhow::bail!("another data plane listens on {}", path.display()),
+            Err(_) => std::fs::remove_file(path)?,
+        }
+    }
+    let listener = UnixListener::bind(path)
+        .map_err(|error| anyhow::anyhow!("the socket {} cannot be made: {error}", path.display()))?;
+    // Whoever may write to it commands the data plane.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// A poll and what wakes it.
+pub(crate) fn poll() -> io::Result<(Poll, Arc<Waker>)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    Ok((poll, waker))
+}
+
+struct State {
+    links: BTreeMap<usize, Link>,
+    next_link: usize,
+    owner: Option<usize>,
+    epoch: u64,
+    generation: u64,
+    draining: bool,
+    /// By link and audit: the shards that have not said their last part.
+    audits: BTreeMap<(u64, u64), usize>,
+    figures: Vec<Figures>,
+    /// Links whose orders wait because a shard is behind.
+    held: bool,
+}
+
+impl Steward {
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
+        let mut state = State {
+            links: BTreeMap::new(),
+            next_link: FIRST_LINK,
+            owner: None,
+            epoch: 0,
+            generation: 0,
+            draining: false,
+            audits: BTreeMap::new(),
+            figures: vec![Figures::default(); self.shards.len()],
+            held: false,
+        };
+        let mut events = Events::with_capacity(64);
+        let mut next_tick = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            let wait = match state.held {
+                true => Duration::from_millis(1),
+                false => next_tick.saturating_duration_since(Instant::now()),
+            };
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
+            let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
+            if tokens.contains(&LISTENER) {
+                self.accept(&mut state);
+            }
+            self.mail(&mut state);
+            let ready: Vec<usize> = match state.held {
+                true => state.links.keys().copied().collect(),
+                false => tokens.iter().map(|token| token.0).filter(|token| *token >= FIRST_LINK).collect(),
+            };
+            for token in ready {
+                self.read(&mut state, token);
+            }
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + TICK;
+                self.tick(&mut state);
+            }
+            self.shards.iter_mut().for_each(Outgoing::flush);
+            self.write(&mut state);
+        }
+        Ok(())
+    }
+
+    fn accept(&self, state: &mut State) {
+        while let Ok((mut stream, _)) = self.listener.accept() {
+            if state.links.len() >= LINKS_MAX {
+                tracing::warn!("too many connections to the data plane's socket");
+                continue;
+            }
+            let token = state.next_link;
+            state.next_link += 1;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if self.poll.registry().register(&mut stream, Token(token), interest).is_ok() {
+                state.links.insert(token, Link::new(token as u64, stream));
+            }
+        }
+    }
+
+    fn read(&mut self, state: &mut State, token: usize) {
+        state.held = false;
+        loop {
+            if self.shards.iter().any(|shard| shard.late() > LATE_MAX) {
+                state.held = true;
+                return;
+            }
+            let Some(link) = state.links.get_mut(&token) else { return };
+            let frame = match link.frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => match link.fill() {
+                    Ok(true) => continue,
+                    Ok(false) => return,
+                    Err(end) => return self.end(state, token, &end),
+                },
+                Err(end) => return self.end(state, token, &end),
+            };
+            // A body that is not known here is of a newer version, and was not asked for.
+            let Some(body) = frame.body else { continue };
+            let greeted = link.greeted;
+            match body {
+                Order::Hello(hello) => {
+                    if !self.hello(state, token, &hello) {
+                        return;
+                    }
+                }
+                body if greeted && state.owner == Some(token) => self.order(state, token, body),
+                _ => {
+                    tracing::warn!("a connection spoke before its Hello, or after it had lost the ownership");
+                    return self.drop_link(state, token);
+                }
+            }
+        }
+    }
+
+    /// The first word of a control; false when the link is gone.
+    fn hello(&mut self, state: &mut State, token: usize, hello: &Hello) -> bool {
+        let version = contract::VERSION.min(hello.version_max);
+        let refusal = if version < contract::VERSION_MIN.max(hello.version_min) {
+            Some((Reason::Version, "no version in common"))
+        } else if hello.epoch < state.epoch {
+            Some((Reason::Epoch, "a later owner has spoken"))
+        } else {
+            None
+        };
+        if let Some((reason, detail)) = refusal {
+            self.metrics.refused(reason);
+            self.refuse(state, token, 0, reason, 0, detail);
+            if let Some(link) = state.links.get_mut(&token) {
+                let _ = link.flush();
+            }
+            self.drop_link(state, token);
+            return false;
+        }
+        if let Some(old) = state.owner.replace(token).filter(|old| *old != token) {
+            tracing::info!("another control takes over");
+            self.drop_link(state, old);
+        }
+        state.epoch = hello.epoch;
+        let welcome = Welcome {
+            version,
+            instance: self.identity.instance,
+            generation: state.generation,
+            driver: self.identity.driver.clone(),
+            driver_reason: self.identity.driver_reason.clone(),
+            load: Some(self.load(state)),
+            fingerprint: self.identity.fingerprint.clone(),
+        };
+        tracing::info!(owner = %hello.owner, epoch = hello.epoch, generation = state.generation, "control is here");
+        if let Some(link) = state.links.get_mut(&token) {
+            link.greeted = true;
+            link.say(Body::Welcome(welcome));
+        }
+        true
+    }
+
+    fn order(&mut self, state: &mut State, token: usize, order: Order) {
+        let link = token as u64;
+        match order {
+            Order::Batch(batch) => self.batch(state, token, batch),
+            Order::Decide(decide) => {
+                let context = decide.leg.as_ref().map_or(0, |leg| leg.context);
+                self.send_home(context, ToShard::Decide(Box::new(decide)));
+            }
+            Order::Audit(audit) => {
+                state.audits.insert((link, audit.id), self.shards.len());
+                for shard in &mut self.shards {
+                    shard.send(ToShard::Audit { link, id: audit.id });
+                }
+            }
+            Order::Capture(capture) => self.capture(state, token, capture),
+            Order::Drain(drain) => {
+                state.draining = drain.on;
+                for shard in &mut self.shards {
+                    shard.send(ToShard::Drain(drain.on));
+                }
+            }
+            Order::Hello(_) => {}
+        }
+    }
+
+    /// A batch goes to the home shard of its contexts, whole.
+    fn batch(&mut self, state: &mut State, token: usize, batch: Batch) {
+        let generation = batch.generation;
+        if batch.epoch < state.epoch {
+            self.metrics.refused(Reason::Epoch);
+            return self.refuse(state, token, generation, Reason::Epoch, 0, "a later owner has spoken");
+        }
+        let shards = self.shards.len();
+        let homes: Vec<usize> =
+            batch.changes.iter().filter_map(context_of).map(|context| home(context, shards)).collect();
+        let first = homes.first().copied().unwrap_or(0);
+        if let Some(change) = homes.iter().position(|home| *home != first) {
+            // All or nothing holds within a shard: the batch has to be split by its sender.
+            self.metrics.refused(Reason::Unsupported);
+            let detail = "contexts of several shards in one batch";
+            return self.refuse(state, token, generation, Reason::Unsupported, change, detail);
+        }
+        if let Some(shard) = self.shards.get_mut(first) {
+            shard.send(ToShard::Batch { link: token as u64, batch: Box::new(batch) });
+        }
+    }
+
+    fn send_home(&mut self, context: u64, message: ToShard) {
+        let at = home(context, self.shards.len());
+        if let Some(shard) = self.shards.get_mut(at) {
+            shard.send(message);
+        }
+    }
+
+    fn capture(&mut self, state: &mut State, token: usize, capture: Capture) {
+        let Capture { context, file, on, max_bytes } = capture;
+        let mut error = "";
+        if on && !is_file_name(&file) {
+            error = "the file name is no plain name that ends in .pcap";
+        }
+        let order = match on {
+            true => ToSpool::Open { context, file: file.clone(), max_bytes },
+            false => ToSpool::Close { context },
+        };
+        if error.is_empty() && matches!(self.spool.try_send(order), Err(TrySendError::Full(_))) {
+            error = "the spool is behind";
+        }
+        if error.is_empty() {
+            return self.send_home(context, ToShard::Capture { context, on });
+        }
+        if let Some(link) = state.links.get_mut(&token) {
+            let refused = CaptureState { context, file, error: error.to_owned(), ..CaptureState::default() };
+            link.say(Body::CaptureState(refused));
+        }
+    }
+
+    fn mail(&mut self, state: &mut State) {
+        // No more than what was there: a shard that talks without end does not keep control waiting.
+        for _ in 0..self.mailbox.len() {
+            let Ok(message) = self.mailbox.try_recv() else { break };
+            match message {
+                ToSteward::Say { link, body } => {
+                    match &body {
+                        Body::Applied(applied) => {
+                            state.generation = state.generation.max(applied.generation);
+                            self.metrics.applied();
+                        }
+                        Body::Refusal(refusal) => self.metrics.refused(refusal.reason()),
+                        _ => {}
+                    }
+                    let owner = state.owner.and_then(|owner| state.links.get_mut(&owner));
+                    if let Some(owner) = owner.filter(|owner| link.is_none_or(|link| link == owner.id)) {
+                        owner.say(body);
+                    }
+                }
+                ToSteward::Audited { link, id, part, last } => audited(state, link, id, part, last),
+                ToSteward::Figures(figures) => {
+                    self.metrics.take(&figures);
+                    let at = usize::from(figures.shard);
+                    if let Some(place) = state.figures.get_mut(at) {
+                        *place = *figures;
+                    }
+                }
+                ToSteward::Captured(capture) => {
+                    if let (false, context) = (capture.on, capture.context) {
+                        self.send_home(context, ToShard::Capture { context, on: false });
+                    }
+                    self.metrics.capture_missed(capture.missed);
+                    if let Some(owner) = state.owner.and_then(|owner| state.links.get_mut(&owner)) {
+                        owner.say(Body::CaptureState(capture));
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, state: &mut State) {
+        let load = self.load(state);
+        self.metrics.load(&load, state.owner.is_some());
+        if let Some(owner) = state.owner.and_then(|owner| state.links.get_mut(&owner)) {
+            owner.say(Body::News(News { what: Some(news::What::Load(load)) }));
+        }
+        let late: Vec<usize> = state
+            .links
+            .iter()
+            .filter(|(_, link)| !link.greeted && link.since.elapsed() > GREETING)
+            .map(|(token, _)| *token)
+            .collect();
+        for token in late {
+            tracing::warn!("a connection said nothing");
+            self.drop_link(state, token);
+        }
+    }
+
+    fn load(&self, state: &State) -> Load {
+        let sum = |of: fn(&Figures) -> u64| state.figures.iter().map(of).sum();
+        Load {
+            shards: u32::try_from(self.shards.len()).unwrap_or(u32::MAX),
+            contexts: sum(|figures| figures.totals.contexts),
+            contexts_max: self.identity.contexts_max,
+            legs: sum(|figures| figures.totals.legs),
+            legs_max: self.identity.legs_max,
+            busy_permille: state.figures.iter().map(|figures| figures.busy_permille).max().unwrap_or(0),
+            draining: state.draining,
+        }
+    }
+
+    fn write(&mut self, state: &mut State) {
+        let mut ended = Vec::new();
+        for (token, link) in &mut state.links {
+            if let Err(end) = link.flush() {
+                ended.push((*token, end));
+            }
+        }
+        for (token, end) in ended {
+            self.end(state, token, &end);
+        }
+    }
+
+    fn refuse(
+        &self,
+        state: &mut State,
+        token: usize,
+        generation: u64,
+        reason: Reason,
+        change: usize,
+        detail: &str,
+    ) {
+        if let Some(link) = state.links.get_mut(&token) {
+            let change = u32::try_from(change).unwrap_or(u32::MAX);
+            let (reason, detail) = (reason as i32, detail.to_owned());
+            link.say(Body::Refusal(Refusal { generation, reason, change, detail }));
+        }
+    }
+
+    fn end(&self, state: &mut State, token: usize, end: &End) {
+        if state.owner == Some(token) {
+            match end {
+                End::Closed => tracing::warn!("control is gone; media goes on"),
+                end => tracing::warn!(%end, "the link to control broke; media goes on"),
+            }
+        }
+        self.drop_link(state, token);
+    }
+
+    fn drop_link(&self, state: &mut State, token: usize) {
+        if let Some(mut link) = state.links.remove(&token) {
+            let _ = self.poll.registry().deregister(&mut link.stream);
+            state.audits.retain(|(of, _), _| *of != link.id);
+        }
+        if state.owner == Some(token) {
+            state.owner = None;
+        }
+    }
+}
+
+fn audited(state: &mut State, link: u64, id: u64, mut part: Audited, last: bool) {
+    let Some(left) = state.audits.get_mut(&(link, id)) else { return };
+    *left -= usize::from(last);
+    let over = *left == 0;
+    if over {
+        state.audits.remove(&(link, id));
+    }
+    part.id = id;
+    part.more = !over;
+    part.generation = part.generation.max(state.generation);
+    let owner = state.owner.and_then(|owner| state.links.get_mut(&owner));
+    if let Some(owner) = owner.filter(|owner| owner.id == link) {
+        owner.say(Body::Audited(part));
+    }
+}
+
+fn context_of(change: &contract::Change) -> Option<u64> {
+    use change::Verb;
+    Some(match change.verb.as_ref()? {
+        Verb::PutContext(context) => context.id,
+        Verb::RemoveContext(context) => *context,
+        Verb::PutLeg(leg) => leg.context,
+        Verb::RemoveLeg(key) => key.context,
+        Verb::PutPath(path) => path.context,
+        Verb::RemovePath(key) => key.context,
+    })
+}
+
+/// A name within the spool's folder: no separators, nothing hidden, ends in `.pcap`.
+fn is_file_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    name.len() <= 128 && name.ends_with(".pcap") && !name.starts_with('.') && name.chars().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_capture_stays_in_its_folder() {
+        for (name, good) in [
+            ("call-1.pcap", true),
+            ("../call.pcap", false),
+            ("/tmp/call.pcap", false),
+            (".pcap", false),
+            ("call", false),
+            ("a\0.pcap", false),
+        ] {
+            assert_eq!(super::is_file_name(name), good, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The data plane as a process sees it from outside: its socket, its ports, its files, its metrics.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panic too")]
+
+mod control;
+mod media;
+mod words;

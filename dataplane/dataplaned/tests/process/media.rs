@@ -1,0 +1,113 @@
+//! Media through the whole process: sockets, engine, captures, metrics.
+
+use std::time::{Duration, Instant};
+
+use contract::from_dataplane::Body as Word;
+use contract::to_dataplane::Body as Order;
+use contract::{Capture, News, news};
+
+use crate::control::{Node, PATIENCE, at, call, phone, rtp};
+
+#[test]
+fn packets_of_a_call_pass_both_ways_and_survive_their_control() {
+    for kind in ["mio", "uring"] {
+        let node = Node::start(kind, |_| {});
+        let mut control = node.control(1);
+        let (a, b) = (phone(), phone());
+        let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+        for sequence in 0..50 {
+            if sequence == 25 {
+                drop(node.control(2)); // takes over, and dies
+            }
+            a.send_to(&rtp(sequence, 1), placed[0]).unwrap();
+            b.send_to(&rtp(sequence, 2), placed[1]).unwrap();
+            let mut buffer = [0; 2048];
+            let (n, from) = b.recv_from(&mut buffer).unwrap();
+            assert_eq!((from, n), (placed[1], 172));
+            assert_eq!(&buffer[12..n], &rtp(sequence, 1)[12..]);
+            assert_eq!(a.recv_from(&mut buffer).unwrap(), (172, placed[0]));
+        }
+    }
+}
+
+#[test]
+fn what_is_malformed_is_counted_under_its_reason_and_the_sum_is_what_was_sent() {
+    for kind in ["mio", "uring"] {
+        let node = Node::start(kind, |_| {});
+        let mut control = node.control(1);
+        let (a, b) = (phone(), phone());
+        let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+        let good = rtp(1, 1);
+        let mut version = good.clone();
+        version[0] = 0x40 | 0x80; // version 3 has the first octet of neither RTP nor anything else (RFC 7983 §7)
+        let mut loose = good.clone();
+        loose[0] |= 0x0f; // fifteen CSRCs
+        for packet in [&good[..], &good[..8], &[], &version, &loose[..40], &vec![0x80; 9000]] {
+            a.send_to(packet, placed[0]).unwrap();
+        }
+        node.until_metric("weir_dataplane_drops_total{reason=\"truncated\"} 1");
+        node.until_metric("weir_dataplane_packets_total{way=\"in\"} 6");
+        let text = node.metrics();
+        let drops: u64 = text
+            .lines()
+            .filter(|line| line.starts_with("weir_dataplane_drops_total"))
+            .filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok())
+            .sum();
+        assert_eq!(drops, 5, "{text}");
+        assert!(text.contains("weir_dataplane_packets_total{way=\"forwarded\"} 1"));
+    }
+}
+
+#[test]
+fn a_capture_becomes_a_pcap_file_of_the_contexts_packets() {
+    for kind in ["mio", "uring"] {
+        let node = Node::start(kind, |_| {});
+        let mut control = node.control(1);
+        let (a, b) = (phone(), phone());
+        let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+        let capture = |on| Capture { context: 1, file: "call.pcap".into(), on, max_bytes: 0 };
+        control.say(Order::Capture(capture(true)));
+        let Word::CaptureState(state) = control.answer() else { panic!() };
+        assert!(state.on && state.error.is_empty(), "{state:?}");
+        let mut buffer = [0; 2048];
+        for sequence in 0..20 {
+            a.send_to(&rtp(sequence, 1), placed[0]).unwrap();
+            b.recv_from(&mut buffer).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        control.say(Order::Capture(capture(false)));
+        let Word::CaptureState(state) = control.answer() else { panic!() };
+        assert!(!state.on && state.error.is_empty(), "{state:?}");
+        // Each packet as it came and as it went.
+        assert_eq!((state.packets, state.missed), (40, 0));
+        let file = std::fs::read(node.config.spool_folder().join("call.pcap")).unwrap();
+        assert_eq!(file.len() as u64, state.bytes);
+        assert_eq!(file.len(), 24 + 40 * (16 + 20 + 8 + 172));
+        // Nothing is overwritten, and nothing leaves the folder.
+        for name in ["call.pcap", "../call.pcap"] {
+            control.say(Order::Capture(Capture { file: name.into(), ..capture(true) }));
+            let Word::CaptureState(state) = control.answer() else { panic!() };
+            assert!(!state.on && !state.error.is_empty(), "{state:?}");
+        }
+    }
+}
+
+#[test]
+fn counters_and_latching_are_news() {
+    let node = Node::start("auto", |config| config.metrics.counters_ms = 50);
+    let mut control = node.control(1);
+    let (a, b) = (phone(), phone());
+    let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+    for sequence in 0..10 {
+        a.send_to(&rtp(sequence, 1), placed[0]).unwrap();
+    }
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < PATIENCE);
+        if let Word::News(News { what: Some(news::What::Counters(counters)) }) = control.word()
+            && counters.legs.iter().any(|leg| leg.leg.unwrap().leg == 2 && leg.packets_out == 10)
+        {
+            break;
+        }
+    }
+}
