@@ -103,6 +103,11 @@ impl Engine {
         out: &mut base::Outbox<Output>,
     ) {
         let gone: Vec<u64> = context.seats.keys().filter(|id| !next.legs.contains_key(id)).copied().collect();
+        for seat in gone.iter().filter_map(|id| context.seats.get(id)) {
+            if let Seat::Rtp(at) = seat {
+                self.media.going(*at);
+            }
+        }
         for id in gone {
             match context.seats.remove(&id) {
                 Some(Seat::Rtp(at)) => self.media.remove(at, &mut Tx { out, totals: &mut self.totals }),

@@ -70,6 +70,7 @@ impl Engine {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Outbox<Output>) {
+        self.message.wall = now.wall;
         let mut tx = Tx { out, totals: &mut self.totals };
         match input {
             Input::Datagram { socket, from, bytes } => self.media.datagram(now, socket, from, bytes, &mut tx),
@@ -178,8 +179,10 @@ impl Engine {
     }
 
     /// The sums.
-    pub fn totals(&self) -> &Totals {
-        &self.totals
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.totals;
+        totals.queued_bytes = self.message.queued();
+        totals
     }
 
     /// How often something was dropped for a reason.

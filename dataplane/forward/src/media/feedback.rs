@@ -100,7 +100,9 @@ impl Media {
             return;
         }
         for route in &row.fans {
-            let Some((target, socket)) = self.leg(route.leg).and_then(|t| Some((t, t.rtcp_out()?))) else {
+            let Some((target, socket)) =
+                self.leg(route.leg).filter(|t| !t.going).and_then(|t| Some((t, t.rtcp_out()?)))
+            else {
                 continue;
             };
             let mut writer = RtcpWriter::new();

@@ -145,6 +145,8 @@ pub(crate) struct RtpLeg {
     pub(crate) silent: bool,
     pub(crate) since: Instant,
     pub(crate) watched: bool,
+    /// It is being removed.
+    pub(crate) going: bool,
 }
 
 impl RtpLeg {

@@ -152,6 +152,7 @@ impl Media {
             silent: false,
             since: now.mono,
             watched: false,
+            going: false,
         };
         let at = self.legs.insert(row) as u32;
         self.bind(sockets.rtp, Binding { leg: at, rtcp: false });
@@ -190,6 +191,13 @@ impl Media {
         for socket in sockets.into_iter().flatten() {
             self.bind(socket, Binding { leg: NONE, rtcp: false });
             tx.push(Output::CloseSocket { socket });
+        }
+    }
+
+    /// A leg is about to be removed, perhaps with others: none of them needs to hear of the others.
+    pub(crate) fn going(&mut self, at: u32) {
+        if let Some(row) = self.leg_mut(at) {
+            row.going = true;
         }
     }
 

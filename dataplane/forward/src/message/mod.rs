@@ -1,20 +1,36 @@
-//! MSRP.
+//! MSRP: sessions on connections, and messages on their way between them. Each leg is an endpoint of its own
+//! session (CPM-FACTS §3.6, B2BUA): own path, own transactions; what passes is the body, chunk by chunk.
 
-use std::collections::BTreeMap;
+mod answer;
+pub(crate) mod arrive;
+mod conn;
+mod flow;
+mod passage;
+mod row;
+mod send;
+mod spread;
+mod table;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use base::{Entropy, Instant, Now};
-use bytes::Bytes;
+use base::{Entropy, Instant, Map, Timers, map};
+use slab::Slab;
 
-use crate::media::Tx;
-use crate::wanted::Wanted;
-use crate::{CloseReason, Config, ConnId, DialId};
+pub(crate) use conn::{Conn, Reading, Wait};
+pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};
+pub(crate) use row::{Asked, Lead, Row, Stage};
+
+use crate::modes::imdn::Memory;
+use crate::modes::switch::Room;
+use crate::{Config, ConnId, DialId, Limits};
 
 /// Whether each URI of a path parses.
 pub(crate) fn path_is_sound(path: &[String]) -> bool {
-    path.iter().all(|uri| uri.starts_with("msrp"))
+    path.iter().all(|uri| msrp::UriRef::parse(uri).is_ok_and(|u| u.session().is_some()))
 }
 
+/// A connection that came up.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) conn: ConnId,
@@ -25,53 +41,131 @@ pub(crate) struct Opened {
     pub(crate) local: SocketAddr,
 }
 
+/// Something is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Due {
+    /// Of a connection: arrival, responses, congestion.
+    Conn(ConnId),
+    /// Of a leg: unfinished messages, reports, a nickname. With its serial.
+    Leg(u32, u64),
+}
+
+/// The MSRP legs of one engine.
 #[derive(Debug)]
-pub(crate) struct Message {}
+pub(crate) struct Message {
+    pub(crate) rows: Slab<Row>,
+    /// Rows by session id.
+    pub(crate) sessions: Map<String, u32>,
+    pub(crate) conns: Map<ConnId, Conn>,
+    pub(crate) dials: BTreeMap<DialId, u32>,
+    pub(crate) rooms: Slab<Room>,
+    /// Rooms by context and path.
+    pub(crate) room_of: BTreeMap<(u64, u32), u32>,
+    /// Rows by context.
+    pub(crate) members: BTreeMap<u64, Vec<u32>>,
+    /// What IMDNs passed, by context.
+    pub(crate) imdns: BTreeMap<u64, Memory>,
+    pub(crate) timers: Timers<Due>,
+    /// Connections with something to send.
+    pub(crate) ready: VecDeque<ConnId>,
+    /// Connections whose input may go on.
+    pub(crate) unblocked: VecDeque<ConnId>,
+    pub(crate) entropy: Entropy,
+    pub(crate) limits: Limits,
+    pub(crate) cpm: cpm::Limits,
+    pub(crate) framing: msrp::Limits,
+    pub(crate) shard: u16,
+    /// The wall clock of the last input, for captures.
+    pub(crate) wall: base::UnixTime,
+    /// Legs, passages, dials and questions are numbered from here.
+    pub(crate) serial: u64,
+}
+
 impl Message {
-    pub(crate) fn new(_config: &Config, _entropy: Entropy) -> Self {
-        Message {}
+    pub(crate) fn new(config: &Config, mut entropy: Entropy) -> Self {
+        let limits = config.limits.clone();
+        let seed = entropy.hash_seed();
+        Message {
+            rows: Slab::new(),
+            sessions: map(seed),
+            conns: map(seed),
+            dials: BTreeMap::new(),
+            rooms: Slab::new(),
+            room_of: BTreeMap::new(),
+            members: BTreeMap::new(),
+            imdns: BTreeMap::new(),
+            timers: Timers::with_max((limits.connections_max + limits.legs_max).saturating_mul(4)),
+            ready: VecDeque::new(),
+            unblocked: VecDeque::new(),
+            entropy,
+            cpm: cpm::Limits { cpim_head_octets_max: limits.cpim_bytes_max, ..cpm::Limits::default() },
+            framing: msrp::Limits { head_max: limits.head_bytes_max, ..msrp::Limits::default() },
+            shard: config.shard,
+            wall: base::UnixTime::default(),
+            limits,
+            serial: 0,
+        }
     }
-    pub(crate) fn opened(&mut self, _now: Now, opened: Opened, _tx: &mut Tx<'_>) {
-        let _ = (opened.conn, opened.dial, opened.tls, opened.fingerprint, opened.peer, opened.local);
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
     }
-    pub(crate) fn dial_failed(&mut self, _now: Now, _dial: DialId, _why: CloseReason, _tx: &mut Tx<'_>) {}
-    pub(crate) fn received(&mut self, _now: Now, _conn: ConnId, _bytes: Bytes, _tx: &mut Tx<'_>) {}
-    pub(crate) fn sent(&mut self, _now: Now, _conn: ConnId, _bytes: usize, _tx: &mut Tx<'_>) {}
-    pub(crate) fn closed(&mut self, _now: Now, _conn: ConnId, _why: CloseReason, _tx: &mut Tx<'_>) {}
-    pub(crate) fn decide(&mut self, _now: Now, _decide: &contract::Decide, _tx: &mut Tx<'_>) {}
-    pub(crate) fn timeout(&mut self, _now: Now, _tx: &mut Tx<'_>) {}
+
+    pub(crate) fn row(&self, leg: u32) -> Option<&Row> {
+        self.rows.get(leg as usize)
+    }
+
+    pub(crate) fn row_mut(&mut self, leg: u32) -> Option<&mut Row> {
+        self.rows.get_mut(leg as usize)
+    }
+
+    /// The connection of a leg.
+    pub(crate) fn conn_of(&mut self, leg: u32) -> Option<&mut Conn> {
+        let conn = self.row(leg)?.conn()?;
+        self.conns.get_mut(&conn)
+    }
+
+    /// Sets a connection's timer, unless an earlier one is set.
+    pub(crate) fn arm(&mut self, conn: ConnId, at: Instant) {
+        if let Some(row) = self.conns.get_mut(&conn)
+            && row.armed.is_none_or(|set| at < set)
+            && self.timers.set(at, Due::Conn(conn)).is_ok()
+        {
+            row.armed = Some(at);
+        }
+    }
+
+    /// Sets a leg's sweep.
+    pub(crate) fn sweep_at(&mut self, leg: u32, at: Instant) {
+        if let Some(row) = self.rows.get_mut(leg as usize)
+            && !row.swept
+            && self.timers.set(at, Due::Leg(leg, row.serial)).is_ok()
+        {
+            row.swept = true;
+        }
+    }
+
+    /// Lists a connection among those that have something to send.
+    pub(crate) fn list(&mut self, conn: ConnId) {
+        if let Some(row) = self.conns.get_mut(&conn)
+            && !row.listed
+        {
+            row.listed = true;
+            self.ready.push_back(conn);
+        }
+    }
+
+    /// Octets that wait in queues.
+    pub(crate) fn queued(&self) -> u64 {
+        self.conns.values().map(|row| row.queue.len() as u64).sum()
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        None
+        if self.ready.is_empty() && self.unblocked.is_empty() {
+            self.timers.next_timeout()
+        } else {
+            Some(Instant::ZERO)
+        }
     }
-    pub(crate) fn flush(&mut self, _tx: &mut Tx<'_>) -> bool {
-        false
-    }
-    pub(crate) fn capture(&mut self, _at: u32, _on: bool) {}
-    pub(crate) fn counters(&self, _now: Now, _at: u32) -> Option<contract::LegCounters> {
-        None
-    }
-    pub(crate) fn session_taken(&self, _session: &str, _by: contract::LegKey) -> bool {
-        false
-    }
-    pub(crate) fn put(
-        &mut self,
-        _now: Now,
-        _leg: &contract::Leg,
-        _msrp: &contract::MsrpLeg,
-        seat: Option<u32>,
-        _tx: &mut Tx<'_>,
-    ) -> u32 {
-        seat.unwrap_or(0)
-    }
-    pub(crate) fn remove(&mut self, _now: Now, _at: u32, _tx: &mut Tx<'_>) {}
-    pub(crate) fn flatten(
-        &mut self,
-        _now: Now,
-        _id: u64,
-        _legs: &BTreeMap<u64, u32>,
-        _wanted: &Wanted,
-        _tx: &mut Tx<'_>,
-    ) {
-    }
-    pub(crate) fn forget_context(&mut self, _id: u64) {}
 }

@@ -1,6 +1,12 @@
 //! The engine driven from outside: batches in, datagrams in, what goes out.
 
 mod batches;
+mod msrp_connections;
+mod msrp_flow;
+mod msrp_hostile;
+mod msrp_relay;
+mod msrp_switch;
+mod phone;
 mod rig;
 mod rtp_distribute;
 mod rtp_hostile;

@@ -1,5 +1,6 @@
 //! A rig around one engine: puts legs and paths, feeds datagrams, performs outputs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,7 +25,6 @@ pub(crate) enum Done {
     Answer(Body),
     Spooled(Packet),
     /// Something of a connection.
-    #[expect(dead_code, reason = "printed when an assertion fails")]
     Stream(Output),
 }
 
@@ -33,6 +33,10 @@ pub(crate) struct Rig {
     pub(crate) out: Outbox<Output>,
     pub(crate) now: Now,
     pub(crate) generation: u64,
+    /// What was written to each connection and not yet read by its peer.
+    pub(crate) wire: BTreeMap<u64, Vec<u8>>,
+    /// Connections whose peer reads nothing.
+    pub(crate) stalled: BTreeSet<u64>,
 }
 
 pub(crate) fn config(limits: Limits) -> Config {
@@ -118,7 +122,7 @@ impl Rig {
         let out = Outbox::with_max(engine.room_needed() * 2);
         let now =
             Now { mono: Instant::from_millis(1_000_000), wall: UnixTime::from_millis(1_800_000_000_000) };
-        Rig { engine, out, now, generation: 0 }
+        Rig { engine, out, now, generation: 0, wire: BTreeMap::new(), stalled: BTreeSet::new() }
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {
@@ -186,7 +190,39 @@ impl Rig {
     pub(crate) fn input(&mut self, input: Input<'_>) -> Vec<Done> {
         let datagram = if let Input::Datagram { bytes, .. } = &input { bytes.to_vec() } else { Vec::new() };
         self.engine.handle(self.now, input, &mut self.out);
-        self.perform(&datagram)
+        let mut done = self.perform(&datagram);
+        self.deliver(&mut done);
+        done
+    }
+
+    /// What connections have to send goes out; what went out is acknowledged, unless its peer is stalled.
+    pub(crate) fn deliver(&mut self, done: &mut Vec<Done>) {
+        loop {
+            let more = self.engine.flush(&mut self.out);
+            let (mut rest, mut acks) = (Vec::new(), Vec::new());
+            let performed = self.perform(&[]);
+            for one in done.drain(..).chain(performed) {
+                match one {
+                    Done::Stream(Output::Write { conn, bytes }) => {
+                        self.wire.entry(conn.0).or_default().extend_from_slice(&bytes);
+                        if !self.stalled.contains(&conn.0) {
+                            acks.push((conn, bytes.len()));
+                        }
+                    }
+                    other => rest.push(other),
+                }
+            }
+            *done = rest;
+            let quiet = acks.is_empty() && !more;
+            for (conn, bytes) in acks {
+                self.engine.handle(self.now, Input::Sent { conn, bytes }, &mut self.out);
+                let performed = self.perform(&[]);
+                done.extend(performed);
+            }
+            if quiet {
+                return;
+            }
+        }
     }
 
     pub(crate) fn perform(&mut self, datagram: &[u8]) -> Vec<Done> {
@@ -226,7 +262,9 @@ impl Rig {
             self.pass(10);
             if self.engine.next_timeout().is_some_and(|at| at <= self.now.mono) {
                 self.engine.timeout(self.now, &mut self.out);
-                done.extend(self.perform(&[]));
+                let mut now = self.perform(&[]);
+                self.deliver(&mut now);
+                done.extend(now);
             }
         }
         done

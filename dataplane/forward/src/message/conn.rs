@@ -1,0 +1,213 @@
+//! One stream connection: its framer, what it is reading, and the queue of what it sends.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use base::Instant;
+use bytes::{Bytes, BytesMut};
+use msrp::{Flag, Framer, Head, Tid};
+
+use crate::ConnId;
+
+/// Up to here a body is copied beside its head; above it is shared (DESIGN §4: measured).
+const COPY_MAX: usize = 2048;
+
+/// What waits to be sent. Small pieces are gathered, large ones shared.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    ready: VecDeque<Bytes>,
+    tail: BytesMut,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Octets that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends by writing.
+    pub(crate) fn write(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let before = self.tail.len();
+        write(&mut self.tail);
+        self.bytes += self.tail.len() - before;
+    }
+
+    /// Appends a piece of a body.
+    pub(crate) fn push(&mut self, piece: &Bytes) {
+        self.bytes += piece.len();
+        if piece.len() <= COPY_MAX {
+            self.tail.extend_from_slice(piece);
+        } else {
+            self.seal();
+            self.ready.push_back(piece.clone());
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.ready.push_back(self.tail.split().freeze());
+        }
+    }
+
+    /// Takes the oldest piece.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        if self.ready.is_empty() {
+            self.seal();
+            // An idle connection holds no buffer.
+            self.tail = BytesMut::new();
+        }
+        let piece = self.ready.pop_front()?;
+        self.bytes -= piece.len();
+        Some(piece)
+    }
+}
+
+/// A chunk whose head went out and whose end-line did not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    /// Whose message: the source leg's row and the passage.
+    pub(crate) source: u32,
+    pub(crate) passage: u64,
+    /// The leg that it goes to.
+    pub(crate) target: u32,
+    pub(crate) tid: Tid,
+    pub(crate) wait: Wait,
+}
+
+/// What response a request of ours waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// Any; none in time is a failure.
+    Answer,
+    /// Only errors are answered.
+    Error,
+    /// None will come.
+    Nothing,
+}
+
+/// A request of ours that may be answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transaction {
+    pub(crate) tid: Tid,
+    pub(crate) target: u32,
+    /// `None`: the empty SEND that binds.
+    pub(crate) carries: Option<(u32, u64)>,
+    pub(crate) until: Instant,
+    pub(crate) wait: Wait,
+}
+
+/// What is being read: a request's head was seen, its end was not.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// Nothing, or what is not cared for.
+    Skip,
+    /// A SEND without a body.
+    Bare { leg: u32, head: Head },
+    /// A chunk of a message.
+    Content { leg: u32, passage: u64, head: Head },
+    /// A chunk that is taken and thrown away, and answered at its end.
+    Discard { head: Head },
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) fingerprint: Option<[u8; 32]>,
+    pub(crate) tls: bool,
+    /// Taken out while its input is worked through.
+    pub(crate) framer: Option<Framer>,
+    pub(crate) reading: Reading,
+    /// A head that had to wait for its targets.
+    pub(crate) waiting: Option<Head>,
+    /// Input behind it.
+    pub(crate) held: VecDeque<Bytes>,
+    /// Reading is paused: something of `waits_for` is full or not there yet.
+    pub(crate) blocked: bool,
+    pub(crate) paused: bool,
+    /// Sessions bound to it.
+    pub(crate) legs: Vec<u32>,
+    /// What was read before the first request was whole (for a hand-over).
+    pub(crate) prefix: Option<BytesMut>,
+    pub(crate) queue: Queue,
+    pub(crate) inflight: usize,
+    pub(crate) open: Option<Open>,
+    pub(crate) transactions: VecDeque<Transaction>,
+    /// It stands in the list of those that have something to send.
+    pub(crate) listed: bool,
+    /// Sources that are blocked until its queue is lower.
+    pub(crate) blocks: Vec<ConnId>,
+    /// Too slow: no new messages, what is open was aborted. Since when.
+    pub(crate) congested: Option<Instant>,
+    /// Full since then.
+    pub(crate) full: Option<Instant>,
+    /// When something went to the kernel last.
+    pub(crate) moved: Instant,
+    /// Until its first request must have come.
+    pub(crate) arrival: Option<Instant>,
+    /// The earliest timer that is set.
+    pub(crate) armed: Option<Instant>,
+    pub(crate) captured: bool,
+    /// Nothing is read any more; closed when all was sent, or then at the latest.
+    pub(crate) closing: Option<Instant>,
+}
+
+impl Conn {
+    pub(crate) fn new(opened: &super::Opened, framer: Framer, now: Instant) -> Self {
+        Conn {
+            peer: opened.peer,
+            local: opened.local,
+            fingerprint: opened.fingerprint,
+            tls: opened.tls,
+            framer: Some(framer),
+            reading: Reading::Skip,
+            waiting: None,
+            held: VecDeque::new(),
+            blocked: false,
+            paused: false,
+            legs: Vec::new(),
+            prefix: None,
+            queue: Queue::default(),
+            inflight: 0,
+            open: None,
+            transactions: VecDeque::new(),
+            listed: false,
+            blocks: Vec::new(),
+            congested: None,
+            full: None,
+            moved: now,
+            arrival: None,
+            armed: None,
+            captured: false,
+            closing: None,
+        }
+    }
+
+    /// Octets on their way, here or with the driver.
+    pub(crate) fn load(&self) -> usize {
+        self.queue.len() + self.inflight
+    }
+
+    /// Ends the chunk that is open. Responses to it are awaited from now on (RFC 4975 §7.1.4).
+    pub(crate) fn close_chunk(&mut self, flag: Flag, until: Instant) {
+        let Some(open) = self.open.take() else { return };
+        let line = msrp::end_line(&open.tid, flag);
+        self.queue.push(&line);
+        if open.wait != Wait::Nothing && flag != Flag::Abort {
+            self.transactions.push_back(Transaction {
+                tid: open.tid,
+                target: open.target,
+                carries: Some((open.source, open.passage)),
+                until,
+                wait: open.wait,
+            });
+        }
+    }
+
+    /// Whether the chunk that is open is this message's.
+    pub(crate) fn carries(&self, source: u32, passage: u64) -> bool {
+        self.open.is_some_and(|open| (open.source, open.passage) == (source, passage))
+    }
+}

@@ -1,0 +1,391 @@
+//! Back-pressure both ways, losses, and time (CPM-FACTS §3.8 step 13, §3.10).
+//!
+//! ```text
+//!  relay:       target full ──► source paused ── target half empty ──► source read on
+//!                    └── nothing moves for slow_ms ──► cut loose
+//!  distribute:  the same; a target where nothing moves for 5 s is congested, the others go on
+//!  room:        recipient 80 % full ──► congested: its copy aborted with '#', new ones not begun, control told
+//!                    ├── below 20 % ──► it takes part again       └── for slow_ms ──► cut loose
+//! ```
+
+use std::time::Duration;
+
+use base::Now;
+use contract::{Pressure, leg_lost::Reason, news::What};
+use msrp::Status;
+
+use super::{Due, Message, Stage, Wait};
+use crate::media::Tx;
+use crate::{CloseReason, ConnId, Output};
+
+/// After so long without an octet moved, a target among several holds the others up no longer.
+const STALL: Duration = Duration::from_secs(5);
+/// A connection that is closed may take so long to send what waits (CPM-FACTS §2.27).
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl Message {
+    /// After something was queued: whether the source must wait, and whether a receiver became too slow.
+    pub(crate) fn mind_the_load(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        source: u32,
+        room: bool,
+        tx: &mut Tx<'_>,
+    ) -> bool {
+        let max = self.limits.queue_bytes_max;
+        let from = self.conn_id(source);
+        let Some(to) = self.conns.get_mut(&conn) else { return false };
+        let load = to.load();
+        if room {
+            if load > max / 5 * 4 && to.congested.is_none() {
+                self.congest(now, conn, tx);
+            }
+            return false;
+        }
+        if load <= max || to.congested.is_some() {
+            return false;
+        }
+        let full = *to.full.get_or_insert(now.mono);
+        if let Some(from) = from.filter(|from| !to.blocks.contains(from)) {
+            to.blocks.push(from);
+        }
+        self.arm(conn, full + STALL);
+        true
+    }
+
+    /// A receiver is too slow: no new messages for it, what is open is aborted, control is told.
+    fn congest(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
+        let slow = Duration::from_millis(self.limits.slow_ms);
+        let Some(row) = self.conns.get_mut(&conn) else { return };
+        row.congested = Some(now.mono);
+        let legs = row.legs.clone();
+        self.arm(conn, now.mono + slow);
+        self.tell_pressure(conn, true, tx);
+        for leg in legs {
+            for (source, passage) in self.copies_to(leg) {
+                if self.is_live(source, passage, leg) {
+                    tx.totals.drop(crate::Drop::MsrpCongested);
+                    self.copy_failed(now, source, passage, leg, Status::TIMEOUT, tx);
+                }
+            }
+        }
+    }
+
+    fn is_live(&self, source: u32, passage: u64, leg: u32) -> bool {
+        let passages = self.row(source).map(|row| row.passages.as_slice()).unwrap_or_default();
+        let mut copies = passages.iter().filter(|p| p.id == passage).flat_map(|p| &p.copies);
+        copies.any(|c| c.leg == leg && c.stage == super::CopyStage::Live)
+    }
+
+    fn tell_pressure(&mut self, conn: ConnId, on: bool, tx: &mut Tx<'_>) {
+        let Some(row) = self.conns.get(&conn) else { return };
+        let waiting_bytes = row.load() as u64;
+        for leg in &row.legs {
+            if let Some(leg) = self.row(*leg).filter(|l| !l.unseen) {
+                tx.news(What::Pressure(Pressure { leg: Some(leg.key), on, waiting_bytes }));
+            }
+        }
+    }
+
+    /// Octets went to the kernel.
+    pub(crate) fn sent(&mut self, now: Now, conn: ConnId, bytes: usize, tx: &mut Tx<'_>) {
+        let max = self.limits.queue_bytes_max;
+        let Some(row) = self.conns.get_mut(&conn) else { return };
+        row.inflight = row.inflight.saturating_sub(bytes);
+        row.moved = now.mono;
+        let load = row.load();
+        if load <= max / 2 {
+            row.full = None;
+            let sources = std::mem::take(&mut row.blocks);
+            let relieved = row.congested.is_some() && load <= max / 5;
+            if relieved {
+                row.congested = None;
+                self.tell_pressure(conn, false, tx);
+            }
+            self.unblock(&sources);
+        }
+        self.list(conn);
+        self.work(now, tx);
+    }
+
+    /// A connection's input must wait.
+    pub(crate) fn block(&mut self, conn: ConnId) {
+        if let Some(row) = self.conns.get_mut(&conn) {
+            row.blocked = true;
+        }
+    }
+
+    fn unblock(&mut self, conns: &[ConnId]) {
+        for conn in conns {
+            if let Some(row) = self.conns.get_mut(conn)
+                && row.blocked
+            {
+                row.blocked = false;
+                self.unblocked.push_back(*conn);
+            }
+        }
+    }
+
+    /// Something of a context changed: heads that waited for their targets are looked at again.
+    pub(crate) fn wake(&mut self, context: u64) {
+        let members = self.members.get(&context).map(Vec::as_slice).unwrap_or_default();
+        let conns: Vec<ConnId> = members.iter().filter_map(|leg| self.conn_id(*leg)).collect();
+        let waiting: Vec<ConnId> =
+            conns.into_iter().filter(|c| self.conns.get(c).is_some_and(|c| c.waiting.is_some())).collect();
+        self.unblock(&waiting);
+    }
+
+    /// Reads on where reading had to wait.
+    pub(crate) fn work(&mut self, now: Now, tx: &mut Tx<'_>) {
+        while tx.out.room() > 16
+            && let Some(conn) = self.unblocked.pop_front()
+        {
+            // The framer may hold an event whose octets were used up, and the connection a head that waited.
+            self.read(now, conn, bytes::Bytes::new(), tx);
+            while let Some(row) = self.conns.get_mut(&conn).filter(|row| !row.blocked) {
+                if let Some(bytes) = row.held.pop_front() {
+                    self.read(now, conn, bytes, tx);
+                    continue;
+                }
+                if std::mem::take(&mut row.paused) {
+                    tx.push(Output::Resume { conn });
+                }
+                break;
+            }
+        }
+    }
+
+    /// Writes what waits, as far as connections have credit and the outbox room. True: there is more.
+    pub(crate) fn flush(&mut self, tx: &mut Tx<'_>) -> bool {
+        for _ in 0..self.ready.len() {
+            let Some(conn) = self.ready.pop_front() else { break };
+            let context =
+                if self.conns.get(&conn).is_some_and(|c| c.captured) { self.context_of(conn) } else { 0 };
+            let Some(row) = self.conns.get_mut(&conn) else { continue };
+            while row.inflight < self.limits.inflight_bytes_max && row.queue.len() > 0 {
+                if tx.out.room() < 2 {
+                    self.ready.push_front(conn);
+                    return true;
+                }
+                let Some(bytes) = row.queue.pop() else { break };
+                row.inflight += bytes.len();
+                if row.captured {
+                    let packet = crate::Packet {
+                        context,
+                        at: self.wall,
+                        from: row.local,
+                        to: row.peer,
+                        transport: crate::Transport::Tcp,
+                        bytes: bytes.clone(),
+                    };
+                    tx.push(Output::Spool(Box::new(packet)));
+                }
+                tx.push(Output::Write { conn, bytes });
+            }
+            row.listed = false;
+            if row.closing.is_some() && row.queue.len() == 0 {
+                if tx.out.room() == 0 {
+                    self.list(conn);
+                    return true;
+                }
+                self.forget(conn, tx);
+                tx.push(Output::Shut { conn, abort: false });
+            }
+        }
+        false
+    }
+
+    /// The driver says that a connection is gone.
+    pub(crate) fn closed(&mut self, now: Now, conn: ConnId, why: CloseReason, tx: &mut Tx<'_>) {
+        let reason = match why {
+            CloseReason::Closed => Reason::Closed,
+            CloseReason::Reset => Reason::Reset,
+            CloseReason::ConnectFailed => Reason::ConnectFailed,
+            CloseReason::TlsFailed => Reason::TlsFailed,
+        };
+        self.gone(now, conn, reason, tx);
+        self.work(now, tx);
+    }
+
+    /// A connection is no more: its legs are lost, their messages aborted, those to them failed.
+    pub(crate) fn gone(&mut self, now: Now, conn: ConnId, reason: Reason, tx: &mut Tx<'_>) {
+        let legs = self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default();
+        for leg in legs {
+            self.unbind(now, leg, tx);
+            self.lose(leg, reason, tx);
+        }
+        self.forget(conn, tx);
+    }
+
+    fn forget(&mut self, conn: ConnId, tx: &mut Tx<'_>) {
+        if let Some(row) = self.conns.remove(&conn) {
+            self.unblock(&row.blocks);
+        }
+        tx.totals.connections = self.conns.len() as u64;
+    }
+
+    /// Closes a connection of ours: at once, or when what was queued is sent.
+    pub(crate) fn shut(&mut self, now: Now, conn: ConnId, abort: bool, tx: &mut Tx<'_>) {
+        let until = now.mono + DRAIN;
+        match self.conns.get_mut(&conn) {
+            Some(row) if !abort => {
+                row.closing = Some(until);
+                let sources = std::mem::take(&mut row.blocks);
+                self.unblock(&sources);
+                self.arm(conn, until);
+                self.list(conn);
+            }
+            _ => {
+                self.forget(conn, tx);
+                tx.push(Output::Shut { conn, abort });
+            }
+        }
+    }
+
+    /// Closes a connection that carries no session any more.
+    pub(crate) fn shut_if_unused(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
+        if self.conns.get(&conn).is_some_and(|row| row.legs.is_empty()) {
+            self.shut(now, conn, false, tx);
+        }
+    }
+
+    /// Takes a leg off its connection: its messages are aborted, those to it failed (CPM-FACTS §2.27).
+    pub(crate) fn unbind(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
+        for (source, passage) in self.copies_to(leg) {
+            self.copy_failed(now, source, passage, leg, Status::TIMEOUT, tx);
+        }
+        let passages = self.row_mut(leg).map(|row| std::mem::take(&mut row.passages)).unwrap_or_default();
+        for mut p in passages {
+            if !p.done {
+                self.abort(now, leg, &mut p, tx);
+            }
+        }
+        let Some(row) = self.row_mut(leg) else { return };
+        row.expects.clear();
+        row.asked = None;
+        let conn = row.conn();
+        if conn.is_some() {
+            row.stage = Stage::Lost;
+        }
+        let context = row.key.context;
+        if let Some(conn) = conn.and_then(|c| self.conns.get_mut(&c)) {
+            conn.legs.retain(|l| *l != leg);
+            conn.transactions.retain(|t| t.target != leg);
+            let sources = std::mem::take(&mut conn.blocks);
+            self.unblock(&sources);
+        }
+        self.wake(context);
+    }
+
+    pub(crate) fn timeout(&mut self, now: Now, tx: &mut Tx<'_>) {
+        while tx.out.room() > 64
+            && let Some(due) = self.timers.pop(now.mono)
+        {
+            match due {
+                Due::Conn(conn) => self.conn_due(now, conn, tx),
+                Due::Leg(leg, serial) => self.leg_due(now, leg, serial, tx),
+            }
+        }
+        self.work(now, tx);
+    }
+
+    fn conn_due(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
+        let slow = Duration::from_millis(self.limits.slow_ms);
+        let Some(row) = self.conns.get_mut(&conn) else { return };
+        row.armed = None;
+        if row.closing.is_some_and(|until| now.mono >= until) {
+            return self.shut(now, conn, true, tx);
+        }
+        if row.arrival.is_some_and(|until| now.mono >= until) {
+            // RFC 4976 §6.3: no request came in time.
+            return self.shut(now, conn, true, tx);
+        }
+        let stuck = row.full.map(|since| since.max(row.moved));
+        let slow_since = row.congested.or(stuck);
+        if slow_since.is_some_and(|since| now.mono.since(since) >= slow) {
+            self.gone(now, conn, Reason::Slow, tx);
+            tx.push(Output::Shut { conn, abort: true });
+            return;
+        }
+        if stuck.is_some_and(|since| now.mono.since(since) >= STALL) && row.congested.is_none() {
+            self.relieve(now, conn, tx);
+        }
+        self.expire_transactions(now, conn, tx);
+        let Some(row) = self.conns.get(&conn) else { return };
+        let waits = [
+            row.arrival,
+            row.closing,
+            row.transactions.front().map(|t| t.until),
+            row.congested.map(|since| since + slow),
+            row.full.map(|since| now.mono.max(since + STALL) + Duration::from_secs(1)),
+        ];
+        if let Some(next) = waits.into_iter().flatten().min() {
+            self.arm(conn, next.max(now.mono + Duration::from_millis(1)));
+        }
+    }
+
+    /// A target where nothing moves holds up others of the same message no longer.
+    fn relieve(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
+        let legs = self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default();
+        let among_several = legs.iter().flat_map(|leg| self.copies_to(*leg)).any(|(source, passage)| {
+            let passages = self.row(source).map(|row| row.passages.as_slice()).unwrap_or_default();
+            passages.iter().any(|p| p.id == passage && p.copies.len() > 1)
+        });
+        if among_several {
+            self.congest(now, conn, tx);
+            let sources =
+                self.conns.get_mut(&conn).map(|row| std::mem::take(&mut row.blocks)).unwrap_or_default();
+            self.unblock(&sources);
+        }
+    }
+
+    /// RFC 4975 §7.1.4: no response in 30 s is as good as 408.
+    fn expire_transactions(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
+        while let Some(row) = self.conns.get_mut(&conn)
+            && row.transactions.front().is_some_and(|t| t.until <= now.mono)
+        {
+            let Some(old) = row.transactions.pop_front() else { break };
+            if let (Wait::Answer, Some((source, passage))) = (old.wait, old.carries) {
+                self.copy_failed(now, source, passage, old.target, Status::TIMEOUT, tx);
+            }
+        }
+    }
+
+    /// Unfinished messages, awaited reports and questions of a leg whose time is over.
+    fn leg_due(&mut self, now: Now, leg: u32, serial: u64, tx: &mut Tx<'_>) {
+        let Some(row) = self.row_mut(leg).filter(|row| row.serial == serial) else { return };
+        row.swept = false;
+        let now_at = now.mono;
+        if let Stage::Listening(until) = row.stage
+            && until <= now_at
+        {
+            self.lose(leg, Reason::BindTimeout, tx);
+        }
+        let Some(row) = self.row_mut(leg) else { return };
+        row.expects.retain(|e| e.until > now_at);
+        let asked = row.asked.take_if(|asked| asked.until <= now_at);
+        let over: Vec<u64> = row.passages.iter().filter(|p| p.until <= now_at).map(|p| p.id).collect();
+        if let (Some(asked), Some(conn)) = (asked, self.conn_id(leg)) {
+            self.respond(now, conn, &asked.head, Status::FORBIDDEN, tx);
+        }
+        for passage in over {
+            if let Some(mut p) = self.take(leg, passage)
+                && !p.done
+            {
+                // RFC 7701 §6: what nobody finishes is aborted, and its sender told where he wants it.
+                self.abort(now, leg, &mut p, tx);
+            }
+        }
+        let Some(row) = self.row(leg) else { return };
+        let next = [
+            row.passages.iter().map(|p| p.until).min(),
+            row.expects.front().map(|e| e.until),
+            row.asked.as_ref().map(|a| a.until),
+            if let Stage::Listening(until) = row.stage { Some(until) } else { None },
+        ];
+        if let Some(next) = next.into_iter().flatten().min() {
+            self.sweep_at(leg, next.max(now_at + Duration::from_millis(1)));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A message on its way from one leg to others, chunk by chunk as it comes: never whole in memory.
+
+use base::Instant;
+use bytes::{Bytes, BytesMut};
+use msrp::{ByteRange, FailureReport, Head, Ranges, Status, Tid};
+
+/// Spans of a message that may arrive apart.
+const SPANS_MAX: usize = 32;
+
+/// How far the copy to one leg has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Chunks go out.
+    Live,
+    /// The last one went out; responses and reports may come.
+    Sent,
+    /// It failed or was given up.
+    Failed,
+}
+
+/// The copy to one leg.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copy {
+    pub(crate) leg: u32,
+    pub(crate) serial: u64,
+    pub(crate) stage: Stage,
+    /// Something of it went out.
+    pub(crate) begun: bool,
+}
+
+/// What still must be known before octets go out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holds {
+    /// Nothing.
+    Nothing,
+    /// The CPIM headers: who may have it (room).
+    Recipients,
+    /// The CPIM headers: whether it is an IMDN.
+    Kind,
+    /// All of an IMDN: whether it is the first of its disposition.
+    Whole,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(crate) id: u64,
+    /// The sender's Message-ID, and the one that the targets see.
+    pub(crate) message_id: String,
+    pub(crate) shown_id: String,
+    pub(crate) failure: FailureReport,
+    pub(crate) success: bool,
+    /// We are the endpoint that the sender talks to (a room), not a hop.
+    pub(crate) room: bool,
+    pub(crate) copies: Vec<Copy>,
+    /// The head of the chunk that is being read, and the transaction of its copies.
+    pub(crate) head: Head,
+    pub(crate) tid: Tid,
+    pub(crate) holds: Holds,
+    pub(crate) held: BytesMut,
+    /// The next octet, from 1.
+    pub(crate) next: u64,
+    pub(crate) chunk_start: u64,
+    /// What goes out is so much longer than what came in: a sender's address was rewritten.
+    pub(crate) shift: i64,
+    pub(crate) total: Option<u64>,
+    pub(crate) got: Ranges,
+    /// The last octet, once the chunk that ends the message came.
+    pub(crate) last: Option<u64>,
+    pub(crate) size_max: u64,
+    pub(crate) done: bool,
+    pub(crate) reported: bool,
+    pub(crate) refused: bool,
+    /// When it is given up or forgotten.
+    pub(crate) until: Instant,
+}
+
+impl Passage {
+    pub(crate) fn new(id: u64, head: Head, tid: Tid, until: Instant) -> Self {
+        let range = head.byte_range().unwrap_or(ByteRange::OPEN);
+        Passage {
+            id,
+            message_id: head.message_id().to_owned(),
+            shown_id: head.message_id().to_owned(),
+            failure: head.failure_report(),
+            success: head.success_report(),
+            room: false,
+            copies: Vec::new(),
+            tid,
+            holds: Holds::Nothing,
+            held: BytesMut::new(),
+            next: range.start,
+            chunk_start: range.start,
+            shift: 0,
+            total: range.total,
+            got: Ranges::with_max(SPANS_MAX),
+            last: None,
+            size_max: u64::MAX,
+            done: false,
+            reported: false,
+            refused: false,
+            until,
+            head,
+        }
+    }
+
+    /// Another chunk of it begins.
+    pub(crate) fn go_on(&mut self, head: Head, tid: Tid, until: Instant) {
+        let range = head.byte_range().unwrap_or(ByteRange::OPEN);
+        (self.next, self.chunk_start) = (range.start, range.start);
+        self.total = self.total.or(range.total);
+        (self.head, self.tid, self.until) = (head, tid, until);
+    }
+
+    /// Octets came. `Err`: they lead beyond what the message may have.
+    pub(crate) fn advance(&mut self, piece: &Bytes) -> Result<(), Status> {
+        let next = self.next.checked_add(piece.len() as u64).ok_or(Status::STOP)?;
+        if next - 1 > self.size_max {
+            return Err(Status::STOP);
+        }
+        if self.total.is_some_and(|total| next - 1 > total) {
+            return Err(Status::BAD_REQUEST);
+        }
+        self.next = next;
+        Ok(())
+    }
+
+    /// A chunk ended; true when the message is whole. `Err`: in too many pieces.
+    pub(crate) fn chunk_ended(&mut self, is_last: bool) -> Result<bool, Status> {
+        self.got.insert(self.chunk_start, self.next - 1).map_err(|_| Status::STOP)?;
+        if is_last {
+            self.last = Some(self.next - 1);
+        }
+        self.done = self.last.is_some_and(|last| self.got.covers(1, last));
+        Ok(self.done)
+    }
+
+    /// The place in what goes out of an octet that came in.
+    pub(crate) fn out(&self, octet: u64) -> u64 {
+        octet.saturating_add_signed(self.shift)
+    }
+
+    pub(crate) fn copy_mut(&mut self, leg: u32) -> Option<&mut Copy> {
+        self.copies.iter_mut().find(|c| c.leg == leg)
+    }
+
+    /// No copy of it can arrive any more.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.copies.iter().all(|c| c.stage == Stage::Failed)
+    }
+
+    /// The octets so far, for a report: a computed end, never `*` (RFC 4975 §7.1.2).
+    pub(crate) fn range(&self) -> ByteRange {
+        let total = self.last.or(self.total);
+        let end = self.got.last().max(self.next - 1).min(total.unwrap_or(u64::MAX));
+        ByteRange { start: 1, end: Some(end), total }
+    }
+
+    /// Whether anybody may still hear of it once it is whole.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.room && (self.success || self.failure != FailureReport::No) && !self.reported
+    }
+}

@@ -1,0 +1,132 @@
+//! The row of an MSRP leg.
+//!
+//! ```text
+//!  New ── remote path known, passive ──► Listening ── first request names the session ──► Bound
+//!   └──── remote path known, active ───► Dialing ──── connected, empty SEND sent ──────────┘
+//!  Listening ── 30 s ──► Lost          Dialing ── failed ──► Lost      Bound ── closed ──► Lost
+//! ```
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use base::Instant;
+use contract::LegKey;
+use cpm::UserId;
+use msrp::Head;
+
+use super::passage::Passage;
+use crate::ConnId;
+
+/// How far a leg's session has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// The peer is not known yet.
+    New,
+    /// The peer shall connect, until then.
+    Listening(Instant),
+    /// We are connecting.
+    Dialing,
+    /// On a connection.
+    Bound(ConnId),
+    /// It was, or should have been.
+    Lost,
+}
+
+/// Where the messages of a leg go.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Lead {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// To these legs, as they come.
+    Pass(Vec<u32>),
+    /// To a room, by its row.
+    Room(u32),
+}
+
+/// A message whose REPORT the far end of this leg may still send.
+#[derive(Debug)]
+pub(crate) struct Expect {
+    pub(crate) message_id: String,
+    pub(crate) source: u32,
+    pub(crate) passage: u64,
+    pub(crate) until: Instant,
+}
+
+/// A NICKNAME that control decides about.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: u64,
+    pub(crate) head: Head,
+    pub(crate) until: Instant,
+}
+
+/// Counters of a leg.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) dropped: u64,
+}
+
+/// An MSRP leg.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) key: LegKey,
+    pub(crate) serial: u64,
+    pub(crate) unseen: bool,
+    pub(crate) may_send: bool,
+    pub(crate) may_receive: bool,
+    pub(crate) muted: bool,
+    pub(crate) session: String,
+    /// Our own URI: From-Path of what we send.
+    pub(crate) own: String,
+    /// The peer's path: To-Path of what we send. Empty until it is known.
+    pub(crate) peer: String,
+    pub(crate) active: bool,
+    pub(crate) connect: Option<SocketAddr>,
+    pub(crate) tls: bool,
+    pub(crate) fingerprint: Option<[u8; 32]>,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) users: Vec<UserId>,
+    pub(crate) accept: Vec<String>,
+    pub(crate) max_size: u64,
+    pub(crate) private: bool,
+    pub(crate) nickname: String,
+    pub(crate) stage: Stage,
+    pub(crate) lead: Lead,
+    /// Of IMDNs only the first of each disposition passes.
+    pub(crate) imdn_once: bool,
+    #[expect(clippy::vec_box, reason = "each piece of a body takes one out and puts it back")]
+    pub(crate) passages: Vec<Box<Passage>>,
+    /// Ids of messages that were taken whole, so that none is taken twice.
+    pub(crate) taken: VecDeque<String>,
+    pub(crate) expects: VecDeque<Expect>,
+    pub(crate) asked: Option<Asked>,
+    pub(crate) counts: Counts,
+    pub(crate) last_at: Instant,
+    pub(crate) captured: bool,
+    /// A sweep over its passages is set.
+    pub(crate) swept: bool,
+}
+
+impl Row {
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        if let Stage::Bound(conn) = self.stage { Some(conn) } else { None }
+    }
+
+    /// Whether an address is one of this participant's own.
+    pub(crate) fn is_user(&self, uri: &str) -> bool {
+        match UserId::parse(uri) {
+            Ok(user) => self.users.contains(&user),
+            Err(_) => self.addresses.iter().any(|a| cpm::address::uri_of(a) == uri),
+        }
+    }
+
+    /// Whether the peer takes a type, alone or inside a container (RFC 4975 §8.6). No list: it takes all.
+    pub(crate) fn accepts(&self, content_type: &str) -> bool {
+        self.accept.is_empty() || cpm::media_type::accepted(&self.accept, content_type)
+    }
+}

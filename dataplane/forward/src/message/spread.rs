@@ -1,0 +1,268 @@
+//! A piece of a message to each of its targets: chunks opened, interrupted, ended, aborted.
+
+use base::Now;
+use bytes::Bytes;
+use msrp::{ByteRange, FailureReport, Flag, HeadWriter, Method, Status, Tid};
+
+use super::conn::Open;
+use super::row::Expect;
+use super::{CopyStage, Message, Passage, Wait};
+use crate::ConnId;
+use crate::media::Tx;
+
+/// A chunk that is announced no longer than this need not be interruptible (RFC 4975 §7.1.1).
+const WHOLE_MAX: u64 = 2048;
+
+impl Message {
+    /// Sends a piece that ends before octet `p.next` to all live copies. True: a target is full, and the source must
+    /// wait for it.
+    pub(crate) fn spread(
+        &mut self,
+        now: Now,
+        source: u32,
+        p: &mut Passage,
+        piece: &Bytes,
+        tx: &mut Tx<'_>,
+    ) -> bool {
+        let next = p.out(p.next);
+        let start = next.saturating_sub(piece.len() as u64);
+        let alone = p.copies.len() == 1 && !p.room;
+        let mut block = false;
+        for at in 0..p.copies.len() {
+            let Some(copy) = p.copies.get(at).copied().filter(|c| c.stage == CopyStage::Live) else {
+                continue;
+            };
+            let row = self.rows.get(copy.leg as usize).filter(|row| row.serial == copy.serial);
+            let Some((row, conn)) = row.and_then(|row| Some((row, row.conn()?))) else {
+                self.fail_copy(now, source, p, copy.leg, Status::TIMEOUT, tx);
+                continue;
+            };
+            if row.max_size > 0 && next - 1 > row.max_size {
+                self.fail_copy(now, source, p, copy.leg, Status::STOP, tx);
+                continue;
+            }
+            if !alone && self.conns.get(&conn).is_some_and(|c| c.congested.is_some()) {
+                tx.totals.drop(crate::Drop::MsrpCongested);
+                self.fail_copy(now, source, p, copy.leg, Status::TIMEOUT, tx);
+                continue;
+            }
+            if !self.conns.get(&conn).is_some_and(|c| c.carries(source, p.id)) {
+                self.open_chunk(now, source, p, copy.leg, start, tx);
+            }
+            if let Some(copy) = p.copies.get_mut(at) {
+                copy.begun = true;
+            }
+            if let Some(to) = self.conns.get_mut(&conn) {
+                to.queue.push(piece);
+            }
+            if let Some(row) = self.row_mut(copy.leg) {
+                row.counts.bytes_out += piece.len() as u64;
+            }
+            self.list(conn);
+            block |= self.mind_the_load(now, conn, source, p.room, tx);
+        }
+        block
+    }
+
+    /// Writes the head of a chunk that begins with octet `start`.
+    fn open_chunk(&mut self, now: Now, source: u32, p: &Passage, target: u32, start: u64, tx: &mut Tx<'_>) {
+        let until = self.answer_until(now);
+        let Some(row) = self.rows.get(target as usize) else { return };
+        let Some(conn) = row.conn().and_then(|c| self.conns.get_mut(&c)) else { return };
+        conn.close_chunk(Flag::More, until);
+        // One transaction id serves all targets of a chunk; a second chunk on one connection needs its own.
+        let first = start == p.out(p.chunk_start) && conn.legs.len() == 1;
+        let tid = if first { p.tid } else { Tid::fresh(&mut self.entropy) };
+        let announced =
+            p.head.byte_range().and_then(|r| r.end).filter(|_| start == p.chunk_start && p.shift == 0);
+        let end = announced.filter(|end| end.saturating_sub(start) < WHOLE_MAX);
+        let range = ByteRange { start, end, total: p.total.map(|total| p.out(total)) };
+        let failure = if p.room { FailureReport::No } else { p.failure };
+        let content_type = p.head.content_type().unwrap_or("application/octet-stream");
+        conn.queue.write(|buffer| {
+            HeadWriter::request(buffer, &tid, Method::Send.as_str(), row.peer.as_bytes(), row.own.as_bytes())
+                .message_id(&p.shown_id)
+                .byte_range(range)
+                .success_report(p.success && !p.room)
+                .failure_report(failure)
+                .others_of(&p.head)
+                .body(content_type.as_bytes());
+        });
+        let wait = match failure {
+            FailureReport::Yes => Wait::Answer,
+            FailureReport::Partial => Wait::Error,
+            FailureReport::No => Wait::Nothing,
+        };
+        conn.open = Some(Open { source, passage: p.id, target, tid, wait });
+        tx.totals.requests_out += 1;
+    }
+
+    /// The source's chunk ended, and with `Flag::Last` the message.
+    pub(crate) fn end_chunks(&mut self, now: Now, source: u32, p: &mut Passage, flag: Flag, tx: &mut Tx<'_>) {
+        let until = self.answer_until(now);
+        let remembered = now.mono + std::time::Duration::from_millis(self.limits.report_ms);
+        for at in 0..p.copies.len() {
+            let Some(copy) = p.copies.get(at).copied().filter(|c| c.stage == CopyStage::Live) else {
+                continue;
+            };
+            let Some(conn) = self.row(copy.leg).filter(|r| r.serial == copy.serial).and_then(|r| r.conn())
+            else {
+                self.fail_copy(now, source, p, copy.leg, Status::TIMEOUT, tx);
+                continue;
+            };
+            let carries = self.conns.get(&conn).is_some_and(|c| c.carries(source, p.id));
+            if !carries && flag == Flag::Last {
+                // It was interrupted after its last octet: an empty chunk says that this is the end.
+                self.open_chunk(now, source, p, copy.leg, p.out(p.next), tx);
+            }
+            if let Some(to) = self.conns.get_mut(&conn)
+                && to.carries(source, p.id)
+            {
+                to.close_chunk(flag, until);
+                trim(to, self.limits.connection_transactions_max);
+            }
+            self.arm(conn, until);
+            self.list(conn);
+            if p.done {
+                self.copy_sent(source, p, copy.leg, at, remembered);
+            }
+        }
+    }
+
+    fn copy_sent(&mut self, source: u32, p: &mut Passage, target: u32, at: usize, until: base::Instant) {
+        if let Some(copy) = p.copies.get_mut(at) {
+            copy.stage = CopyStage::Sent;
+        }
+        let reports_max = self.limits.leg_reports_max;
+        let awaited = p.is_awaited();
+        if let Some(row) = self.row_mut(target) {
+            row.counts.messages_out += 1;
+            if awaited {
+                if row.expects.len() >= reports_max {
+                    row.expects.pop_front();
+                }
+                let message_id = p.shown_id.clone();
+                row.expects.push_back(Expect { message_id, source, passage: p.id, until });
+            }
+        }
+    }
+
+    /// Gives up the copy to one leg. When none is left, the sender hears of it: once, by REPORT (CPM-FACTS §3.6).
+    pub(crate) fn fail_copy(
+        &mut self,
+        now: Now,
+        source: u32,
+        p: &mut Passage,
+        target: u32,
+        status: Status,
+        tx: &mut Tx<'_>,
+    ) {
+        let Some(copy) = p.copy_mut(target).filter(|c| c.stage != CopyStage::Failed) else { return };
+        let (was, begun) = (copy.stage, copy.begun);
+        copy.stage = CopyStage::Failed;
+        if was == CopyStage::Live && begun {
+            self.abort_copy(now, source, p, target, tx);
+        }
+        if !p.room && p.is_hopeless() && !p.refused {
+            p.refused = true;
+            if p.failure != FailureReport::No && !p.reported {
+                p.reported = true;
+                let range = p.range();
+                self.report(now, source, p, range, status, tx);
+            }
+        }
+    }
+
+    /// Tells a target that nothing more comes: `#` (RFC 4975 §7.1).
+    fn abort_copy(&mut self, now: Now, source: u32, p: &Passage, target: u32, tx: &mut Tx<'_>) {
+        let until = self.answer_until(now);
+        let tid = Tid::fresh(&mut self.entropy);
+        let Some(row) = self.rows.get(target as usize) else { return };
+        let Some(conn) = row.conn() else { return };
+        let Some(to) = self.conns.get_mut(&conn) else { return };
+        if to.carries(source, p.id) {
+            to.close_chunk(Flag::Abort, until);
+        } else {
+            to.close_chunk(Flag::More, until);
+            to.queue.write(|buffer| {
+                HeadWriter::request(
+                    buffer,
+                    &tid,
+                    Method::Send.as_str(),
+                    row.peer.as_bytes(),
+                    row.own.as_bytes(),
+                )
+                .message_id(&p.shown_id)
+                .byte_range(ByteRange { start: p.out(p.next), end: Some(p.out(p.next) - 1), total: None })
+                .failure_report(FailureReport::No)
+                .end(Flag::Abort);
+            });
+            tx.totals.requests_out += 1;
+        }
+        self.list(conn);
+    }
+
+    /// The whole message is given up: `#` to each target that has seen something of it.
+    pub(crate) fn abort(&mut self, now: Now, source: u32, p: &mut Passage, tx: &mut Tx<'_>) {
+        for at in 0..p.copies.len() {
+            let Some(copy) = p.copies.get_mut(at).filter(|c| c.stage == CopyStage::Live) else { continue };
+            copy.stage = CopyStage::Failed;
+            let (target, begun) = (copy.leg, copy.begun);
+            if begun {
+                self.abort_copy(now, source, p, target, tx);
+            }
+        }
+        p.refused = true;
+    }
+
+    /// Takes a passage out of its leg, to work on it; put it back with [`Message::keep`].
+    pub(crate) fn take(&mut self, source: u32, passage: u64) -> Option<Box<Passage>> {
+        let row = self.row_mut(source)?;
+        let at = row.passages.iter().position(|p| p.id == passage)?;
+        Some(row.passages.swap_remove(at))
+    }
+
+    /// Puts a passage back, unless nothing more can come of it.
+    pub(crate) fn keep(&mut self, source: u32, p: Box<Passage>) {
+        if p.done && (p.refused || !p.is_awaited()) {
+            return;
+        }
+        let max = self.limits.leg_messages_max;
+        let Some(row) = self.row_mut(source) else { return };
+        row.passages.push(p);
+        // A refused message is remembered until its sender ends it; of such there are no more than of others.
+        if row.passages.iter().filter(|p| p.refused).count() > max
+            && let Some(at) = row.passages.iter().position(|p| p.refused)
+        {
+            row.passages.remove(at);
+        }
+    }
+
+    /// The copy to one leg failed, by response, report or loss.
+    pub(crate) fn copy_failed(
+        &mut self,
+        now: Now,
+        source: u32,
+        passage: u64,
+        target: u32,
+        status: Status,
+        tx: &mut Tx<'_>,
+    ) {
+        if let Some(mut p) = self.take(source, passage) {
+            self.fail_copy(now, source, &mut p, target, status, tx);
+            self.keep(source, p);
+        }
+    }
+
+    /// The connection of a leg, by id.
+    pub(crate) fn conn_id(&self, leg: u32) -> Option<ConnId> {
+        self.row(leg)?.conn()
+    }
+}
+
+/// Keeps the transactions of a connection within their limit; the oldest is forgotten.
+fn trim(conn: &mut super::Conn, max: usize) {
+    while conn.transactions.len() > max {
+        conn.transactions.pop_front();
+    }
+}

@@ -1,0 +1,278 @@
+//! MSRP legs put and removed, rooms made, at control rate.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base::Now;
+use contract::{Direction, Mode, Setup, path::Parameters};
+use cpm::UserId;
+
+use super::Message;
+use super::row::{Counts, Lead, Row, Stage};
+use crate::media::Tx;
+use crate::modes::imdn::Memory;
+use crate::modes::switch::Room;
+use crate::wanted::{Wanted, resolve};
+use crate::{DialId, Output};
+
+impl Message {
+    /// Puts a leg that was checked.
+    pub(crate) fn put(
+        &mut self,
+        now: Now,
+        leg: &contract::Leg,
+        msrp: &contract::MsrpLeg,
+        seat: Option<u32>,
+        tx: &mut Tx<'_>,
+    ) -> u32 {
+        let at = seat.unwrap_or_else(|| self.insert(now, leg, msrp));
+        let Some(row) = self.row_mut(at) else { return at };
+        let direction = leg.direction();
+        row.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
+        row.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);
+        row.unseen = leg.unseen;
+        row.muted = msrp.muted;
+        row.active = msrp.setup() == Setup::Active;
+        row.tls = msrp.tls;
+        row.fingerprint = <[u8; 32]>::try_from(msrp.fingerprint.as_slice()).ok();
+        row.addresses.clone_from(&msrp.addresses);
+        row.users = msrp.addresses.iter().filter_map(|a| UserId::parse(a).ok()).collect();
+        row.accept = msrp.accept_types.iter().chain(&msrp.accept_wrapped_types).cloned().collect();
+        row.max_size = msrp.max_size;
+        row.private = msrp.private_messages;
+        row.nickname.clone_from(&msrp.nickname);
+        let peer = msrp.remote_path.join(" ");
+        let moved = !row.peer.is_empty() && row.peer != peer;
+        row.connect =
+            msrp.connect.as_ref().and_then(contract::Address::socket).or_else(|| host_of(&msrp.remote_path));
+        if moved {
+            // A new path is a new session (RFC 4975 §5.4).
+            self.unbind(now, at, tx);
+            if let Some(row) = self.row_mut(at) {
+                row.stage = Stage::New;
+            }
+        }
+        if let Some(row) = self.row_mut(at) {
+            row.peer = peer;
+        }
+        self.start(now, at, tx);
+        at
+    }
+
+    /// The peer became known: connect, or wait for its connection.
+    fn start(&mut self, now: Now, at: u32, tx: &mut Tx<'_>) {
+        let until = now.mono + Duration::from_millis(self.limits.arrival_ms);
+        let number = self.number();
+        let Some(row) = self.row_mut(at).filter(|r| r.stage == Stage::New && !r.peer.is_empty()) else {
+            return;
+        };
+        if !row.active {
+            row.stage = Stage::Listening(until);
+            self.sweep_at(at, until);
+        } else if let Some(to) = row.connect {
+            row.stage = Stage::Dialing;
+            let tls = row.tls;
+            self.dials.insert(DialId(number), at);
+            tx.push(Output::Dial { dial: DialId(number), to, tls });
+        }
+    }
+
+    fn insert(&mut self, now: Now, leg: &contract::Leg, msrp: &contract::MsrpLeg) -> u32 {
+        let local = msrp.local.clone().unwrap_or_default();
+        let row = Row {
+            key: leg.key(),
+            serial: self.number(),
+            unseen: leg.unseen,
+            may_send: false,
+            may_receive: false,
+            muted: false,
+            session: local.session.clone(),
+            own: local.path,
+            peer: String::new(),
+            active: false,
+            connect: None,
+            tls: false,
+            fingerprint: None,
+            addresses: Vec::new(),
+            users: Vec::new(),
+            accept: Vec::new(),
+            max_size: 0,
+            private: false,
+            nickname: String::new(),
+            stage: Stage::New,
+            lead: Lead::Nowhere,
+            imdn_once: false,
+            passages: Vec::new(),
+            taken: std::collections::VecDeque::new(),
+            expects: std::collections::VecDeque::new(),
+            asked: None,
+            counts: Counts::default(),
+            last_at: now.mono,
+            captured: false,
+            swept: false,
+        };
+        let at = self.rows.insert(row) as u32;
+        self.sessions.insert(local.session, at);
+        at
+    }
+
+    /// Removes a leg: its messages are aborted, those to it failed, its connection closed when it was the last.
+    pub(crate) fn remove(&mut self, now: Now, at: u32, tx: &mut Tx<'_>) {
+        let conn = self.conn_id(at);
+        self.unbind(now, at, tx);
+        if let Some(conn) = conn {
+            self.shut_if_unused(now, conn, tx);
+        }
+        self.dials.retain(|_, leg| *leg != at);
+        if self.rows.contains(at as usize) {
+            let row = self.rows.remove(at as usize);
+            self.sessions.remove(&row.session);
+            if let Some(members) = self.members.get_mut(&row.key.context) {
+                members.retain(|m| *m != at);
+            }
+        }
+    }
+
+    /// Makes the leads of a context's legs anew.
+    pub(crate) fn flatten(
+        &mut self,
+        now: Now,
+        context: u64,
+        legs: &BTreeMap<u64, u32>,
+        wanted: &Wanted,
+        tx: &mut Tx<'_>,
+    ) {
+        if legs.is_empty() && !self.members.contains_key(&context) {
+            return;
+        }
+        self.members.insert(context, legs.values().copied().collect());
+        for at in legs.values() {
+            if let Some(row) = self.row_mut(*at) {
+                row.lead = Lead::Nowhere;
+                row.imdn_once = false;
+            }
+        }
+        let mut rooms = Vec::new();
+        for path in wanted.paths.values() {
+            let rows = |set: Option<&contract::LegSet>| -> Vec<u32> {
+                resolve(set, wanted).iter().filter_map(|id| legs.get(id).copied()).collect()
+            };
+            let (sources, targets) = (rows(path.sources.as_ref()), rows(path.targets.as_ref()));
+            match (path.mode(), &path.parameters) {
+                (Mode::Switch, Some(Parameters::Switch(switch))) => {
+                    rooms.push(self.make_room(path.key(), switch, sources, targets));
+                }
+                (Mode::Relay | Mode::Distribute, parameters) => {
+                    let once = matches!(parameters, Some(Parameters::Distribute(d)) if d.imdn_once);
+                    self.lead_through(&sources, &targets, once);
+                }
+                _ => {}
+            }
+        }
+        self.forget_rooms(context, &rooms);
+        if wanted.paths.is_empty() && legs.is_empty() {
+            self.members.remove(&context);
+        }
+        self.wake(context);
+        self.work(now, tx);
+    }
+
+    fn lead_through(&mut self, sources: &[u32], targets: &[u32], once: bool) {
+        for source in sources {
+            let Some(row) = self.row_mut(*source) else { continue };
+            row.imdn_once |= once && sources.len() > 1;
+            let mut to = if let Lead::Pass(to) = std::mem::take(&mut row.lead) { to } else { Vec::new() };
+            for target in targets.iter().filter(|t| *t != source) {
+                if !to.contains(target) {
+                    to.push(*target);
+                }
+            }
+            row.lead = Lead::Pass(to);
+        }
+    }
+
+    fn make_room(
+        &mut self,
+        key: contract::PathKey,
+        switch: &contract::Switch,
+        sources: Vec<u32>,
+        targets: Vec<u32>,
+    ) -> u32 {
+        let at = match self.room_of.get(&(key.context, key.path)) {
+            Some(at) => *at,
+            None => {
+                let at = self.rooms.insert(Room::default()) as u32;
+                self.room_of.insert((key.context, key.path), at);
+                at
+            }
+        };
+        if let Some(room) = self.rooms.get_mut(at as usize) {
+            room.set(switch, targets);
+        }
+        for source in sources {
+            if let Some(row) = self.row_mut(source) {
+                row.lead = Lead::Room(at);
+            }
+        }
+        at
+    }
+
+    fn forget_rooms(&mut self, context: u64, kept: &[u32]) {
+        let range = (context, 0)..=(context, u32::MAX);
+        let gone: Vec<_> =
+            self.room_of.range(range).filter(|(_, at)| !kept.contains(at)).map(|(k, _)| *k).collect();
+        for key in gone {
+            if let Some(at) = self.room_of.remove(&key)
+                && self.rooms.contains(at as usize)
+            {
+                self.rooms.remove(at as usize);
+            }
+        }
+    }
+
+    pub(crate) fn forget_context(&mut self, context: u64) {
+        self.forget_rooms(context, &[]);
+        self.members.remove(&context);
+        self.imdns.remove(&context);
+    }
+
+    /// What the IMDNs of a context said so far.
+    pub(crate) fn memory(&mut self, context: u64) -> &mut Memory {
+        let max = self.limits.imdn_keys_max;
+        self.imdns.entry(context).or_insert_with(|| Memory::with_max(max))
+    }
+
+    pub(crate) fn session_taken(&self, session: &str, by: contract::LegKey) -> bool {
+        self.sessions.get(session).and_then(|at| self.row(*at)).is_some_and(|row| row.key != by)
+    }
+
+    pub(crate) fn capture(&mut self, at: u32, on: bool) {
+        if let Some(row) = self.row_mut(at) {
+            row.captured = on;
+        }
+        if let Some(conn) = self.conn_of(at) {
+            conn.captured = on;
+        }
+    }
+
+    pub(crate) fn counters(&self, now: Now, at: u32) -> Option<contract::LegCounters> {
+        let row = self.row(at).filter(|row| !row.unseen)?;
+        Some(contract::LegCounters {
+            leg: Some(row.key),
+            packets_in: row.counts.messages_in,
+            packets_out: row.counts.messages_out,
+            bytes_in: row.counts.bytes_in,
+            bytes_out: row.counts.bytes_out,
+            dropped: row.counts.dropped,
+            idle_ms: now.mono.since(row.last_at).as_millis() as u64,
+            ..contract::LegCounters::default()
+        })
+    }
+}
+
+/// The address of the first hop, when its URI holds a literal one.
+fn host_of(path: &[String]) -> Option<SocketAddr> {
+    let uri = msrp::UriRef::parse(path.first()?).ok()?;
+    Some(SocketAddr::new(uri.ip()?, uri.port()?))
+}

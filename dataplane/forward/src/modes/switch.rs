@@ -1,0 +1,213 @@
+//! `switch`: the MSRP room (RFC 7701), each message judged in the order of CPM-FACTS §3.8. Recipients are frozen at
+//! the first chunk; the switch is the endpoint that answers and reports; recipients' reports end here.
+
+use base::{Instant, Now};
+use bytes::Bytes;
+use contract::{Decide, MessageNews, message_news, news::What};
+use cpm::UserId;
+use cpm::cpim::{Address, Progress};
+use msrp::{Head, Status, Tid};
+
+use crate::ConnId;
+use crate::Drop;
+use crate::media::Tx;
+use crate::message::arrive::Verdict;
+use crate::message::{Asked, Copy, CopyStage, Holds, Lead, Message, Passage};
+
+/// One room.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    addresses: Vec<String>,
+    users: Vec<UserId>,
+    private_messages: bool,
+    nicknames: bool,
+    nickname_required: bool,
+    max_size: u64,
+    pub(crate) members: Vec<u32>,
+}
+
+impl Room {
+    pub(crate) fn set(&mut self, switch: &contract::Switch, members: Vec<u32>) {
+        self.addresses.clone_from(&switch.room);
+        self.users = switch.room.iter().filter_map(|a| UserId::parse(a).ok()).collect();
+        self.private_messages = switch.private_messages;
+        self.nicknames = switch.nicknames;
+        self.nickname_required = switch.nickname_required;
+        self.max_size = switch.max_size;
+        self.members = members;
+    }
+
+    /// The room itself, or nobody in particular: RCS group chats write anonymous.invalid (step 5).
+    fn is_addressed(&self, uri: &str) -> bool {
+        match UserId::parse(uri) {
+            Ok(user) => user.is_anonymous() || self.users.contains(&user),
+            Err(_) => self.addresses.iter().any(|a| cpm::address::uri_of(a) == uri),
+        }
+    }
+}
+
+/// A message begins: steps 2, 6 and the size that is announced. Step 1 is `arrive::session`.
+pub(crate) fn begin(
+    message: &mut Message,
+    source: u32,
+    room: u32,
+    head: &Head,
+    tid: Tid,
+    until: Instant,
+) -> Verdict {
+    let refuse = |status| Verdict::Refuse(status, Drop::MsrpRefused);
+    let Some(room) = message.rooms.get(room as usize) else { return refuse(Status::FORBIDDEN) };
+    let size_max = if room.max_size == 0 { message.limits.message_bytes_max } else { room.max_size };
+    let nickname_required = room.nickname_required;
+    if !head.content_type().is_some_and(|t| cpm::media_type::is(t, cpm::media_type::CPIM)) {
+        return refuse(Status::UNSUPPORTED_TYPE);
+    }
+    if nickname_required && message.row(source).is_none_or(|row| row.nickname.is_empty()) {
+        return refuse(Status::FORBIDDEN);
+    }
+    let range = head.byte_range().unwrap_or(msrp::ByteRange::OPEN);
+    if range.total.is_some_and(|total| total > size_max) {
+        return refuse(Status::STOP);
+    }
+    if range.start != 1 {
+        // The rest of a message whose beginning never came, or whose end did: nobody gets a tail (step 8).
+        return Verdict::Refuse(Status::BAD_REQUEST, Drop::MsrpStray);
+    }
+    let id = message.number();
+    let mut p = Box::new(Passage::new(id, head.clone(), tid, until));
+    p.room = true;
+    p.size_max = size_max;
+    p.holds = Holds::Recipients;
+    // Two senders may use one id: what recipients see is ours.
+    p.shown_id = message.entropy.token(100);
+    if let Some(row) = message.row_mut(source) {
+        row.passages.push(p);
+    }
+    Verdict::Take(id)
+}
+
+/// The CPIM headers, as far as they came: steps 3 to 5, 8, 9 and 12. Gives what goes out first.
+pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<Option<Bytes>, Status> {
+    let head = match cpm::cpim::Head::parse(&p.held, &message.cpm) {
+        Ok(Progress::Done(head)) => head,
+        Ok(Progress::More) => return Ok(None),
+        Err(cpm::Error::TooLarge(_)) => return Err(Status::STOP),
+        Err(_) => return Err(Status::BAD_REQUEST),
+    };
+    let row = message.row(source).ok_or(Status::NO_SESSION)?;
+    let Lead::Room(room) = row.lead else { return Err(Status::FORBIDDEN) };
+    let room = message.rooms.get(room as usize).ok_or(Status::FORBIDDEN)?;
+    // Step 4: nobody speaks in another's name.
+    let from = head.from().map_err(|_| Status::BAD_REQUEST)?;
+    if !row.is_user(&from.uri) {
+        return Err(Status::FORBIDDEN);
+    }
+    // Step 5.
+    let to = head.only_to().map_err(|error| match error {
+        cpm::Error::Repeated(_) => Status::FORBIDDEN,
+        _ => Status::BAD_REQUEST,
+    })?;
+    let inner = head.content_type();
+    let recipients = if room.is_addressed(&to.uri) {
+        room.members.clone()
+    } else {
+        private_recipients(message, room, &to.uri, inner)?
+    };
+    let total = p.total;
+    let takes = |leg: &u32| {
+        let target = message.row(*leg)?;
+        let conn = message.conns.get(&target.conn()?)?;
+        let fits = target.max_size == 0 || total.is_none_or(|total| total <= target.max_size);
+        let takes = *leg != source
+            && target.may_receive
+            && fits
+            && conn.congested.is_none()
+            && target.accepts(cpm::media_type::CPIM)
+            && target.accepts(inner);
+        takes.then_some(Copy { leg: *leg, serial: target.serial, stage: CopyStage::Live, begun: false })
+    };
+    p.copies = recipients.iter().filter_map(takes).collect();
+    // The first address is how others see the participant.
+    match row.addresses.first() {
+        Some(shown) if !is_same(shown, &from.uri) => {
+            let shown = Address::uri(cpm::address::uri_of(shown));
+            let mut first = head.with_from(&p.held, &shown).map_err(|_| Status::BAD_REQUEST)?;
+            first.extend_from_slice(p.held.get(head.body_offset()..).unwrap_or_default());
+            Ok(Some(first.into()))
+        }
+        _ => Ok(Some(Bytes::copy_from_slice(&p.held))),
+    }
+}
+
+fn is_same(a: &str, b: &str) -> bool {
+    match (UserId::parse(a), UserId::parse(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => cpm::address::uri_of(a) == b,
+    }
+}
+
+/// A private message goes to that participant's sessions alone, and never to the room instead (RFC 7701 §6.2).
+fn private_recipients(message: &Message, room: &Room, to: &str, inner: &str) -> Result<Vec<u32>, Status> {
+    let is_theirs = |leg: &&u32| message.row(**leg).is_some_and(|row| row.is_user(to));
+    let theirs: Vec<u32> = room.members.iter().filter(is_theirs).copied().collect();
+    if theirs.is_empty() {
+        return Err(Status::NOT_FOUND);
+    }
+    // A disposition goes to whom it is for, whatever the room allows.
+    if cpm::media_type::is(inner, cpm::media_type::IMDN) {
+        return Ok(theirs);
+    }
+    let declared: Vec<u32> =
+        theirs.into_iter().filter(|leg| message.row(*leg).is_some_and(|row| row.private)).collect();
+    if !room.private_messages || declared.is_empty() {
+        return Err(Status::NO_PRIVATE_MESSAGES);
+    }
+    Ok(declared)
+}
+
+/// NICKNAME (RFC 7701 §7): the form is judged here, the rest by control.
+pub(crate) fn nickname(message: &mut Message, now: Now, conn: ConnId, leg: u32, head: Head, tx: &mut Tx<'_>) {
+    let id = message.number();
+    let until = message.answer_until(now);
+    let Some(row) = message.row(leg) else { return };
+    let room = if let Lead::Room(room) = row.lead { message.rooms.get(room as usize) } else { None };
+    let allowed = room.is_some_and(|room| room.nicknames) && row.asked.is_none();
+    let wanted = head.use_nickname();
+    let status = match &wanted {
+        _ if !allowed => Some(Status::FORBIDDEN),
+        None => Some(Status::NICKNAME_MALFORMED),
+        Some(wanted) if !wanted.is_empty() && cpm::nickname::enforce(wanted).is_err() => {
+            Some(Status::NICKNAME_MALFORMED)
+        }
+        Some(_) => None,
+    };
+    let key = row.key;
+    match (status, wanted) {
+        (Some(status), _) => message.respond(now, conn, &head, status, tx),
+        (None, Some(wanted)) => {
+            if let Some(row) = message.row_mut(leg) {
+                row.asked = Some(Asked { id, head, until });
+            }
+            message.sweep_at(leg, until);
+            let what = Some(message_news::What::Nickname(wanted));
+            tx.news(What::Message(MessageNews { leg: Some(key), id, what }));
+        }
+        (None, None) => {}
+    }
+}
+
+impl Message {
+    /// Control has decided about a NICKNAME.
+    pub(crate) fn decide(&mut self, now: Now, decide: &Decide, tx: &mut Tx<'_>) {
+        let leg = self.rows.iter().find(|(_, row)| Some(row.key) == decide.leg).map(|(at, _)| at as u32);
+        let Some((leg, row)) = leg.and_then(|leg| Some((leg, self.row_mut(leg)?))) else { return };
+        let Some(asked) = row.asked.take_if(|asked| asked.id == decide.id) else { return };
+        let status = Status(u16::try_from(decide.status).unwrap_or(403));
+        if status.is_success() {
+            row.nickname.clone_from(&decide.nickname);
+        }
+        if let Some(conn) = self.conn_id(leg) {
+            self.respond(now, conn, &asked.head, status, tx);
+        }
+    }
+}

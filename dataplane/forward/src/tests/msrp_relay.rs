@@ -1,0 +1,356 @@
+//! MSRP `relay` and `distribute`: back to back, chunk by chunk (CPM-FACTS §3.6).
+
+use contract::{Direction, Distribute, Mode, news, path::Parameters};
+use msrp::{Flag, Method, Status};
+
+use super::phone::*;
+use super::rig::*;
+use crate::{CloseReason, Drop, Input};
+
+fn pair() -> Phones {
+    Phones::up(
+        vec![msrp_leg(1), msrp_leg(2)],
+        vec![path(1, Mode::Relay, &[1], &[2]), path(2, Mode::Relay, &[2], &[1])],
+    )
+}
+
+/// One far leg and two devices, as a Participating Function has them.
+fn fan(once: bool) -> Phones {
+    let parameters = Some(Parameters::Distribute(Distribute { imdn_once: once }));
+    Phones::up(
+        vec![msrp_leg(1), msrp_leg(2), msrp_leg(3)],
+        vec![
+            path(1, Mode::Distribute, &[1], &[2, 3]),
+            contract::Path { parameters, ..path(2, Mode::Distribute, &[2, 3], &[1]) },
+        ],
+    )
+}
+
+#[test]
+fn a_message_passes_with_paths_and_transactions_of_our_own() {
+    let mut phones = pair();
+    let lines = "Byte-Range: 1-5/5\r\nX-Kept: yes\r\nContent-Type: text/plain\r\n";
+    phones.say(1, &Send { lines, ..Send::default() });
+    assert_eq!(phones.answer(1), 200, "hop by hop");
+    let read = phones.read(2);
+    assert_eq!((read.len(), &read[0].body[..], read[0].flag), (1, &b"hello"[..], Flag::Last));
+    let head = &read[0].head;
+    assert_eq!(head.to_path().as_str(), their(2));
+    assert_eq!(head.from_path().as_str(), phones.ours[&2]);
+    assert_eq!((head.message_id(), head.header(b"X-Kept")), ("message1", Some(&b"yes"[..])));
+    assert_eq!(head.byte_range().unwrap().to_string(), "1-5/5");
+    assert_ne!(head.tid().as_str(), "tid1");
+    phones.reply(2, &read[0], Status::OK);
+    assert!(phones.read(1).is_empty(), "a 200 speaks to the previous hop alone");
+    phones.check_sum();
+}
+
+#[test]
+fn rfc4975_s7_2_who_is_answered_by_failure_report() {
+    for (value, ok, error) in [("yes", true, true), ("partial", false, true), ("no", false, false)] {
+        let mut phones = pair();
+        let lines = format!("Failure-Report: {value}\r\nContent-Type: text/plain\r\n");
+        phones.say(1, &Send { lines: &lines, ..Send::default() });
+        assert_eq!(phones.read(1).len(), usize::from(ok), "{value}");
+        let read = phones.read(2);
+        assert_eq!(read[0].head.failure_report().as_str(), value, "the next hop is asked alike");
+        // An error of the far leg becomes a REPORT, if the sender wants to hear of failures.
+        let code = if error {
+            phones.reply(2, &read[0], Status::STOP);
+            let report = phones.read(1);
+            assert!(report[0].is(Method::Report));
+            assert_eq!(report[0].head.message_id(), "message1");
+            assert_eq!(report[0].head.byte_range().unwrap().to_string(), "1-5/5", "computed, never *");
+            report[0].head.status()
+        } else {
+            None
+        };
+        assert_eq!(code, error.then_some(Status::STOP));
+        phones.check_sum();
+    }
+}
+
+#[test]
+fn chunks_go_out_as_they_come() {
+    let mut phones = pair();
+    let body = vec![b'x'; 100_000];
+    let lines = "Message-ID: big1\r\nByte-Range: 1-*/100000\r\nContent-Type: a/b\r\n";
+    let bytes = phones.request(1, "SEND", "tid1", lines, Some(&body), '$');
+    let (first, rest) = bytes.split_at(50_000);
+    phones.say_raw(1, first);
+    let on_the_way = phones.rig.wire[&2].len();
+    assert!(on_the_way > 49_000, "cut-through: {on_the_way}");
+    phones.say_raw(1, rest);
+    let read = phones.read(2);
+    assert_eq!((read.len(), read[0].body.len(), read[0].flag), (1, 100_000, Flag::Last));
+}
+
+#[test]
+fn ranges_and_flags_of_chunks_are_kept() {
+    let mut phones = pair();
+    for (start, flag) in [(1, '+'), (11, '+'), (6, '+'), (16, '$')] {
+        let lines = format!("Byte-Range: {start}-*/20\r\nContent-Type: text/plain\r\n");
+        phones.say(1, &Send { lines: &lines, flag, ..Send::default() });
+    }
+    let read = phones.read(2);
+    let seen: Vec<_> = read.iter().map(|r| (r.head.byte_range().unwrap().start, r.flag)).collect();
+    assert_eq!(seen, [(1, Flag::More), (11, Flag::More), (6, Flag::More), (16, Flag::Last)]);
+    let tids: std::collections::BTreeSet<_> = read.iter().map(|r| *r.head.tid()).collect();
+    assert_eq!(tids.len(), 4, "each chunk is a transaction");
+}
+
+#[test]
+fn two_senders_share_a_target_by_interrupting_chunks() {
+    let mut phones = fan(false);
+    let begin = |phones: &Phones, n| {
+        let bytes = phones.request(
+            n,
+            "SEND",
+            &format!("long{n}"),
+            "Message-ID: same\r\nByte-Range: 1-*/3000\r\nContent-Type: a/b\r\n",
+            Some(&vec![b'0' + n as u8; 3000]),
+            '$',
+        );
+        (bytes[..1500].to_vec(), bytes[1500..].to_vec())
+    };
+    let (a, b) = (begin(&phones, 2), begin(&phones, 3));
+    phones.say_raw(2, &a.0);
+    phones.say_raw(3, &b.0);
+    phones.say_raw(2, &a.1);
+    phones.say_raw(3, &b.1);
+    let mut whole: std::collections::BTreeMap<String, Vec<u8>> = Default::default();
+    let (mut last, mut chunks) = (0, 0);
+    for read in phones.read(1).into_iter().filter(|r| r.is(Method::Send)) {
+        let body = whole.entry(read.head.message_id().to_owned()).or_default();
+        assert_eq!(read.head.byte_range().unwrap().start, body.len() as u64 + 1);
+        body.extend_from_slice(&read.body);
+        last += usize::from(read.flag == Flag::Last);
+        chunks += 1;
+    }
+    assert_eq!((whole.len(), last), (2, 2), "one Message-ID of two senders is told apart");
+    assert!(chunks > 2);
+    let mut bodies: Vec<_> = whole.into_values().collect();
+    bodies.sort();
+    assert_eq!(bodies, [vec![b'2'; 3000], vec![b'3'; 3000]]);
+}
+
+#[test]
+fn a_success_report_comes_only_from_the_far_end() {
+    let lines = "Success-Report: yes\r\nByte-Range: 1-5/5\r\nContent-Type: text/plain\r\n";
+    let mut phones = pair();
+    phones.say(1, &Send { lines, ..Send::default() });
+    assert_eq!(phones.answer(1), 200);
+    let read = phones.read(2);
+    assert!(read[0].head.success_report());
+    phones.reply(2, &read[0], Status::OK);
+    assert!(phones.read(1).is_empty());
+    phones.report(2, &read[0], 200);
+    let report = phones.read(1);
+    assert_eq!((report[0].head.status(), report[0].head.message_id()), (Some(Status::OK), "message1"));
+    assert_eq!(report[0].head.to_path().as_str(), their(1));
+    phones.report(2, &read[0], 200);
+    assert!(phones.read(1).is_empty(), "once");
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpUnasked), 1);
+    phones.check_sum();
+}
+
+#[test]
+fn a_success_report_that_comes_too_early_is_none() {
+    // Known-bad peer: it reports what it cannot have.
+    let lines = "Success-Report: yes\r\nByte-Range: 1-*/10\r\nContent-Type: text/plain\r\n";
+    let mut phones = pair();
+    phones.say(1, &Send { lines, flag: '+', ..Send::default() });
+    phones.read(1);
+    let read = phones.read(2);
+    phones.report(2, &read[0], 200);
+    assert!(phones.read(1).is_empty());
+}
+
+#[test]
+fn of_several_devices_one_success_is_enough_and_all_failures_are_one() {
+    let lines = "Success-Report: yes\r\nContent-Type: text/plain\r\n";
+    for (codes, expected) in
+        [([200, 200], &[200u16][..]), ([481, 200], &[200]), ([413, 413], &[413]), ([200, 413], &[200])]
+    {
+        let mut phones = fan(false);
+        phones.say(1, &Send { lines, ..Send::default() });
+        phones.read(1);
+        for (n, code) in [2, 3].into_iter().zip(codes) {
+            let read = phones.read(n);
+            assert_eq!(read[0].body, b"hello");
+            phones.report(n, &read[0], code);
+        }
+        let reports: Vec<u16> = phones.read(1).iter().map(|r| r.head.status().unwrap().0).collect();
+        assert_eq!(reports, expected, "{codes:?}");
+    }
+}
+
+#[test]
+fn a_far_leg_that_is_silent_or_lost_is_reported() {
+    for (why, closes) in [("no response in 30 s (RFC 4975 §7.1.4)", false), ("its connection is lost", true)]
+    {
+        let mut phones = pair();
+        phones.say(1, &Send::default());
+        assert_eq!(phones.answer(1), 200);
+        if closes {
+            phones.rig.input(Input::Closed { conn: conn(2), why: CloseReason::Reset });
+        } else {
+            phones.rig.run(31_000);
+        }
+        let read = phones.read(1);
+        assert_eq!(read.len(), 1, "{why}");
+        assert_eq!(
+            (read[0].is(Method::Report), read[0].head.status()),
+            (true, Some(Status::TIMEOUT)),
+            "{why}"
+        );
+        phones.rig.run(60_000);
+        assert!(phones.read(1).is_empty(), "once");
+    }
+}
+
+#[test]
+fn an_unfinished_message_is_aborted_when_its_sender_is_lost_or_gives_up() {
+    let lines = "Byte-Range: 1-*/100\r\nContent-Type: text/plain\r\n";
+    // In the middle of a chunk.
+    let mut phones = pair();
+    let bytes =
+        phones.request(1, "SEND", "tid1", &format!("Message-ID: m123\r\n{lines}"), Some(&[b'x'; 90]), '$');
+    phones.say_raw(1, &bytes[..bytes.len() - 40]);
+    let done = phones.rig.input(Input::Closed { conn: conn(1), why: CloseReason::Closed });
+    assert!(matches!(news(&done)[0], news::What::LegLost(l) if l.leg == Some(key(1))));
+    assert_eq!(phones.read(2)[0].flag, Flag::Abort);
+    // Between chunks, and by the sender's own '#'.
+    for by_sender in [true, false] {
+        let mut phones = pair();
+        phones.say(1, &Send { lines, flag: '+', ..Send::default() });
+        assert_eq!(phones.read(2)[0].flag, Flag::More);
+        if by_sender {
+            phones.say(1, &Send { tid: "tid2", lines, flag: '#', ..Send::default() });
+        } else {
+            phones.rig.input(Input::Closed { conn: conn(1), why: CloseReason::Closed });
+        }
+        let last = phones.read(2).pop().unwrap();
+        assert_eq!((last.flag, last.head.message_id()), (Flag::Abort, "message1"));
+    }
+    // After 540 s of nothing (CPM-FACTS §3.8 step 10).
+    let mut phones = pair();
+    phones.say(1, &Send { lines, flag: '+', ..Send::default() });
+    let read = phones.read(2);
+    phones.reply(2, &read[0], Status::OK);
+    phones.rig.run(541_000);
+    assert_eq!(phones.read(2).pop().unwrap().flag, Flag::Abort);
+}
+
+#[test]
+fn directions_limit_content_only() {
+    let mut phones = Phones::up(
+        vec![msrp_leg(1), directed(msrp_leg(2), Direction::Sendonly)],
+        vec![path(1, Mode::Relay, &[1], &[2]), path(2, Mode::Relay, &[2], &[1])],
+    );
+    phones.say(1, &Send::default());
+    assert_eq!(phones.answer(1), 403);
+    phones.say(2, &Send::default());
+    let read = phones.read(1);
+    assert_eq!(phones.answer(2), 200);
+    phones.reply(1, &read[0], Status::OK);
+    phones.rig.put(vec![put_leg(directed(adjust(msrp_leg(2), |_| {}), Direction::Inactive))]);
+    phones.say(2, &Send { id: "message2", ..Send::default() });
+    assert_eq!(phones.answer(2), 403);
+    phones.check_sum();
+}
+
+#[test]
+fn the_far_legs_size_is_respected() {
+    let mut phones = Phones::up(
+        vec![msrp_leg(1), adjust(msrp_leg(2), |m| m.max_size = 10)],
+        vec![path(1, Mode::Relay, &[1], &[2])],
+    );
+    let known = "Byte-Range: 1-*/11\r\nContent-Type: text/plain\r\n";
+    phones.say(1, &Send { lines: known, ..Send::default() });
+    assert_eq!(phones.answer(1), 413);
+    let unknown = "Byte-Range: 1-*/*\r\nContent-Type: text/plain\r\n";
+    phones.say(1, &Send { id: "message2", lines: unknown, body: b"0123456789abc", ..Send::default() });
+    let read = phones.read(1);
+    assert!(read.iter().any(|r| r.is(Method::Report) && r.head.status() == Some(Status::STOP)), "{read:?}");
+    phones.check_sum();
+}
+
+#[test]
+fn a_message_waits_for_a_target_that_is_on_its_way() {
+    let mut phones = Phones::put(
+        crate::Limits { sockets_max: 1, ..crate::Limits::default() },
+        vec![msrp_leg(1), msrp_leg(2)],
+        vec![path(1, Mode::Relay, &[1], &[2])],
+    );
+    phones.connect(1);
+    let done = phones.say(1, &Send::default());
+    assert!(done.iter().any(|d| matches!(d, Done::Stream(crate::Output::Pause { .. }))));
+    phones.say(1, &Send { id: "message2", tid: "tid2", ..Send::default() });
+    assert!(phones.read(1).is_empty());
+    phones.open(2);
+    let done = phones.say_raw(2, &phones.empty(2));
+    assert!(done.iter().any(|d| matches!(d, Done::Stream(crate::Output::Resume { .. }))));
+    assert_eq!(phones.read(1).len(), 2);
+    let read = phones.read(2);
+    let ids: Vec<_> = read.iter().filter(|r| r.is(Method::Send)).map(|r| r.head.message_id()).collect();
+    assert_eq!(ids, ["message1", "message2"], "in order");
+    phones.check_sum();
+}
+
+fn imdn(id: &str, what: &str) -> Vec<u8> {
+    let kind = if what == "displayed" { "display" } else { "delivery" };
+    let text = format!(
+        "<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\"><message-id>{id}</message-id>\
+         <datetime>2026-11-22T07:15:00Z</datetime>\
+         <{kind}-notification><status><{what}/></status></{kind}-notification></imdn>"
+    );
+    cpim(2, "sip:anonymous@anonymous.invalid", "message/imdn+xml", &text)
+}
+
+#[test]
+fn of_each_disposition_only_the_first_devices_imdn_passes() {
+    // CPM-FACTS §2.11, REQ-PF-17.
+    let mut phones = fan(true);
+    let mut number = 0;
+    for (n, id, what, passes) in [
+        (2, "msgA", "delivered", true),
+        (3, "msgA", "delivered", false),
+        (3, "msgA", "displayed", true),
+        (2, "msgA", "displayed", false),
+        (3, "msgB", "delivered", true),
+        (2, "msgC", "failed", false),
+        (3, "msgC", "failed", true),
+        (2, "msgD", "failed", false),
+        (3, "msgD", "delivered", true),
+    ] {
+        number += 1;
+        let (tid, body) = (format!("imdn{number}"), imdn(id, what));
+        let bytes = phones.request(
+            n,
+            "SEND",
+            &tid,
+            &format!("Message-ID: {tid}\r\nContent-Type: message/cpim\r\n"),
+            Some(&body),
+            '$',
+        );
+        // In two reads, split within the CPIM headers.
+        phones.say_raw(n, &bytes[..200]);
+        phones.say_raw(n, &bytes[200..]);
+        assert_eq!(phones.answer(n), 200, "the device is answered alike");
+        let read = phones.read(1);
+        assert_eq!(read.len(), usize::from(passes), "{n} {id} {what}");
+        if passes {
+            assert_eq!(read[0].body, body);
+        }
+    }
+    // What is no IMDN is not looked at further.
+    let body = cpim(2, "sip:anonymous@anonymous.invalid", "text/plain", "hello");
+    for n in [2, 3] {
+        phones.say(n, &Send { id: "chat", lines: CPIM_LINES, body: &body, ..Send::default() });
+        assert_eq!(phones.read(1)[0].body, body);
+        phones.read(n);
+    }
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpImdnAgain), 4);
+    phones.check_sum();
+}
