@@ -357,7 +357,7 @@ impl Shard {
         (self.cpu_ns, self.ticked) = (cpu_ns, now);
         Figures {
             shard: self.hands.index,
-            totals: *self.engine.totals(),
+            totals: self.engine.totals(),
             drops: forward::Drop::ALL.iter().map(|why| self.engine.dropped(*why)).collect(),
             tally: self.hands.driver.tally(),
             cpu_ns,
