@@ -60,6 +60,8 @@ pub mod multipart;
 mod name;
 mod params;
 mod peer;
+#[cfg(feature = "rsip")]
+mod rsip_types;
 mod scan;
 pub mod screen;
 mod stack;
@@ -78,6 +80,8 @@ pub use method::Method;
 pub use name::{Name, OtherName};
 pub use params::Params;
 pub use peer::{Peer, Transport};
+#[cfg(feature = "rsip")]
+pub use rsip_types::NotRsip;
 pub use stack::{ClientKey, Config, Dropped, Expiry, Input, OUTPUTS_MAX, Output, ServerKey, Stack};
 pub use stream::{Frame, StreamFramer};
 pub use transaction::Timing;

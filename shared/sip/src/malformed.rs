@@ -128,8 +128,8 @@ pub struct Malformed {
     pub why: Why,
     /// The same in words, without any of the peer's octets.
     pub detail: &'static str,
-    /// The answer, when it was a request (never an ACK) and its Via, From, To, Call-ID and CSeq could be
-    /// read. Responses are dropped.
+    /// The answer, when it was a request (never an ACK) whose Via and CSeq were there: by these its sender
+    /// finds the transaction (RFC 3261 §17.1.3). Responses are dropped.
     pub answer: Option<Box<Response>>,
     /// On a stream: where the next message begins is unknown, so the connection must be closed.
     pub fatal: bool,
@@ -151,11 +151,11 @@ fn answer(why: Why, method: &[u8], headers: &Headers) -> Option<Response> {
     if method == b"ACK" || method.is_empty() {
         return None;
     }
+    if !headers.has(&Name::Via) || !headers.has(&Name::CSeq) {
+        return None;
+    }
     let mut copied = Headers::new();
     for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq] {
-        if !headers.has(&name) {
-            return None;
-        }
         copied.copy(headers, &name);
     }
     let code = why.code();

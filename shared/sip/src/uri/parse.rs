@@ -133,7 +133,12 @@ fn params_of(bytes: &[u8]) -> Result<Params, BadUri> {
         if name.is_empty() {
             return Err(BadUri("parameter without a name"));
         }
-        let name = escaped(name, is_param)?;
+        let mut name = escaped(name, is_param)?;
+        // RFC 3261 §19.1.4: an escaped character is the character, so `%6C%72` is `lr` (RFC 4475 §3.1.1.3).
+        let decoded = decode(&name);
+        if decoded.bytes().all(is_unreserved) {
+            name = decoded.into_owned();
+        }
         let value = value.map(|v| escaped(v, is_param_tolerant)).transpose()?;
         // RFC 3261 §19.1.1: a parameter name must not appear more than once.
         if params.has(&name) {
