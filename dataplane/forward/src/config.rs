@@ -1,6 +1,11 @@
 //! What one engine is told at its start: who it is and how much it may hold.
 
+use std::mem::size_of;
+
 use base::Budget;
+
+use crate::media::{Binding, Route, RtpLeg, Source};
+use crate::message::{Conn, Expect, Passage, Row, Transaction};
 
 /// A listener whose address stands in `a=path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub struct Limits {
     pub connection_transactions_max: usize,
     /// Messages of one leg whose REPORT is still expected.
     pub leg_reports_max: usize,
-    /// IMDN dispositions remembered per path for `imdn_once`.
+    /// Messages whose IMDNs are remembered per context for `imdn_once`.
     pub imdn_keys_max: usize,
     /// Octets of one message when control names no limit.
     pub message_bytes_max: u64,
@@ -94,9 +99,9 @@ impl Default for Limits {
             head_bytes_max: 8 << 10,
             cpim_bytes_max: 16 << 10,
             leg_messages_max: 16,
-            connection_transactions_max: 256,
-            leg_reports_max: 256,
-            imdn_keys_max: 4096,
+            connection_transactions_max: 128,
+            leg_reports_max: 128,
+            imdn_keys_max: 512,
             message_bytes_max: 1 << 40,
             arrival_ms: 30_000,
             response_ms: 30_000,
@@ -112,15 +117,38 @@ impl Limits {
     pub fn budget(&self) -> Budget {
         let mut budget = Budget::default();
         let n = |count: usize| count as u64;
+        let size = |bytes: usize| bytes as u64;
+        let (connections, legs) = (n(self.connections_max), n(self.legs_max));
         budget
             .row("contexts", n(self.contexts_max), 512)
-            .row("legs", n(self.legs_max), 2048)
-            .row("sockets", n(self.sockets_max), 16)
-            .row("connections", n(self.connections_max), 1024)
+            .row("legs as put by control", legs, 1024)
+            .row("rtp legs", legs, size(size_of::<RtpLeg>()))
+            .row("rtp sources", legs * n(self.leg_sources_max), size(size_of::<Source>()))
             .row(
-                "connection queues",
-                n(self.connections_max),
-                n(self.inflight_bytes_max + self.queue_bytes_max + self.head_bytes_max),
+                "rtp routes, every leg with all targets",
+                legs * n(self.targets_max.min(self.context_legs_max)),
+                size(size_of::<Route>()),
+            )
+            .row("sockets", n(self.sockets_max), size(size_of::<Binding>()))
+            .row("msrp legs", legs, size(size_of::<Row>()) + 1024)
+            .row(
+                "msrp messages on their way",
+                legs * n(self.leg_messages_max),
+                size(size_of::<Passage>()) + 512,
+            )
+            .row("msrp cpim heads held", legs, n(self.cpim_bytes_max))
+            .row("msrp reports expected", legs * n(self.leg_reports_max), size(size_of::<Expect>()) + 32)
+            .row("connections", connections, size(size_of::<Conn>()))
+            .row("connection queues", connections, n(self.queue_bytes_max + self.inflight_bytes_max))
+            .row(
+                "connection transactions",
+                connections * n(self.connection_transactions_max),
+                size(size_of::<Transaction>()),
+            )
+            .row("imdn memories", n(self.contexts_max) * n(self.imdn_keys_max), 96)
+            .extend(
+                &msrp::Limits { head_max: self.head_bytes_max, ..msrp::Limits::default() }
+                    .budget(connections),
             );
         budget
     }

@@ -193,8 +193,11 @@ impl Conn {
     /// Ends the chunk that is open. Responses to it are awaited from now on (RFC 4975 §7.1.4).
     pub(crate) fn close_chunk(&mut self, flag: Flag, until: Instant) {
         let Some(open) = self.open.take() else { return };
-        let line = msrp::end_line(&open.tid, flag);
-        self.queue.push(&line);
+        self.queue.write(|buffer| {
+            buffer.extend_from_slice(b"\r\n-------");
+            buffer.extend_from_slice(open.tid.as_bytes());
+            buffer.extend_from_slice(&[flag.octet(), b'\r', b'\n']);
+        });
         if open.wait != Wait::Nothing && flag != Flag::Abort {
             self.transactions.push_back(Transaction {
                 tid: open.tid,

@@ -2,7 +2,8 @@
 //! session (CPM-FACTS §3.6, B2BUA): own path, own transactions; what passes is the body, chunk by chunk.
 
 mod answer;
-pub(crate) mod arrive;
+mod arrive;
+pub(crate) mod chunk;
 mod conn;
 mod flow;
 mod passage;
@@ -17,9 +18,9 @@ use std::net::SocketAddr;
 use base::{Entropy, Instant, Map, Timers, map};
 use slab::Slab;
 
-pub(crate) use conn::{Conn, Reading, Wait};
+pub(crate) use conn::{Conn, Reading, Transaction, Wait};
 pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};
-pub(crate) use row::{Asked, Lead, Row, Stage};
+pub(crate) use row::{Asked, Expect, Lead, Row, Stage};
 
 use crate::modes::imdn::Memory;
 use crate::modes::switch::Room;

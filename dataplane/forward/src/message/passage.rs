@@ -56,6 +56,9 @@ pub(crate) struct Passage {
     /// The head of the chunk that is being read, and the transaction of its copies.
     pub(crate) head: Head,
     pub(crate) tid: Tid,
+    /// What follows the paths in the heads of its copies' chunks that begin with octet `rest_of`; 0: none yet.
+    pub(crate) rest: Bytes,
+    pub(crate) rest_of: u64,
     pub(crate) holds: Holds,
     pub(crate) held: BytesMut,
     /// The next octet, from 1.
@@ -87,6 +90,8 @@ impl Passage {
             room: false,
             copies: Vec::new(),
             tid,
+            rest: Bytes::new(),
+            rest_of: 0,
             holds: Holds::Nothing,
             held: BytesMut::new(),
             next: range.start,
@@ -110,6 +115,7 @@ impl Passage {
         (self.next, self.chunk_start) = (range.start, range.start);
         self.total = self.total.or(range.total);
         (self.head, self.tid, self.until) = (head, tid, until);
+        self.rest_of = 0;
     }
 
     /// Octets came. `Err`: they lead beyond what the message may have.

@@ -1,12 +1,12 @@
 //! A piece of a message to each of its targets: chunks opened, interrupted, ended, aborted.
 
-use base::Now;
-use bytes::Bytes;
+use base::{Entropy, Instant, Now};
+use bytes::{Bytes, BytesMut};
 use msrp::{ByteRange, FailureReport, Flag, HeadWriter, Method, Status, Tid};
 
 use super::conn::Open;
 use super::row::Expect;
-use super::{CopyStage, Message, Passage, Wait};
+use super::{Conn, CopyStage, Message, Passage, Row, Wait};
 use crate::ConnId;
 use crate::media::Tx;
 
@@ -27,74 +27,44 @@ impl Message {
         let next = p.out(p.next);
         let start = next.saturating_sub(piece.len() as u64);
         let alone = p.copies.len() == 1 && !p.room;
+        let until = self.answer_until(now);
+        let most = if p.room { self.limits.queue_bytes_max / 5 * 4 } else { self.limits.queue_bytes_max };
         let mut block = false;
         for at in 0..p.copies.len() {
-            let Some(copy) = p.copies.get(at).copied().filter(|c| c.stage == CopyStage::Live) else {
-                continue;
-            };
-            let row = self.rows.get(copy.leg as usize).filter(|row| row.serial == copy.serial);
-            let Some((row, conn)) = row.and_then(|row| Some((row, row.conn()?))) else {
-                self.fail_copy(now, source, p, copy.leg, Status::TIMEOUT, tx);
+            let Some(copy) = p.copies.get_mut(at).filter(|c| c.stage == CopyStage::Live) else { continue };
+            let (target, serial) = (copy.leg, copy.serial);
+            let row = self.rows.get_mut(target as usize).filter(|row| row.serial == serial);
+            let conn = row.as_ref().and_then(|row| row.conn());
+            let to = conn.and_then(|conn| self.conns.get_mut(&conn));
+            let (Some(row), Some(conn), Some(to)) = (row, conn, to) else {
+                self.fail_copy(now, source, p, target, Status::TIMEOUT, tx);
                 continue;
             };
             if row.max_size > 0 && next - 1 > row.max_size {
-                self.fail_copy(now, source, p, copy.leg, Status::STOP, tx);
+                self.fail_copy(now, source, p, target, Status::STOP, tx);
                 continue;
             }
-            if !alone && self.conns.get(&conn).is_some_and(|c| c.congested.is_some()) {
+            if !alone && to.congested.is_some() {
                 tx.totals.drop(crate::Drop::MsrpCongested);
-                self.fail_copy(now, source, p, copy.leg, Status::TIMEOUT, tx);
+                self.fail_copy(now, source, p, target, Status::TIMEOUT, tx);
                 continue;
             }
-            if !self.conns.get(&conn).is_some_and(|c| c.carries(source, p.id)) {
-                self.open_chunk(now, source, p, copy.leg, start, tx);
+            copy.begun = true;
+            if !to.carries(source, p.id) {
+                open_chunk(to, row, p, source, target, start, until, &mut self.entropy);
+                tx.totals.requests_out += 1;
             }
-            if let Some(copy) = p.copies.get_mut(at) {
-                copy.begun = true;
+            to.queue.push(piece);
+            row.counts.bytes_out += piece.len() as u64;
+            if !to.listed {
+                to.listed = true;
+                self.ready.push_back(conn);
             }
-            if let Some(to) = self.conns.get_mut(&conn) {
-                to.queue.push(piece);
+            if to.load() > most {
+                block |= self.mind_the_load(now, conn, source, p.room, tx);
             }
-            if let Some(row) = self.row_mut(copy.leg) {
-                row.counts.bytes_out += piece.len() as u64;
-            }
-            self.list(conn);
-            block |= self.mind_the_load(now, conn, source, p.room, tx);
         }
         block
-    }
-
-    /// Writes the head of a chunk that begins with octet `start`.
-    fn open_chunk(&mut self, now: Now, source: u32, p: &Passage, target: u32, start: u64, tx: &mut Tx<'_>) {
-        let until = self.answer_until(now);
-        let Some(row) = self.rows.get(target as usize) else { return };
-        let Some(conn) = row.conn().and_then(|c| self.conns.get_mut(&c)) else { return };
-        conn.close_chunk(Flag::More, until);
-        // One transaction id serves all targets of a chunk; a second chunk on one connection needs its own.
-        let first = start == p.out(p.chunk_start) && conn.legs.len() == 1;
-        let tid = if first { p.tid } else { Tid::fresh(&mut self.entropy) };
-        let announced =
-            p.head.byte_range().and_then(|r| r.end).filter(|_| start == p.chunk_start && p.shift == 0);
-        let end = announced.filter(|end| end.saturating_sub(start) < WHOLE_MAX);
-        let range = ByteRange { start, end, total: p.total.map(|total| p.out(total)) };
-        let failure = if p.room { FailureReport::No } else { p.failure };
-        let content_type = p.head.content_type().unwrap_or("application/octet-stream");
-        conn.queue.write(|buffer| {
-            HeadWriter::request(buffer, &tid, Method::Send.as_str(), row.peer.as_bytes(), row.own.as_bytes())
-                .message_id(&p.shown_id)
-                .byte_range(range)
-                .success_report(p.success && !p.room)
-                .failure_report(failure)
-                .others_of(&p.head)
-                .body(content_type.as_bytes());
-        });
-        let wait = match failure {
-            FailureReport::Yes => Wait::Answer,
-            FailureReport::Partial => Wait::Error,
-            FailureReport::No => Wait::Nothing,
-        };
-        conn.open = Some(Open { source, passage: p.id, target, tid, wait });
-        tx.totals.requests_out += 1;
     }
 
     /// The source's chunk ended, and with `Flag::Last` the message.
@@ -110,26 +80,34 @@ impl Message {
                 self.fail_copy(now, source, p, copy.leg, Status::TIMEOUT, tx);
                 continue;
             };
-            let carries = self.conns.get(&conn).is_some_and(|c| c.carries(source, p.id));
-            if !carries && flag == Flag::Last {
+            let (Some(row), Some(to)) = (self.rows.get(copy.leg as usize), self.conns.get_mut(&conn)) else {
+                continue;
+            };
+            if !to.carries(source, p.id) && flag == Flag::Last {
                 // It was interrupted after its last octet: an empty chunk says that this is the end.
-                self.open_chunk(now, source, p, copy.leg, p.out(p.next), tx);
+                let start = p.out(p.next);
+                open_chunk(to, row, p, source, copy.leg, start, until, &mut self.entropy);
+                tx.totals.requests_out += 1;
             }
-            if let Some(to) = self.conns.get_mut(&conn)
-                && to.carries(source, p.id)
-            {
+            if to.carries(source, p.id) {
                 to.close_chunk(flag, until);
                 trim(to, self.limits.connection_transactions_max);
             }
-            self.arm(conn, until);
-            self.list(conn);
+            let awaits = !to.transactions.is_empty();
+            if !to.listed {
+                to.listed = true;
+                self.ready.push_back(conn);
+            }
+            if awaits {
+                self.arm(conn, until);
+            }
             if p.done {
                 self.copy_sent(source, p, copy.leg, at, remembered);
             }
         }
     }
 
-    fn copy_sent(&mut self, source: u32, p: &mut Passage, target: u32, at: usize, until: base::Instant) {
+    fn copy_sent(&mut self, source: u32, p: &mut Passage, target: u32, at: usize, until: Instant) {
         if let Some(copy) = p.copies.get_mut(at) {
             copy.stage = CopyStage::Sent;
         }
@@ -260,8 +238,71 @@ impl Message {
     }
 }
 
+/// Writes the head of a chunk that begins with octet `start`. All but the paths is the same for all targets.
+#[expect(clippy::too_many_arguments, reason = "three tables are borrowed apart")]
+fn open_chunk(
+    to: &mut Conn,
+    row: &Row,
+    p: &mut Passage,
+    source: u32,
+    target: u32,
+    start: u64,
+    until: Instant,
+    entropy: &mut Entropy,
+) {
+    to.close_chunk(Flag::More, until);
+    // One transaction id serves all targets of a chunk; a second chunk on one connection needs its own.
+    let first = start == p.out(p.chunk_start) && to.legs.len() == 1;
+    let tid = if first { p.tid } else { Tid::fresh(entropy) };
+    if p.rest_of != start {
+        (p.rest, p.rest_of) = (rest_of_head(p, start), start);
+    }
+    to.queue.write(|buffer| {
+        let parts = [
+            b"MSRP ".as_slice(),
+            tid.as_bytes(),
+            b" SEND\r\nTo-Path: ",
+            row.peer.as_bytes(),
+            b"\r\nFrom-Path: ",
+            row.own.as_bytes(),
+            b"\r\n",
+            &p.rest,
+        ];
+        buffer.reserve(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| buffer.extend_from_slice(part));
+    });
+    let wait = match p.failure {
+        _ if p.room => Wait::Nothing,
+        FailureReport::Yes => Wait::Answer,
+        FailureReport::Partial => Wait::Error,
+        FailureReport::No => Wait::Nothing,
+    };
+    to.open = Some(Open { source, passage: p.id, target, tid, wait });
+}
+
+/// The head of a chunk after its paths, the empty line included.
+fn rest_of_head(p: &Passage, start: u64) -> Bytes {
+    let announced =
+        p.head.byte_range().and_then(|r| r.end).filter(|_| start == p.chunk_start && p.shift == 0);
+    let end = announced.filter(|end| end.saturating_sub(start) < WHOLE_MAX);
+    let range = ByteRange { start, end, total: p.total.map(|total| p.out(total)) };
+    let failure = if p.room { FailureReport::No } else { p.failure };
+    let content_type = p.head.content_type().unwrap_or("application/octet-stream");
+    let (mut whole, mut before) = (BytesMut::new(), BytesMut::new());
+    let begin = |buffer| HeadWriter::request(buffer, &p.tid, Method::Send.as_str(), b"", b"");
+    let _ = begin(&mut before);
+    begin(&mut whole)
+        .message_id(&p.shown_id)
+        .byte_range(range)
+        .success_report(p.success && !p.room)
+        .failure_report(failure)
+        .others_of(&p.head)
+        .body(content_type.as_bytes());
+    whole.split_off(before.len()).freeze()
+}
+
 /// Keeps the transactions of a connection within their limit; the oldest is forgotten.
-fn trim(conn: &mut super::Conn, max: usize) {
+fn trim(conn: &mut Conn, max: usize) {
     while conn.transactions.len() > max {
         conn.transactions.pop_front();
     }

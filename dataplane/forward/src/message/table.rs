@@ -43,14 +43,20 @@ impl Message {
         row.private = msrp.private_messages;
         row.nickname.clone_from(&msrp.nickname);
         let peer = msrp.remote_path.join(" ");
+        // As long as control does not know it, the path is what the peer itself said when it bound.
+        let peer = if peer.is_empty() { row.peer.clone() } else { peer };
         let moved = !row.peer.is_empty() && row.peer != peer;
         row.connect =
             msrp.connect.as_ref().and_then(contract::Address::socket).or_else(|| host_of(&msrp.remote_path));
         if moved {
             // A new path is a new session (RFC 4975 §5.4).
+            let conn = self.conn_id(at);
             self.unbind(now, at, tx);
             if let Some(row) = self.row_mut(at) {
                 row.stage = Stage::New;
+            }
+            if let Some(conn) = conn {
+                self.shut_if_unused(now, conn, tx);
             }
         }
         if let Some(row) = self.row_mut(at) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use msrp::{Head, Status, Tid};
 
 use crate::Drop;
-use crate::message::arrive::Verdict;
+use crate::message::chunk::Verdict;
 use crate::message::{Copy, CopyStage, Holds, Message, Passage, Stage};
 
 /// A message begins.

@@ -11,7 +11,7 @@ use msrp::{Head, Status, Tid};
 use crate::ConnId;
 use crate::Drop;
 use crate::media::Tx;
-use crate::message::arrive::Verdict;
+use crate::message::chunk::Verdict;
 use crate::message::{Asked, Copy, CopyStage, Holds, Lead, Message, Passage};
 
 /// One room.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod msrp_connections;
+mod msrp_exact;
 mod msrp_flow;
 mod msrp_hostile;
 mod msrp_relay;

@@ -55,6 +55,26 @@ fn sessions_unknown_guessed_or_bound_elsewhere_are_refused() {
 }
 
 #[test]
+fn a_peer_that_is_quicker_than_its_sdp_is_heard_and_answered() {
+    let early = adjust(msrp_leg(1), |m| m.remote_path.clear());
+    let mut phones =
+        Phones::put(limits(), vec![early.clone(), msrp_leg(2)], vec![path(1, Mode::Relay, &[2], &[1])]);
+    phones.connect(1);
+    phones.connect(2);
+    phones.say(2, &Send::default());
+    assert_eq!(phones.read(1)[0].head.to_path().as_str(), their(1));
+    // The same Put again, and then the SDP: nothing moves.
+    phones.rig.put(vec![put_leg(early)]);
+    let done = phones.rig.put(vec![put_leg(msrp_leg(1))]);
+    assert!(done.is_empty());
+    // Another path is a new session.
+    let moved = adjust(msrp_leg(1), |m| m.remote_path = vec![their(5)]);
+    let mut done = phones.rig.put(vec![put_leg(moved)]);
+    done.extend(phones.rig.run(20));
+    assert!(done.iter().any(|d| matches!(d, Done::Stream(Output::Shut { .. }))));
+}
+
+#[test]
 fn other_methods_are_not_understood() {
     let mut phones = pair_unconnected();
     phones.connect(1);

@@ -236,6 +236,27 @@ fn the_switch_answers_and_reports_and_recipients_do_not() {
 }
 
 #[test]
+fn rfc4975_s5_1_a_message_is_whole_when_its_last_chunk_and_all_before_it_came() {
+    let mut phones = room_of(&[1, 2]);
+    let body = cpim(1, ALL, "text/plain", "0123456789");
+    let (a, b) = (body.len() - 8, body.len() - 4);
+    for (from, to, flag, reports) in [(0, a, '+', 0), (b, body.len(), '$', 0), (a, b, '+', 1)] {
+        let lines = format!(
+            "Success-Report: yes\r\nByte-Range: {}-*/{}\r\nContent-Type: message/cpim\r\n",
+            from + 1,
+            body.len()
+        );
+        phones.say(1, &Send { lines: &lines, body: &body[from..to], flag, ..Send::default() });
+        let read = phones.read(1);
+        assert_eq!(read.iter().filter(|r| r.is(Method::Report)).count(), reports, "{from}");
+    }
+    let mut whole: Vec<_> =
+        phones.read(2).into_iter().map(|r| (r.head.byte_range().unwrap().start, r.body)).collect();
+    whole.sort();
+    assert_eq!(whole.into_iter().flat_map(|(_, b)| b).collect::<Vec<_>>(), body);
+}
+
+#[test]
 fn what_nobody_finishes_is_aborted() {
     for (how, fault) in [
         ("540 s without a chunk (step 10)", 0),
