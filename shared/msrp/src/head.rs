@@ -11,9 +11,9 @@ use base::Fault;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::path::PathRef;
 use crate::report::parse_success;
 use crate::tid::is_ident;
-use crate::uri::PathRef;
 use crate::{ByteRange, FailureReport, Limits, Status, Tid, UriError};
 
 /// What kind of message a start line opens.

@@ -15,10 +15,12 @@
 //! relay between legs (`forward`), AUTH (RFC 4976).
 
 mod chunk;
+mod connect;
 pub mod endpoint;
 mod framer;
 mod head;
 mod limits;
+mod path;
 mod range;
 mod ranges;
 mod reassembly;
@@ -30,14 +32,16 @@ mod uri;
 mod write;
 
 pub use chunk::{Chunk, Chunker};
+pub use connect::{Target, connect_to, is_anchored};
 pub use framer::{Broken, Event, Framer};
 pub use head::{Bad, BadReason, Head, Headers, Method, Start};
 pub use limits::Limits;
+pub use path::{Path, PathRef};
 pub use range::{ByteRange, RangeError};
 pub use ranges::{Ranges, TooManyHoles};
 pub use reassembly::{Progress, Reassembly, ReassemblyLimits, Whole};
 pub use report::{FailureReport, ReportValueError};
 pub use status::Status;
 pub use tid::{Flag, Tid, TidError};
-pub use uri::{MsrpUri, Path, PathRef, UriError, UriRef};
+pub use uri::{MsrpUri, UriError, UriRef};
 pub use write::{HeadWriter, end_line, report, response};

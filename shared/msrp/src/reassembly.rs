@@ -85,7 +85,7 @@ struct Partial {
     octets: Vec<u8>,
     arrived: Ranges,
     total: Option<u64>,
-    last_chunk: Instant,
+    last_octet: Instant,
 }
 
 /// The chunk that is arriving. Chunks do not interleave on a connection.
@@ -134,9 +134,9 @@ impl Reassembly {
                 octets: Vec::new(),
                 arrived: Ranges::with_max(pieces_max),
                 total: None,
-                last_chunk: now,
+                last_octet: now,
             });
-            partial.last_chunk = now;
+            partial.last_octet = now;
             if let Some(content_type) = head.content_type() {
                 partial.content_type = content_type.to_owned();
             }
@@ -145,9 +145,10 @@ impl Reassembly {
         Ok(())
     }
 
-    /// Octets of the chunk that began. After 413 the rest of the chunk and the message are thrown away.
-    pub fn data(&mut self, span: &[u8]) -> Result<(), Status> {
-        let Some(current) = &mut self.current else { return Ok(()) };
+    /// Octets of the chunk that began. After 413 the rest of the chunk and the message are thrown away; so it is
+    /// when the message expired since the chunk began.
+    pub fn data(&mut self, now: Instant, span: &[u8]) -> Result<(), Status> {
+        let current = self.current.as_mut().ok_or(Status::STOP)?;
         let first = current.start.saturating_add(current.received);
         current.received = current.received.saturating_add(span.len() as u64);
         if current.repeated || span.is_empty() {
@@ -156,7 +157,10 @@ impl Reassembly {
         let id = current.message_id.clone();
         let room = self.limits.octets_max.saturating_sub(self.octets);
         let stored = match self.partial.get_mut(&id) {
-            Some(partial) => partial.store(first, span, self.limits.message_octets_max, room),
+            Some(partial) => {
+                partial.last_octet = now;
+                partial.store(first, span, self.limits.message_octets_max, room)
+            }
             None => return Ok(()),
         };
         match stored {
@@ -171,25 +175,25 @@ impl Reassembly {
         }
     }
 
-    /// The chunk's end-line.
-    pub fn end(&mut self, flag: Flag) -> Progress {
-        let Some(current) = self.current.take() else { return Progress::Partial };
+    /// The chunk's end-line. 413 when what it belongs to is gone.
+    pub fn end(&mut self, flag: Flag) -> Result<Progress, Status> {
+        let current = self.current.take().ok_or(Status::STOP)?;
         if current.repeated {
-            return Progress::Repeated;
+            return Ok(Progress::Repeated);
         }
         if flag == Flag::Abort {
             self.drop_message(&current.message_id);
-            return Progress::Aborted;
+            return Ok(Progress::Aborted);
         }
-        let Some(partial) = self.partial.get_mut(&current.message_id) else { return Progress::Partial };
+        let partial = self.partial.get_mut(&current.message_id).ok_or(Status::STOP)?;
         if flag == Flag::Last {
             partial.total =
                 current.start.checked_sub(1).and_then(|before| before.checked_add(current.received));
         }
-        match partial.total {
+        Ok(match partial.total {
             Some(total) if partial.arrived.covers(1, total) => self.complete(current.message_id, total),
             _ => Progress::Partial,
-        }
+        })
     }
 
     fn complete(&mut self, message_id: String, total: u64) -> Progress {
@@ -220,23 +224,21 @@ impl Reassembly {
         self.partial.contains_key(id)
     }
 
-    /// When the oldest unfinished message had its last chunk.
+    /// When the quietest unfinished message had its last octet.
     pub fn oldest(&self) -> Option<Instant> {
-        self.partial.values().map(|partial| partial.last_chunk).min()
+        self.partial.values().map(|partial| partial.last_octet).min()
     }
 
-    /// Throws away unfinished messages that had no chunk for `pause`; their ids come back.
+    /// Throws away unfinished messages of which nothing came for `pause`, those whose chunk is arriving too; their
+    /// ids come back.
     pub fn expire(&mut self, now: Instant, pause: Duration) -> Vec<String> {
-        let arriving = self.current.as_ref().map(|current| current.message_id.clone());
-        let late = |id: &String, partial: &Partial| {
-            partial.last_chunk + pause <= now && arriving.as_ref().is_none_or(|arriving| arriving != id)
-        };
+        let late = |partial: &Partial| partial.last_octet + pause <= now;
         let gone: Vec<String> =
-            self.partial.iter().filter(|(id, partial)| late(id, partial)).map(|(id, _)| id.clone()).collect();
+            self.partial.iter().filter(|(_, p)| late(p)).map(|(id, _)| id.clone()).collect();
         for id in &gone {
-            if let Some(partial) = self.partial.remove(id) {
-                self.octets = self.octets.saturating_sub(partial.octets.len() as u64);
-            }
+            self.octets =
+                self.octets.saturating_sub(self.partial.remove(id).map_or(0, |p| p.octets.len() as u64));
+            self.current.take_if(|current| !current.repeated && current.message_id == *id);
         }
         gone
     }

@@ -502,6 +502,24 @@ fn rfc7701_s6_1_a_message_that_pauses_is_dropped() {
     assert_eq!(bob.endpoint.next_timeout(), None);
 }
 
+/// A chunk that stops in its middle pauses too; octets that drip in do not.
+#[test]
+fn a_chunk_that_stops_in_its_middle_is_dropped() {
+    let mut bob = bob();
+    let chunk = raw("SEND", BOB, "Byte-Range: 1-*/9\r\n", Some(b"some octets"), '$');
+    let (begun, rest) = chunk.split_at(chunk.len() - 30);
+    bob.receive(ms(0), begun);
+    bob.receive(ms(1000), &rest[..5]);
+    bob.take_news();
+    assert_eq!(bob.endpoint.next_timeout(), Some(ms(540_000)));
+    bob.timeout(ms(540_000));
+    assert_eq!(bob.take_news(), Vec::<String>::new());
+    bob.timeout(ms(541_000));
+    assert_eq!(bob.take_news(), ["dropped"]);
+    assert_eq!(bob.endpoint.next_timeout(), None);
+    assert_eq!(status_of(&bob.receive(ms(600_000), &rest[5..])), Some("413"));
+}
+
 #[test]
 fn rfc4975_s7_1_2_failure_reports_fail_the_message() {
     let mut pair = Pair::new(|c| c.report_success = false);

@@ -66,15 +66,16 @@ impl Session {
             return Err(Status::UNSUPPORTED_TYPE);
         }
         self.arriving.reassembly.begin(now, head)?;
+        self.watch_pause();
         Ok(Task::Chunk)
     }
 
     /// Octets of the body.
-    pub(super) fn body(&mut self, span: &[u8], out: &mut Outbox<Output>) {
+    pub(super) fn body(&mut self, now: Instant, span: &[u8], out: &mut Outbox<Output>) {
         let Some(mut current) = self.arriving.current.take() else { return };
         current.octets = current.octets.saturating_add(span.len() as u64);
         if current.task == Task::Chunk
-            && let Err(status) = self.arriving.reassembly.data(span)
+            && let Err(status) = self.arriving.reassembly.data(now, span)
         {
             current.task = Task::Ignore;
             self.respond(&current.head, status, out);
@@ -89,17 +90,20 @@ impl Session {
             Task::Ignore => {}
             Task::Report => self.reported(now, &current.head, out),
             Task::Empty => self.respond(&current.head, Status::OK, out),
-            Task::Chunk => {
-                self.respond(&current.head, Status::OK, out);
-                self.progress(current, flag, out);
-            }
+            Task::Chunk => match self.arriving.reassembly.end(flag) {
+                Ok(progress) => {
+                    self.respond(&current.head, Status::OK, out);
+                    self.progress(current, progress, out);
+                }
+                Err(status) => self.respond(&current.head, status, out),
+            },
         }
     }
 
-    fn progress(&mut self, current: Current, flag: Flag, out: &mut Outbox<Output>) {
+    fn progress(&mut self, current: Current, progress: Progress, out: &mut Outbox<Output>) {
         let wants = current.head.success_report() && self.config.report_success;
-        match self.arriving.reassembly.end(flag) {
-            Progress::Partial => self.watch_pause(),
+        match progress {
+            Progress::Partial => {}
             Progress::Aborted => tell(out, Output::Dropped(current.head.message_id().to_owned())),
             // RFC 4975 §7.1.2: a repetition is reported again, its content is not looked at.
             Progress::Repeated => {
