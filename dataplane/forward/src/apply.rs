@@ -151,6 +151,7 @@ impl Engine {
                         _ => None,
                     };
                     let at = self.message.put(now, leg, msrp, seat, &mut tx);
+                    self.message.capture(at, context.captured);
                     context.seats.insert(*id, Seat::Msrp(at));
                 }
                 (None, _) => {}
@@ -205,12 +206,13 @@ impl Present for Engine {
         self.message.session_taken(session, by)
     }
 
-    fn draw_session(&mut self, tls: bool) -> Option<(String, String)> {
+    fn draw_session(&mut self, tls: bool) -> Option<contract::MsrpLocal> {
         let listener = if tls { self.config.msrps.as_ref()? } else { &self.config.msrp };
         // Three digits name the shard, so that each shard knows whose a session is.
         let session = format!("{:03x}{}", self.config.shard, self.entropy.token(130));
         let scheme = if tls { "msrps" } else { "msrp" };
         let path = format!("{scheme}://{}/{session};tcp", listener.authority);
-        Some((session, path))
+        let advertised = listener.authority.parse().ok().map(|at: std::net::SocketAddr| at.into());
+        Some(contract::MsrpLocal { session, path, advertised })
     }
 }

@@ -44,8 +44,8 @@ pub(crate) trait Present {
     fn is_free(&self, socket: crate::SocketId) -> bool;
     /// Whether a session id is that of another leg than this one.
     fn session_taken(&self, session: &str, by: contract::LegKey) -> bool;
-    /// A session id and its path URI for a new MSRP leg.
-    fn draw_session(&mut self, tls: bool) -> Option<(String, String)>;
+    /// A session id with its path and address for a new MSRP leg.
+    fn draw_session(&mut self, tls: bool) -> Option<contract::MsrpLocal>;
 }
 
 struct Stage<'a, P> {
@@ -254,8 +254,8 @@ impl<P: Present> Stage<'_, P> {
             Some(_) => return Err((Reason::BadLeg, "a leg cannot change its session")),
             None if asked.session.is_empty() => {
                 let drawn = self.present.draw_session(msrp.tls);
-                let (session, path) = drawn.ok_or((Reason::Unsupported, "no listener for TLS"))?;
-                contract::MsrpLocal { session, path, advertised: asked.advertised }
+                let drawn = drawn.ok_or((Reason::Unsupported, "no listener for TLS"))?;
+                contract::MsrpLocal { advertised: asked.advertised.or(drawn.advertised), ..drawn }
             }
             None => asked,
         };

@@ -30,6 +30,16 @@ pub(crate) enum Verdict {
     Discard(Drop),
 }
 
+/// What the first octets of a message tell.
+pub(crate) enum Judged {
+    /// Not enough yet.
+    More,
+    /// This goes out first.
+    Go(Bytes),
+    /// All of it came, and none of it goes out.
+    Swallow,
+}
+
 impl Message {
     /// A refused request is counted, answered if it may be, and its body thrown away.
     pub(super) fn refuse(
@@ -94,9 +104,6 @@ impl Message {
         let messages_max = self.limits.leg_messages_max;
         let Some(row) = self.row_mut(leg) else { return refuse(Status::NO_SESSION) };
         row.last_at = now.mono;
-        if !row.may_send || row.muted {
-            return refuse(Status::FORBIDDEN);
-        }
         let range = head.byte_range().unwrap_or(msrp::ByteRange::OPEN);
         let begun = row.passages.iter().find(|p| p.message_id == head.message_id());
         let total = begun.and_then(|p| p.total).or(range.total);
@@ -107,8 +114,12 @@ impl Message {
             return Verdict::Discard(Drop::MsrpDuplicate);
         }
         if let Some(p) = row.passages.iter_mut().find(|p| p.message_id == head.message_id()) {
-            if p.done || p.refused {
-                return Verdict::Discard(if p.done { Drop::MsrpDuplicate } else { Drop::MsrpStray });
+            if p.refused {
+                // It was told to stop.
+                return Verdict::Refuse(Status::STOP, Drop::MsrpStray);
+            }
+            if p.done {
+                return Verdict::Discard(Drop::MsrpDuplicate);
             }
             p.go_on(head.clone(), tid, until);
             return Verdict::Take(p.id);
@@ -166,9 +177,12 @@ impl Message {
             return Err(Status::BAD_REQUEST);
         }
         p.held.extend_from_slice(piece);
-        let decided =
-            if p.room { switch::decide(self, leg, p)? } else { back_to_back::decide(self, leg, p, false) };
-        Ok(decided.is_some_and(|first| self.spread_held(now, leg, p, &first, tx)))
+        let judged =
+            if p.room { switch::decide(self, leg, p)? } else { back_to_back::decide(self, leg, p, false)? };
+        match judged {
+            Judged::Go(first) => Ok(self.spread_held(now, leg, p, &first, tx)),
+            Judged::More | Judged::Swallow => Ok(false),
+        }
     }
 
     /// What was held goes out.
@@ -265,8 +279,9 @@ impl Message {
                 return Status::BAD_REQUEST;
             }
             match back_to_back::decide(self, leg, &mut p, true) {
-                Some(first) => drop(self.spread_held(now, leg, &mut p, &first, tx)),
-                None => self.swallow(now, leg, &mut p, tx),
+                Ok(Judged::Go(first)) => drop(self.spread_held(now, leg, &mut p, &first, tx)),
+                Ok(_) => self.swallow(now, leg, &mut p, tx),
+                Err(status) => return status,
             }
         }
         if p.holds == super::Holds::Nothing {

@@ -26,6 +26,8 @@ pub(crate) struct Copy {
     pub(crate) stage: Stage,
     /// Something of it went out.
     pub(crate) begun: bool,
+    /// The leg takes dispositions only: its direction is for content (CPM-FACTS §3.4).
+    pub(crate) only_imdn: bool,
 }
 
 /// What still must be known before octets go out.
@@ -50,6 +52,8 @@ pub(crate) struct Passage {
     pub(crate) shown_id: String,
     pub(crate) failure: FailureReport,
     pub(crate) success: bool,
+    /// The sender may send dispositions only.
+    pub(crate) only_imdn: bool,
     /// We are the endpoint that the sender talks to (a room), not a hop.
     pub(crate) room: bool,
     pub(crate) copies: Vec<Copy>,
@@ -87,6 +91,7 @@ impl Passage {
             shown_id: head.message_id().to_owned(),
             failure: head.failure_report(),
             success: head.success_report(),
+            only_imdn: false,
             room: false,
             copies: Vec::new(),
             tid,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use msrp::{Head, Status, Tid};
 
 use crate::Drop;
-use crate::message::chunk::Verdict;
+use crate::message::chunk::{Judged, Verdict};
 use crate::message::{Copy, CopyStage, Holds, Message, Passage, Stage};
 
 /// A message begins.
@@ -19,24 +19,29 @@ pub(crate) fn begin(
     tid: Tid,
     until: Instant,
 ) -> Verdict {
-    let (mut copies, mut coming, mut unknown, mut held) = (Vec::new(), false, false, false);
+    let Some(row) = message.row(source) else { return Verdict::Wait };
+    let is_cpim = head.content_type().is_some_and(|t| cpm::media_type::is(t, cpm::media_type::CPIM));
+    // Directions and muting are for content: an IMDN passes all the same (CPM-FACTS §3.4).
+    let silent = !row.may_send || row.muted;
+    let mut judge = silent || row.imdn_once;
+    if silent && !is_cpim {
+        return Verdict::Refuse(Status::FORBIDDEN, Drop::MsrpRefused);
+    }
     let known = head.byte_range().and_then(|r| r.total);
-    let mut too_large = false;
+    let (mut copies, mut coming, mut unknown, mut held, mut too_large) =
+        (Vec::new(), false, false, false, false);
     for target in targets {
         let Some(row) = message.row(*target) else { continue };
         match row.stage {
-            _ if !row.may_receive => held = true,
+            _ if !row.may_receive && !is_cpim => held = true,
             Stage::Bound(conn) => {
                 let congested = message.conns.get(&conn).is_some_and(|c| c.congested.is_some());
                 if row.max_size > 0 && known.is_some_and(|total| total > row.max_size) {
                     too_large = true;
                 } else if !congested || targets.len() == 1 {
-                    copies.push(Copy {
-                        leg: *target,
-                        serial: row.serial,
-                        stage: CopyStage::Live,
-                        begun: false,
-                    });
+                    let (stage, only_imdn) = (CopyStage::Live, !row.may_receive);
+                    judge |= only_imdn;
+                    copies.push(Copy { leg: *target, serial: row.serial, stage, begun: false, only_imdn });
                 }
             }
             Stage::Listening(_) | Stage::Dialing => coming = true,
@@ -65,8 +70,8 @@ pub(crate) fn begin(
     }
     p.copies = copies;
     let Some(row) = message.row_mut(source) else { return Verdict::Wait };
-    let is_cpim = head.content_type().is_some_and(|t| cpm::media_type::is(t, cpm::media_type::CPIM));
-    if row.imdn_once && is_cpim {
+    p.only_imdn = silent;
+    if judge && is_cpim {
         p.holds = Holds::Kind;
     }
     row.passages.push(p);
@@ -83,30 +88,43 @@ fn is_used(message: &Message, target: u32, id: &str) -> bool {
         })
 }
 
-/// What is held of a message from one of several devices may be an IMDN: of those only the first of each
-/// disposition passes. Gives the octets that may go out now; `whole` says that no more will come, and then `None`
-/// that none shall go out at all.
-pub(crate) fn decide(message: &mut Message, source: u32, p: &mut Passage, whole: bool) -> Option<Bytes> {
-    let all = |p: &Passage| Some(Bytes::copy_from_slice(&p.held));
+/// What is held of a CPIM message may be an IMDN. That passes where content may not; and of those from several
+/// devices only the first of each disposition passes. `whole`: no more octets will come.
+pub(crate) fn decide(
+    message: &mut Message,
+    source: u32,
+    p: &mut Passage,
+    whole: bool,
+) -> Result<Judged, Status> {
     let too_much = p.held.len() > message.cpm.xml_octets_max.min(message.limits.cpim_bytes_max * 4);
     let head = match cpm::cpim::Head::parse(&p.held, &message.cpm) {
         Ok(cpm::cpim::Progress::Done(head)) => head,
-        Ok(cpm::cpim::Progress::More) if !whole && !too_much => return None,
-        // What cannot be read is passed on: its receiver judges it.
-        _ => return all(p),
+        Ok(cpm::cpim::Progress::More) if !whole && !too_much => return Ok(Judged::More),
+        // What cannot be read is passed on as content: its receiver judges it.
+        _ => return content(p),
     };
-    if !cpm::media_type::is(head.content_type(), cpm::media_type::IMDN) || too_much {
-        return all(p);
+    if !cpm::media_type::is(head.content_type(), cpm::media_type::IMDN) {
+        return content(p);
     }
+    let all = Ok(Judged::Go(Bytes::copy_from_slice(&p.held)));
+    let Some(row) = message.row(source).filter(|row| row.imdn_once && !too_much) else { return all };
+    let context = row.key.context;
     if !whole {
         p.holds = Holds::Whole;
-        return None;
+        return Ok(Judged::More);
     }
     let body = p.held.get(head.body_offset()..).unwrap_or_default();
-    let Ok(imdn) = cpm::imdn::Imdn::read(body, &message.cpm) else { return all(p) };
-    let Some(row) = message.row(source) else { return all(p) };
-    let context = row.key.context;
+    let Ok(imdn) = cpm::imdn::Imdn::read(body, &message.cpm) else { return all };
     let members = message.members.get(&context).map(Vec::as_slice).unwrap_or_default();
     let devices = members.iter().filter(|leg| message.row(**leg).is_some_and(|row| row.imdn_once)).count();
-    if message.memory(context).pass(&imdn, devices) { all(p) } else { None }
+    if message.memory(context).pass(&imdn, devices) { all } else { Ok(Judged::Swallow) }
+}
+
+/// It is content: it goes where content may go.
+fn content(p: &mut Passage) -> Result<Judged, Status> {
+    p.copies.retain(|copy| !copy.only_imdn);
+    if p.only_imdn || p.copies.is_empty() {
+        return Err(Status::FORBIDDEN);
+    }
+    Ok(Judged::Go(Bytes::copy_from_slice(&p.held)))
 }

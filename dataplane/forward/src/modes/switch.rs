@@ -11,7 +11,7 @@ use msrp::{Head, Status, Tid};
 use crate::ConnId;
 use crate::Drop;
 use crate::media::Tx;
-use crate::message::chunk::Verdict;
+use crate::message::chunk::{Judged, Verdict};
 use crate::message::{Asked, Copy, CopyStage, Holds, Lead, Message, Passage};
 
 /// One room.
@@ -46,7 +46,7 @@ impl Room {
     }
 }
 
-/// A message begins: steps 2, 6 and the size that is announced. Step 1 is `arrive::session`.
+/// A message begins: step 2, and the size that is announced. Step 1 is `arrive::session`.
 pub(crate) fn begin(
     message: &mut Message,
     source: u32,
@@ -58,12 +58,8 @@ pub(crate) fn begin(
     let refuse = |status| Verdict::Refuse(status, Drop::MsrpRefused);
     let Some(room) = message.rooms.get(room as usize) else { return refuse(Status::FORBIDDEN) };
     let size_max = if room.max_size == 0 { message.limits.message_bytes_max } else { room.max_size };
-    let nickname_required = room.nickname_required;
     if !head.content_type().is_some_and(|t| cpm::media_type::is(t, cpm::media_type::CPIM)) {
         return refuse(Status::UNSUPPORTED_TYPE);
-    }
-    if nickname_required && message.row(source).is_none_or(|row| row.nickname.is_empty()) {
-        return refuse(Status::FORBIDDEN);
     }
     let range = head.byte_range().unwrap_or(msrp::ByteRange::OPEN);
     if range.total.is_some_and(|total| total > size_max) {
@@ -86,11 +82,11 @@ pub(crate) fn begin(
     Verdict::Take(id)
 }
 
-/// The CPIM headers, as far as they came: steps 3 to 5, 8, 9 and 12. Gives what goes out first.
-pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<Option<Bytes>, Status> {
+/// The CPIM headers, as far as they came: steps 3 to 6, 8, 9 and 12. Gives what goes out first.
+pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<Judged, Status> {
     let head = match cpm::cpim::Head::parse(&p.held, &message.cpm) {
         Ok(Progress::Done(head)) => head,
-        Ok(Progress::More) => return Ok(None),
+        Ok(Progress::More) => return Ok(Judged::More),
         Err(cpm::Error::TooLarge(_)) => return Err(Status::STOP),
         Err(_) => return Err(Status::BAD_REQUEST),
     };
@@ -113,18 +109,30 @@ pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<
     } else {
         private_recipients(message, room, &to.uri, inner)?
     };
+    // Step 6. Directions and muting are for what is said, not for dispositions (CPM-FACTS §3.4).
+    let is_imdn = cpm::media_type::is(inner, cpm::media_type::IMDN);
+    let nameless = room.nickname_required && row.nickname.is_empty();
+    if (row.muted || !row.may_send || nameless) && !is_imdn {
+        return Err(Status::FORBIDDEN);
+    }
     let total = p.total;
     let takes = |leg: &u32| {
         let target = message.row(*leg)?;
         let conn = message.conns.get(&target.conn()?)?;
         let fits = target.max_size == 0 || total.is_none_or(|total| total <= target.max_size);
         let takes = *leg != source
-            && target.may_receive
+            && (target.may_receive || is_imdn)
             && fits
             && conn.congested.is_none()
             && target.accepts(cpm::media_type::CPIM)
             && target.accepts(inner);
-        takes.then_some(Copy { leg: *leg, serial: target.serial, stage: CopyStage::Live, begun: false })
+        takes.then_some(Copy {
+            leg: *leg,
+            serial: target.serial,
+            stage: CopyStage::Live,
+            begun: false,
+            only_imdn: false,
+        })
     };
     p.copies = recipients.iter().filter_map(takes).collect();
     // The first address is how others see the participant.
@@ -133,9 +141,9 @@ pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<
             let shown = Address::uri(cpm::address::uri_of(shown));
             let mut first = head.with_from(&p.held, &shown).map_err(|_| Status::BAD_REQUEST)?;
             first.extend_from_slice(p.held.get(head.body_offset()..).unwrap_or_default());
-            Ok(Some(first.into()))
+            Ok(Judged::Go(first.into()))
         }
-        _ => Ok(Some(Bytes::copy_from_slice(&p.held))),
+        _ => Ok(Judged::Go(Bytes::copy_from_slice(&p.held))),
     }
 }
 

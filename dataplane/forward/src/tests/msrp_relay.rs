@@ -261,6 +261,40 @@ fn directions_limit_content_only() {
 }
 
 #[test]
+fn dispositions_pass_where_content_may_not() {
+    // CPM-FACTS §3.4: sendonly, recvonly and inactive limit content only.
+    let mut phones = Phones::up(
+        vec![msrp_leg(1), directed(msrp_leg(2), Direction::Inactive)],
+        vec![path(1, Mode::Relay, &[1], &[2]), path(2, Mode::Relay, &[2], &[1])],
+    );
+    for (from, to) in [(1, 2), (2, 1)] {
+        for (id, body, code) in [
+            ("chat", cpim(2, "sip:anonymous@anonymous.invalid", "text/plain", "hi"), 403),
+            ("imdn", imdn("msgA", "delivered"), 200),
+        ] {
+            let bytes = phones.request(
+                from,
+                "SEND",
+                id,
+                &format!("Message-ID: {id}\r\nContent-Type: message/cpim\r\n"),
+                Some(&body),
+                '$',
+            );
+            phones.say_raw(from, &bytes[..150]);
+            phones.say_raw(from, &bytes[150..]);
+            assert_eq!(phones.answer(from), code, "{id}");
+            let read = phones.read(to);
+            assert_eq!(read.len(), usize::from(code == 200), "{id}");
+            if let Some(read) = read.first() {
+                assert_eq!(read.body, body);
+                phones.reply(to, read, Status::OK);
+            }
+        }
+    }
+    phones.check_sum();
+}
+
+#[test]
 fn the_far_legs_size_is_respected() {
     let mut phones = Phones::up(
         vec![msrp_leg(1), adjust(msrp_leg(2), |m| m.max_size = 10)],

@@ -293,6 +293,13 @@ fn who_may_not_speak_gets_403() {
         phones.chat(n, "msg1", ALL, "hi");
         assert_eq!(phones.read(n).pop().unwrap().status(), Some(Status(code)), "{n}");
     }
+    // Step 6 comes after step 5, and is for what is said: a disposition passes.
+    phones.chat(1, "msg2", "sip:stranger@example.com", "hi");
+    assert_eq!(phones.read(1).pop().unwrap().status(), Some(Status(404)));
+    let body = cpim(1, &user(2), "message/imdn+xml", "<imdn/>");
+    phones.say(1, &Send { id: "msg3", lines: CPIM_LINES, body: &body, ..Send::default() });
+    assert_eq!(phones.read(1).pop().unwrap().status(), Some(Status(200)));
+    phones.check_sum();
 }
 
 #[test]
