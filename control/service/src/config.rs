@@ -211,6 +211,8 @@ pub struct Limits {
     pub fork_max: usize,
     /// Media lines of one session description.
     pub media_lines_max: usize,
+    /// Nonces whose use count is remembered against replay.
+    pub nonces_max: usize,
     /// Relayed dialogs that are no sessions (SUBSCRIBE, REFER).
     pub relays_max: usize,
 }
@@ -228,6 +230,7 @@ impl Default for Limits {
             timers_max: 500_000,
             fork_max: 10,
             media_lines_max: 16,
+            nonces_max: 100_000,
             relays_max: 50_000,
         }
     }

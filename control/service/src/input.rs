@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use contract::{Applied, News, Refusal, Welcome};
+use sip::typed::Reason;
 use sip::{Peer, Request, Response};
 
 use crate::{Ask, ClientTx, LaneKey, Row, ServerTx};
@@ -19,7 +20,7 @@ pub enum Source {
         /// The driver has established trust by other means than the address (a client certificate).
         trusted: bool,
     },
-    /// Another lane of this node, or this one: always trusted.
+    /// Another lane of this node, or this one (any bucket of it): always trusted.
     Lane(LaneKey),
 }
 
@@ -46,6 +47,8 @@ pub enum Input {
     Cancelled {
         /// Which INVITE.
         tx: ServerTx,
+        /// What the CANCEL says about it (RFC 3326).
+        reason: Option<Reason>,
     },
     /// The 2xx to this INVITE was retransmitted for 64*T1 and no ACK came (RFC 3261 §13.3.1.4).
     AckMissing {

@@ -68,14 +68,15 @@ impl fmt::Display for LaneKey {
 
 /// The bucket of a request that came from the network.
 ///
-/// 1. Our own Contact in the Request-URI, or in the topmost Route, names it.
+/// 1. Inside a dialog our own Contact in the Request-URI names it; so does a topmost Route of ours.
 /// 2. A trusted peer sends for the user in the Request-URI, unless it says that the session case is
 ///    originating (`orig` in the topmost Route, or P-Served-User: CPM-FACTS §2.5, §2.26).
 /// 3. Everybody else speaks for himself: P-Preferred-Identity, From, the user name of his credentials.
 ///
 /// Whether the sender may speak for that user is decided later, in the lane.
 pub fn lane_of(config: &Config, request: &Request, trusted: bool) -> LaneKey {
-    if let Some(key) = lane_in(&request.uri) {
+    // Outside a dialog our Contact is an address like any other (a client that comes back to a focus).
+    if let Some(key) = lane_in(&request.uri).filter(|_| request.to_tag().is_some()) {
         return key;
     }
     let top = request.headers.typed::<Route>().ok().flatten();
@@ -97,7 +98,8 @@ pub fn lane_of(config: &Config, request: &Request, trusted: bool) -> LaneKey {
     )
 }
 
-fn lane_in(uri: &Uri) -> Option<LaneKey> {
+/// The bucket that one of our Contact URIs names.
+pub(crate) fn lane_in(uri: &Uri) -> Option<LaneKey> {
     uri.params.get(LANE_PARAM).and_then(LaneKey::parse)
 }
 

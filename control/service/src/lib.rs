@@ -27,16 +27,31 @@
 //!
 //! Deliberately not here: sockets, clocks, the store, retransmissions.
 
+mod b2b;
+mod body;
 mod config;
+mod counters;
+mod facts;
+mod focus;
+mod functions;
+mod identity;
 mod input;
 mod lane_key;
+mod media;
+mod methods;
 mod output;
+mod participating;
 pub mod records;
+mod registrar;
 mod service;
+#[cfg(test)]
+mod testing;
+mod turn;
 
 pub use config::{
     Config, ConfigError, Identity, Limits, Listeners, Media, Node, Participating, Registrar, SubscriberEntry,
 };
+pub use counters::Counters;
 pub use cpm::UserId;
 pub use input::{Input, Source};
 pub use lane_key::{LaneKey, lane_of};

@@ -2,6 +2,7 @@
 
 use contract::{Batch, Decide};
 use serde::{Deserialize, Serialize};
+use sip::typed::Reason;
 use sip::{Peer, Request, Response};
 
 use crate::{Change, Key, LaneKey};
@@ -62,8 +63,8 @@ pub enum Output {
     Cancel {
         /// Which INVITE.
         tx: ClientTx,
-        /// The `Reason` header to put in, e.g. `SIP;cause=200;text="Call completed elsewhere"`.
-        reason: Option<&'static str>,
+        /// Why (RFC 3326), e.g. 200 "Call completed elsewhere".
+        reason: Option<Reason>,
     },
     /// Fetch rows; answered by `Input::Facts`.
     Need {

@@ -10,8 +10,8 @@ use base::{Private, UnixTime};
 use serde::{Deserialize, Serialize};
 
 pub use bodies::{
-    AcceptedMessage, Binding, ContextRow, DialogRow, Group, ImdnState, RosterRow, SessionRow, Side,
-    Subscriber, SubscriptionRow,
+    AcceptedMessage, Binding, ContextRow, DialogRow, Group, ImdnState, RelayEnd, RelayRow, RosterRow,
+    SessionRow, Side, Subscriber, SubscriptionRow,
 };
 
 use crate::LaneKey;
@@ -35,6 +35,8 @@ pub enum Table {
     Roster,
     /// Event subscriptions: key = focus/dialog.
     Subscription,
+    /// Subscriptions that pass through a Participating Function: key = our tag.
+    Relay,
     /// Pager messages that were accepted and not yet delivered: key = message.
     Message,
     /// IMDN de-duplication states: key = digest of (Message-ID, originator, recipient).
@@ -43,7 +45,7 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Subscriber,
         Table::Binding,
         Table::Group,
@@ -52,6 +54,7 @@ impl Table {
         Table::Context,
         Table::Roster,
         Table::Subscription,
+        Table::Relay,
         Table::Message,
         Table::Imdn,
     ];
@@ -67,6 +70,7 @@ impl Table {
             Table::Context => "context",
             Table::Roster => "roster",
             Table::Subscription => "subscription",
+            Table::Relay => "relay",
             Table::Message => "message",
             Table::Imdn => "imdn",
         }
@@ -164,6 +168,8 @@ pub enum Record {
     Roster(RosterRow),
     /// See [`Table::Subscription`].
     Subscription(Box<SubscriptionRow>),
+    /// See [`Table::Relay`].
+    Relay(Box<RelayRow>),
     /// See [`Table::Message`].
     Message(Box<AcceptedMessage>),
     /// See [`Table::Imdn`].

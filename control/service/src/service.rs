@@ -1,34 +1,306 @@
-//! The machine of one lane.
+//! The machine of one lane: takes each input to the function that it is for, and no more.
 
-use base::{Entropy, Instant, Now, Outbox};
+use base::{Entropy, HashSeed, Instant, Map, Now, Outbox, map};
+use contract::{Change, change::Verb};
+use sip::{Method, Request};
 
-use crate::{Config, Input, LaneKey, Output};
+use crate::facts::Facts;
+use crate::functions::Functions;
+use crate::media::Anchor;
+use crate::methods::{self, Arrival};
+use crate::records::{Record, Row};
+use crate::turn::{Desk, Orderer, Owner, Turn, Wake};
+use crate::{Ask, Config, Counters, Input, Output, ServerTx, b2b};
+
+/// Timers that one call works off; the driver calls again at once when more are due.
+const TIMERS_STEP: usize = 32;
 
 /// Every decision for the users and conferences of one lane.
 #[derive(Debug)]
 pub struct Service {
-    config: Config,
-    entropy: Entropy,
+    desk: Desk,
+    functions: Functions,
+    /// Requests that wait for facts.
+    waiting: Map<Ask, Arrival>,
 }
 
 impl Service {
     /// A lane's machine. It draws all its randomness from `entropy`.
     pub fn new(config: Config, entropy: Entropy) -> Self {
-        Service { config, entropy }
+        let desk = Desk::new(config, entropy);
+        let seed: HashSeed = desk.seed;
+        Service { functions: Functions::new(&desk), waiting: map(seed), desk }
     }
 
     /// Takes one event.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Outbox<Output>) {
-        let _ = (now, input, out, &self.config, &mut self.entropy);
+        let Service { desk, functions, waiting } = self;
+        let mut turn = Turn::new(now, desk, out);
+        take(&mut turn, functions, waiting, input);
+        turn.finish();
     }
 
-    /// Does what is due.
+    /// Does what is due. Call it again while [`Service::next_timeout`] is not in the future.
     pub fn timeout(&mut self, now: Now, out: &mut Outbox<Output>) {
-        let _ = (now, out);
+        let Service { desk, functions, .. } = self;
+        let mut turn = Turn::new(now, desk, out);
+        let sessions = &mut functions.participating.sessions;
+        if sessions.has_backlog() {
+            sessions.work_off(&mut turn);
+        } else if functions.focus.has_backlog() {
+            functions.focus.work_off(&mut turn);
+        } else {
+            for _ in 0..TIMERS_STEP {
+                let Some(due) = turn.due() else { break };
+                wake(&mut turn, functions, due);
+            }
+        }
+        turn.finish();
     }
 
     /// When [`Service::timeout`] is wanted next.
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        if self.functions.participating.sessions.has_backlog() || self.functions.focus.has_backlog() {
+            return Some(Instant::ZERO);
+        }
+        self.desk.next_timeout()
+    }
+
+    /// What the lane has counted, and how full its tables are.
+    pub fn counters(&self) -> Counters {
+        let part = &self.functions.participating;
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Counters {
+            bindings: count(self.functions.bindings.len()),
+            sessions: count(part.sessions.len()),
+            messages: count(part.messages.len()),
+            relays: count(part.relays.len()),
+            conferences: count(self.functions.focus.len()),
+            ..self.desk.counters
+        }
+    }
+}
+
+fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, Arrival>, input: Input) {
+    match input {
+        Input::Request { tx, source, request } => {
+            turn.desk.counters.requests += 1;
+            match request.to_tag() {
+                Some(tag) if request.method != Method::Register => {
+                    in_dialog(turn, functions, &tag, tx, request);
+                }
+                _ => arrive(turn, functions, waiting, Arrival { tx, source, request }),
+            }
+        }
+        Input::Ack { request, .. } => acknowledged(turn, functions, &request),
+        Input::Cancelled { tx, reason } => {
+            if !functions.participating.sessions.cancelled(turn, tx, reason.as_ref()) {
+                waiting.retain(|_, arrival| arrival.tx != tx || !take_back(turn, arrival));
+                functions.focus.cancelled(turn, tx, reason.as_ref());
+            }
+        }
+        Input::AckMissing { tx } => {
+            if !functions.participating.sessions.ack_missing(turn, tx) {
+                functions.focus.ack_missing(turn, tx);
+            }
+        }
+        Input::Response { tx, response } => answered(turn, functions, tx, response),
+        Input::Expired { tx } => expired(turn, functions, tx),
+        Input::Facts { ask, rows } => {
+            if let Some(arrival) = waiting.remove(&ask) {
+                methods::decide(turn, functions, arrival, &Facts::new(rows));
+            }
+        }
+        Input::Applied { ask, applied } => match turn.desk.take_orderer(ask) {
+            Some(Orderer::Session(id)) => functions.participating.sessions.applied(turn, id, ask, &applied),
+            Some(Orderer::Focus(number)) => functions.focus.applied(turn, number, ask, &applied),
+            Some(Orderer::Nobody) | None => {}
+        },
+        Input::Refused { ask, refusal } => match turn.desk.take_orderer(ask) {
+            Some(Orderer::Session(id)) => functions.participating.sessions.refused(turn, id, ask, &refusal),
+            Some(Orderer::Focus(number)) => functions.focus.refused(turn, number, ask, &refusal),
+            Some(Orderer::Nobody) | None => {}
+        },
+        Input::News(news) => told(turn, functions, &news),
+        Input::DataplaneUp { welcome, instance_changed } => {
+            turn.desk.link(&welcome);
+            if instance_changed {
+                functions.participating.sessions.put_again();
+                functions.focus.put_again();
+            }
+        }
+        // Media goes on, and orders are refused by the driver until the link is back.
+        Input::DataplaneDown => {}
+        Input::Audited { contexts } => audit(turn, functions, &contexts),
+        Input::Restored { rows, done } => {
+            for row in rows {
+                restore(turn, functions, row);
+            }
+            if done {
+                functions.offer_restored(turn);
+                functions.participating.sessions.restored(turn);
+                functions.focus.restored(turn);
+            }
+        }
+    }
+}
+
+/// receive → prefetch → decide (DESIGN §1).
+fn arrive(
+    turn: &mut Turn<'_>,
+    functions: &mut Functions,
+    waiting: &mut Map<Ask, Arrival>,
+    mut arrival: Arrival,
+) {
+    if let Err(response) = methods::screen(turn, &mut arrival) {
+        turn.respond(arrival.tx, *response);
+        return;
+    }
+    let keys = methods::needs(turn, functions, &arrival);
+    if keys.is_empty() {
+        methods::decide(turn, functions, arrival, &Facts::default());
+        return;
+    }
+    if waiting.len() >= turn.config().limits.asks_max {
+        turn.desk.counters.asks_refused += 1;
+        let response = b2b::refuse(turn.config(), &arrival.request, 503);
+        turn.respond(arrival.tx, response);
+        return;
+    }
+    let ask = turn.need(keys);
+    waiting.insert(ask, arrival);
+}
+
+/// The INVITE still waited for facts; true when it was answered.
+fn take_back(turn: &mut Turn<'_>, arrival: &Arrival) -> bool {
+    turn.respond(arrival.tx, arrival.request.respond(487));
+    true
+}
+
+fn in_dialog(turn: &mut Turn<'_>, functions: &mut Functions, tag: &str, tx: ServerTx, request: Request) {
+    let part = &mut functions.participating;
+    if part.sessions.has(tag) {
+        part.sessions.request(turn, tag, tx, request);
+    } else if part.relays.has(tag) {
+        part.relays.request(turn, tag, tx, request);
+    } else {
+        functions.focus.in_dialog(turn, tag, tx, request);
+    }
+}
+
+fn acknowledged(turn: &mut Turn<'_>, functions: &mut Functions, request: &Request) {
+    let Some(tag) = request.to_tag() else { return };
+    if functions.participating.sessions.has(&tag) {
+        functions.participating.sessions.ack(turn, &tag, request);
+    } else {
+        functions.focus.ack(turn, &tag, request);
+    }
+}
+
+fn answered(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx, response: sip::Response) {
+    let Some(owner) = turn.desk.owner(tx) else { return };
+    let part = &mut functions.participating;
+    // Further 2xx of a forked INVITE may follow: an INVITE's owner is forgotten with its session.
+    if response.code >= 200 && !matches!(owner, Owner::Session(_) | Owner::Focus(_)) {
+        turn.desk.forget(tx);
+    }
+    match owner {
+        Owner::Message(id, leg) => part.messages.answered(turn, &mut part.states, id, leg, response),
+        Owner::Session(id) => part.sessions.response(turn, id, tx, response),
+        Owner::Relay(id) => part.relays.answered(turn, id, tx, response),
+        Owner::Focus(number) => functions.focus.response(turn, number, tx, response),
+        Owner::Nobody => {}
+    }
+}
+
+fn expired(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx) {
+    let Some(owner) = turn.desk.owner(tx) else { return };
+    turn.desk.forget(tx);
+    let part = &mut functions.participating;
+    match owner {
+        Owner::Message(id, leg) => part.messages.silent(turn, &mut part.states, id, leg),
+        Owner::Session(id) => part.sessions.expired(turn, id, tx),
+        Owner::Relay(id) => part.relays.silent(turn, id, tx),
+        Owner::Focus(number) => functions.focus.expired(turn, number, tx),
+        Owner::Nobody => {}
+    }
+}
+
+fn told(turn: &mut Turn<'_>, functions: &mut Functions, news: &contract::News) {
+    use contract::news::What;
+    let key = match &news.what {
+        Some(What::LegUp(n)) => n.leg,
+        Some(What::LegLost(n)) => n.leg,
+        Some(What::Latched(n)) => n.leg,
+        Some(What::Report(n)) => n.leg,
+        Some(What::Message(n)) => n.leg,
+        Some(What::Pressure(n)) => n.leg,
+        // Counters may be of several contexts: each is told of all and takes its own.
+        Some(What::Counters(counters)) => {
+            let mut contexts: Vec<u64> =
+                counters.legs.iter().filter_map(|l| l.leg.as_ref().map(|k| k.context)).collect();
+            contexts.sort_unstable();
+            contexts.dedup();
+            for context in contexts {
+                tell(turn, functions, context, news);
+            }
+            return;
+        }
+        Some(What::Load(_)) | None => None,
+    };
+    if let Some(key) = key {
+        tell(turn, functions, key.context, news);
+    }
+}
+
+fn tell(turn: &mut Turn<'_>, functions: &mut Functions, context: u64, news: &contract::News) {
+    if functions.participating.sessions.owns_context(context) {
+        functions.participating.sessions.news(turn, context, news);
+    } else {
+        functions.focus.news(turn, context, news);
+    }
+}
+
+/// Contexts that nobody claims are removed.
+fn audit(turn: &mut Turn<'_>, functions: &Functions, contexts: &[u64]) {
+    let stray = contexts
+        .iter()
+        .copied()
+        .filter(|c| !functions.participating.sessions.owns_context(*c) && !functions.focus.owns_context(*c));
+    let changes: Vec<Change> = stray.map(|c| Change { verb: Some(Verb::RemoveContext(c)) }).collect();
+    if !changes.is_empty() {
+        turn.program(Orderer::Nobody, "audit", changes);
+    }
+}
+
+fn wake(turn: &mut Turn<'_>, functions: &mut Functions, due: Wake) {
+    let part = &mut functions.participating;
+    match due {
+        Wake::Binding(user, key) => functions.bindings.wake(turn, &user, &key),
+        Wake::Message(id) => part.messages.wake(turn, &mut part.states, id),
+        Wake::Session(id) => part.sessions.wake(turn, id),
+        Wake::Relay(id) => part.relays.wake(turn, id),
+        Wake::Focus(number) => functions.focus.wake(turn, number),
+    }
+}
+
+fn restore(turn: &mut Turn<'_>, functions: &mut Functions, row: Row) {
+    let part = &mut functions.participating;
+    let key = row.key.id.expose().clone();
+    match row.record {
+        Record::Binding(binding) => functions.bindings.restore(turn, key, row.version, binding),
+        Record::Session(session) => part.sessions.restore(turn, &key, row.version, *session),
+        Record::Relay(relay) => part.relays.restore(turn, row.version, *relay),
+        // Its devices may be in a later part.
+        Record::Message(message) => functions.restored.push((key, *message)),
+        Record::Context(context) => match Anchor::restore(&context, row.version) {
+            Some(anchor) => match part.sessions.id_of_row(anchor.owner()) {
+                Some(id) => part.sessions.restore_anchor(id, anchor),
+                None => functions.focus.restore_anchor(anchor),
+            },
+            None => turn.desk.counters.rows_unread += 1,
+        },
+        Record::Dialog(_) | Record::Roster(_) | Record::Subscription(_) => functions.focus.restore(turn, row),
+        Record::Subscriber(_) | Record::Group(_) | Record::Imdn(_) => {}
     }
 }

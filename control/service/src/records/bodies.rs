@@ -4,7 +4,7 @@
 use base::{Private, UnixTime};
 use cpm::imdn::Passed;
 use serde::{Deserialize, Serialize};
-use sip::Peer;
+use sip::{Dialog, Peer};
 
 use crate::{Route, UserId};
 
@@ -71,9 +71,11 @@ pub struct Group {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Side {
     /// The dialog.
-    pub dialog: Private<Vec<u8>>,
+    pub dialog: Dialog,
     /// Where its requests go.
     pub route: Route,
+    /// Our tag.
+    pub tag: String,
     /// Which device of the served user it is, by binding key; empty towards the far end.
     pub device: Private<String>,
     /// The last SDP that we sent on it.
@@ -127,7 +129,7 @@ pub struct DialogRow {
     /// The participant.
     pub user: UserId,
     /// The dialog.
-    pub dialog: Private<Vec<u8>>,
+    pub dialog: Dialog,
     /// Where its requests go.
     pub route: Route,
     /// The last SDP that we sent.
@@ -166,11 +168,39 @@ pub struct SubscriptionRow {
     /// Who.
     pub user: UserId,
     /// The dialog.
-    pub dialog: Private<Vec<u8>>,
+    pub dialog: Dialog,
     /// Where its requests go.
     pub route: Route,
     /// Version of the last conference-info sent.
     pub version: u32,
+    /// When it ends.
+    pub expires: UnixTime,
+}
+
+/// One dialog of a relayed subscription.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RelayEnd {
+    /// Our tag.
+    pub tag: String,
+    /// The dialog.
+    pub dialog: Dialog,
+    /// Where its requests go.
+    pub route: Route,
+    /// Our Contact's user.
+    pub contact_user: String,
+    /// Our Contact's parameters.
+    pub contact_features: String,
+}
+
+/// A subscription that a Participating Function passes between its user and a focus.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RelayRow {
+    /// The served user.
+    pub user: UserId,
+    /// Who sent the first request.
+    pub first: RelayEnd,
+    /// Whom it went to.
+    pub second: RelayEnd,
     /// When it ends.
     pub expires: UnixTime,
 }

@@ -10,4 +10,4 @@ pub mod set;
 
 pub use accept::{AcceptContact, Preference, RejectContact, score, select};
 pub use service::Service;
-pub use set::{FeatureSet, Value};
+pub use set::{FeatureSet, Value, same_instance};

@@ -214,8 +214,9 @@ fn is_same_resource(digest_uri: &str, request_uri: &Uri) -> bool {
     given.equivalent(&wanted)
 }
 
-/// The highest count seen of each nonce, of the latest nonces only: a request that comes again with the same
-/// count is a replay (RFC 7616 §3.4).
+/// The highest count seen of each nonce and cnonce, of the latest nonces only: a request that comes again with
+/// the same count is a replay (RFC 7616 §3.4). Clients that are challenged in the same millisecond get the same
+/// nonce; their cnonces tell them apart, and who has not the password cannot choose one.
 #[derive(Debug)]
 pub struct Replays {
     /// Nonces begin with their time, so the first one is the oldest.
@@ -243,7 +244,8 @@ impl Replays {
     /// else can fill the memory.
     pub fn is_first(&mut self, credentials: &Credentials) -> bool {
         let Some(count) = credentials.count() else { return false };
-        if let Some(highest) = self.highest.get_mut(&credentials.nonce) {
+        let nonce = format!("{}{}", credentials.nonce, credentials.cnonce.as_deref().unwrap_or_default());
+        if let Some(highest) = self.highest.get_mut(&nonce) {
             let first = count > *highest;
             *highest = count.max(*highest);
             return first;
@@ -251,7 +253,7 @@ impl Replays {
         if self.highest.len() >= self.max {
             self.highest.pop_first();
         }
-        self.highest.insert(credentials.nonce.clone(), count);
+        self.highest.insert(nonce, count);
         true
     }
 }

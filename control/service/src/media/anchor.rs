@@ -1,0 +1,271 @@
+//! One context: its legs and paths as they are wanted, and where the data plane has put the legs.
+//!
+//! Changes gather until `commit`; the placements that come back are kept in the legs, so every later Put of a
+//! leg names its ports (DESIGN §3 "Who owns what").
+
+use std::collections::BTreeMap;
+
+use base::Private;
+use contract::{Applied, Batch, Change, Context, Leg, Path, change::Verb, leg, placement};
+use prost::Message as _;
+
+use crate::records::{Columns, ContextRow, Record, Row};
+use crate::turn::{Orderer, Turn};
+use crate::{Ask, Key, LaneKey, Table};
+
+/// A context and its wanted state.
+#[derive(Clone, Debug)]
+pub(crate) struct Anchor {
+    id: u64,
+    owner: String,
+    legs_next: u64,
+    legs: BTreeMap<u64, Leg>,
+    paths: BTreeMap<u32, Path>,
+    changes: Vec<Change>,
+    version: u64,
+}
+
+impl Anchor {
+    /// A new context of `owner`'s (the key of the row that it belongs to).
+    pub(crate) fn new(id: u64, owner: String) -> Self {
+        let changes = vec![put(Verb::PutContext(Context { id }))];
+        Anchor { id, owner, legs_next: 1, legs: BTreeMap::new(), paths: BTreeMap::new(), changes, version: 0 }
+    }
+
+    /// The context's id.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The next free leg number.
+    pub(crate) fn draw_leg(&mut self) -> u64 {
+        let id = self.legs_next;
+        self.legs_next += 1;
+        id
+    }
+
+    /// A leg as it is wanted.
+    pub(crate) fn leg(&self, id: u64) -> Option<&Leg> {
+        self.legs.get(&id)
+    }
+
+    /// Every leg.
+    pub(crate) fn legs(&self) -> impl Iterator<Item = &Leg> {
+        self.legs.values()
+    }
+
+    /// Wants a leg so; the same as before is no change.
+    pub(crate) fn put_leg(&mut self, leg: Leg) {
+        if self.legs.get(&leg.id) == Some(&leg) {
+            return;
+        }
+        self.changes.push(put(Verb::PutLeg(leg.clone())));
+        self.legs.insert(leg.id, leg);
+    }
+
+    /// Changes a leg in place.
+    pub(crate) fn change_leg(&mut self, id: u64, change: impl FnOnce(&mut Leg)) {
+        if let Some(mut leg) = self.legs.get(&id).cloned() {
+            change(&mut leg);
+            self.put_leg(leg);
+        }
+    }
+
+    /// Wants a leg gone. Paths that name it lose it.
+    pub(crate) fn remove_leg(&mut self, id: u64) {
+        if let Some(leg) = self.legs.remove(&id) {
+            self.changes.push(put(Verb::RemoveLeg(leg.key())));
+            for path in self.paths.values_mut() {
+                for set in [&mut path.sources, &mut path.targets].into_iter().flatten() {
+                    set.legs.retain(|l| *l != id);
+                }
+            }
+            self.paths.retain(|_, p| {
+                let named = |set: &Option<contract::LegSet>| {
+                    set.as_ref().is_some_and(|s| !s.legs.is_empty() || !s.media.is_empty())
+                };
+                named(&p.sources) && named(&p.targets)
+            });
+        }
+    }
+
+    /// Wants a path so.
+    pub(crate) fn put_path(&mut self, path: Path) {
+        if self.paths.get(&path.id) == Some(&path) {
+            return;
+        }
+        self.changes.push(put(Verb::PutPath(path.clone())));
+        self.paths.insert(path.id, path);
+    }
+
+    /// Wants a path gone.
+    #[expect(dead_code, reason = "the Controlling Function needs it")]
+    pub(crate) fn remove_path(&mut self, id: u32) {
+        if let Some(path) = self.paths.remove(&id) {
+            self.changes.push(put(Verb::RemovePath(path.key())));
+        }
+    }
+
+    /// Orders what has changed since the last commit; `None` when nothing has.
+    pub(crate) fn commit(&mut self, turn: &mut Turn<'_>, orderer: Orderer) -> Option<Ask> {
+        if self.changes.is_empty() {
+            return None;
+        }
+        let changes = std::mem::take(&mut self.changes);
+        Some(turn.program(orderer, &self.trace(), changes))
+    }
+
+    /// Orders the whole wanted state: for a data plane that has lost it.
+    pub(crate) fn put_again(&mut self, turn: &mut Turn<'_>, orderer: Orderer) -> Ask {
+        self.changes.clear();
+        let changes = self.whole();
+        turn.program(orderer, &self.trace(), changes)
+    }
+
+    /// Orders the context gone.
+    pub(crate) fn remove(&mut self, turn: &mut Turn<'_>) {
+        let gone = vec![put(Verb::RemoveContext(self.id))];
+        turn.program(Orderer::Nobody, &self.trace(), gone);
+        if self.version > 0 {
+            turn.remove_row(self.key());
+        }
+    }
+
+    /// Keeps the placements of an answer: each leg's local end as the data plane has it.
+    pub(crate) fn placed(&mut self, applied: &Applied) {
+        for placement in applied.placements.iter().filter(|p| p.context == self.id) {
+            let Some(leg) = self.legs.get_mut(&placement.leg) else { continue };
+            match (&mut leg.kind, &placement.at) {
+                (Some(leg::Kind::Rtp(rtp)), Some(placement::At::Rtp(local))) => {
+                    rtp.local = Some(local.clone())
+                }
+                (Some(leg::Kind::Msrp(msrp)), Some(placement::At::Msrp(local))) => {
+                    msrp.local = Some(local.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes the context's row.
+    pub(crate) fn save(&mut self, turn: &mut Turn<'_>) {
+        self.version += 1;
+        let wanted = Batch { changes: self.whole(), ..Batch::default() }.encode_to_vec();
+        turn.put_row(Row {
+            key: self.key(),
+            lane: LaneKey::of_context(self.id),
+            version: self.version,
+            columns: Columns { owner: Private::new(self.owner.clone()), ..Columns::default() },
+            record: Record::Context(ContextRow {
+                context: self.id,
+                owner: self.owner.clone(),
+                wanted: Private::new(wanted),
+                legs_next: self.legs_next,
+            }),
+        });
+    }
+
+    /// Back from its row; `None` when the row holds no batch.
+    pub(crate) fn restore(row: &ContextRow, version: u64) -> Option<Self> {
+        let batch = Batch::decode(row.wanted.expose().as_slice()).ok()?;
+        let mut anchor = Anchor::new(row.context, row.owner.clone());
+        anchor.changes.clear();
+        anchor.legs_next = row.legs_next;
+        anchor.version = version;
+        for change in batch.changes {
+            match change.verb {
+                Some(Verb::PutLeg(leg)) => drop(anchor.legs.insert(leg.id, leg)),
+                Some(Verb::PutPath(path)) => drop(anchor.paths.insert(path.id, path)),
+                _ => {}
+            }
+        }
+        Some(anchor)
+    }
+
+    /// The row that it belongs to.
+    pub(crate) fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn whole(&self) -> Vec<Change> {
+        let context = std::iter::once(put(Verb::PutContext(Context { id: self.id })));
+        let legs = self.legs.values().map(|l| put(Verb::PutLeg(l.clone())));
+        let paths = self.paths.values().map(|p| put(Verb::PutPath(p.clone())));
+        context.chain(legs).chain(paths).collect()
+    }
+
+    fn key(&self) -> Key {
+        Key::new(Table::Context, format!("{:016x}", self.id))
+    }
+
+    fn trace(&self) -> String {
+        format!("{:016x}", self.id)
+    }
+}
+
+fn put(verb: Verb) -> Change {
+    Change { verb: Some(verb) }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::{LegSet, Mode, MsrpLeg, MsrpLocal, Placement};
+
+    use super::*;
+    use crate::testing::Bench;
+
+    fn msrp(anchor: &mut Anchor) -> u64 {
+        let id = anchor.draw_leg();
+        let kind = Some(leg::Kind::Msrp(MsrpLeg::default()));
+        anchor.put_leg(Leg { id, context: anchor.id(), kind, ..Leg::default() });
+        id
+    }
+
+    #[test]
+    fn what_is_restored_is_what_was_wanted_with_its_ports() {
+        let mut bench = Bench::new();
+        let mut turn = bench.turn();
+        let mut anchor = Anchor::new(LaneKey(7).context(9), "s1".to_owned());
+        let (a, b) = (msrp(&mut anchor), msrp(&mut anchor));
+        let set = |id| Some(LegSet { legs: vec![id], media: String::new() });
+        anchor.put_path(Path {
+            id: 1,
+            context: anchor.id(),
+            mode: Mode::Relay.into(),
+            sources: set(a),
+            targets: set(b),
+            parameters: None,
+        });
+        assert!(anchor.commit(&mut turn, Orderer::Session(1)).is_some());
+        assert!(anchor.commit(&mut turn, Orderer::Session(1)).is_none(), "nothing has changed since");
+        let local = MsrpLocal { session: "abc".to_owned(), ..MsrpLocal::default() };
+        anchor.placed(&Applied {
+            generation: 1,
+            placements: vec![Placement {
+                context: anchor.id(),
+                leg: a,
+                at: Some(placement::At::Msrp(local.clone())),
+            }],
+        });
+        anchor.save(&mut turn);
+        turn.finish();
+        let row = bench.rows().pop().unwrap();
+        assert_eq!(row.lane, LaneKey(7));
+        let Record::Context(body) = &row.record else { panic!("a context row") };
+        let back = Anchor::restore(body, row.version).unwrap();
+        assert_eq!((&back.legs, &back.paths, back.legs_next), (&anchor.legs, &anchor.paths, 3));
+        let Some(leg::Kind::Msrp(leg)) = &back.legs[&a].kind else { panic!("an msrp leg") };
+        assert_eq!(leg.local, Some(local));
+    }
+
+    #[test]
+    fn a_leg_that_goes_takes_its_paths_along() {
+        let mut anchor = Anchor::new(1, String::new());
+        let (a, b) = (msrp(&mut anchor), msrp(&mut anchor));
+        let set = |id| Some(LegSet { legs: vec![id], media: String::new() });
+        anchor.put_path(Path { id: 1, sources: set(a), targets: set(b), ..Path::default() });
+        anchor.remove_leg(b);
+        assert!(anchor.paths.is_empty());
+        assert_eq!(anchor.legs().map(|l| l.id).collect::<Vec<_>>(), [a]);
+    }
+}

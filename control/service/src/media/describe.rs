@@ -1,0 +1,192 @@
+//! A media line of a peer's description and the leg towards it.
+
+use bytes::Bytes;
+use contract::{Direction, Learning, Leg, MsrpLeg, MsrpLocal, RtpLeg, RtpLocal, leg};
+use sdp::{
+    Anchor, Body, Fingerprint, Host, Limits, MediaLine, MessageAnchor, Proto, Role, RtpAnchor, Session, Setup,
+};
+
+use crate::Config;
+
+/// Reads a description; the error is the SIP status.
+pub(crate) fn read(config: &Config, octets: &Bytes) -> Result<Session, u16> {
+    let limits = Limits { media_max: config.limits.media_lines_max, ..Limits::default() };
+    Session::parse(octets, &limits).map_err(|fault| fault.sip_status())
+}
+
+/// True for lines that the data plane can take: plain RTP, and MSRP over TCP or TLS.
+pub(crate) fn is_anchorable(line: &MediaLine) -> bool {
+    let taken = match &line.body {
+        Body::Rtp(_) => matches!(line.proto, Proto::RtpAvp | Proto::RtpAvpf),
+        Body::Message(_) => line.proto.is_msrp(),
+        Body::Other(_) => false,
+    };
+    taken && !line.is_refused()
+}
+
+/// The contract's word for a line.
+pub(crate) fn name(line: &MediaLine) -> &str {
+    if line.proto.is_msrp() { "msrp" } else { line.kind.as_str() }
+}
+
+/// True for a leg over MSRP.
+pub(crate) fn is_msrp(leg: &Leg) -> bool {
+    matches!(leg.kind, Some(leg::Kind::Msrp(_)))
+}
+
+/// A leg for such a line, its peer not known yet.
+pub(crate) fn blank_leg(config: &Config, line: &MediaLine, context: u64, id: u64, media: String) -> Leg {
+    let kind = match &line.body {
+        Body::Rtp(rtp) => leg::Kind::Rtp(RtpLeg {
+            local: Some(RtpLocal::default()),
+            rtcp_mux: rtp.rtcp_mux,
+            learning: Learning::Window.into(),
+            learning_ms: config.media.learning_ms,
+            clock_rate: rtp.formats.first().map_or(8000, |f| f.codec.clock),
+            media_timeout_ms: config.media.rtp_timeout_ms,
+            video: line.kind == sdp::Kind::Video,
+            ..RtpLeg::default()
+        }),
+        _ => leg::Kind::Msrp(MsrpLeg {
+            local: Some(MsrpLocal::default()),
+            tls: line.proto == Proto::MsrpTls,
+            max_size: config.media.msrp_max_bytes,
+            ..MsrpLeg::default()
+        }),
+    };
+    Leg { id, context, media, kind: Some(kind), ..Leg::default() }
+}
+
+/// Puts what a peer's line says into the leg towards it; `role` is ours on a message line.
+pub(crate) fn meet(leg: &mut Leg, line: &MediaLine, role: Role) {
+    leg.direction = direction(line.effective_direction()).into();
+    let ip = line.host.as_ref().and_then(Host::ip).filter(|ip| !ip.is_unspecified());
+    let socket = ip.map(|ip| std::net::SocketAddr::new(ip, line.port));
+    match (&mut leg.kind, &line.body) {
+        (Some(leg::Kind::Rtp(own)), Body::Rtp(rtp)) => {
+            own.remote = socket.map(Into::into);
+            own.rtcp_mux = rtp.rtcp_mux && own.rtcp_mux;
+            own.remote_rtcp = socket.map(|mut addr| {
+                let port = match (&rtp.rtcp, rtp.rtcp_mux) {
+                    (_, true) => line.port,
+                    (Some(rtcp), _) => rtcp.port,
+                    (None, false) => line.port.saturating_add(1),
+                };
+                addr.set_port(port);
+                addr.into()
+            });
+            if let Some(format) = rtp.formats.first() {
+                own.clock_rate = format.codec.clock;
+            }
+        }
+        (Some(leg::Kind::Msrp(own)), Body::Message(message)) => {
+            own.remote_path = message.path.split_ascii_whitespace().map(str::to_owned).collect();
+            own.connect = socket.map(Into::into);
+            own.setup = match role {
+                Role::Active => contract::Setup::Active,
+                Role::Passive => contract::Setup::Passive,
+            }
+            .into();
+            own.tls = line.proto == Proto::MsrpTls;
+            own.fingerprint = line
+                .fingerprints
+                .iter()
+                .find(|f| f.hash == "SHA-256")
+                .map(|f| f.octets.clone())
+                .unwrap_or_default();
+            own.accept_types.clone_from(&message.accept_types);
+            own.accept_wrapped_types.clone_from(&message.accept_wrapped_types);
+            own.max_size = message.max_size.unwrap_or(own.max_size);
+        }
+        _ => {}
+    }
+}
+
+/// A message leg whose connection is gone: another session, nobody at the other end yet.
+pub(crate) fn disconnected(mut leg: Leg) -> Leg {
+    if let Some(leg::Kind::Msrp(msrp)) = &mut leg.kind {
+        msrp.local = Some(MsrpLocal::default());
+        msrp.remote_path.clear();
+        msrp.connect = None;
+        msrp.setup = contract::Setup::Passive.into();
+    }
+    leg
+}
+
+/// True for a message leg whose other end is not known.
+pub(crate) fn is_unmet(leg: &Leg) -> bool {
+    matches!(&leg.kind, Some(leg::Kind::Msrp(msrp)) if msrp.remote_path.is_empty())
+}
+
+/// The peer's direction in the contract's words.
+pub(crate) const fn direction(direction: sdp::Direction) -> Direction {
+    match direction {
+        sdp::Direction::SendRecv => Direction::Sendrecv,
+        sdp::Direction::SendOnly => Direction::Sendonly,
+        sdp::Direction::RecvOnly => Direction::Recvonly,
+        sdp::Direction::Inactive => Direction::Inactive,
+    }
+}
+
+/// What we say about connecting when we answer that line: passive whenever the peer can be active, because
+/// we are reachable (RFC 6135 §4.2.2).
+pub(crate) fn setup_answering(offer: &MediaLine) -> Option<Setup> {
+    match offer.setup {
+        Some(Setup::Passive) => Some(Setup::Active),
+        Some(_) => Some(Setup::Passive),
+        // RFC 4975 alone: the offerer is active, and knows no a=setup.
+        None => None,
+    }
+}
+
+/// Our role when we answer that line.
+pub(crate) fn answering(offer: &MediaLine) -> Role {
+    if setup_answering(offer) == Some(Setup::Active) { Role::Active } else { Role::Passive }
+}
+
+/// Our role in a leg as it stands.
+pub(crate) fn role(leg: &Leg) -> Role {
+    match &leg.kind {
+        Some(leg::Kind::Msrp(msrp)) if msrp.setup() == contract::Setup::Active => Role::Active,
+        _ => Role::Passive,
+    }
+}
+
+/// Our end of a leg as the data plane has placed it.
+pub(crate) fn local(leg: &Leg, setup: Option<Setup>, fingerprint: &[u8]) -> Option<Anchor> {
+    match leg.kind.as_ref()? {
+        leg::Kind::Rtp(rtp) => {
+            let local = rtp.local.as_ref()?;
+            let addr = local.advertised.as_ref().or(local.bound.as_ref())?.socket()?;
+            let rtcp_port = u16::try_from(local.rtcp_port).ok().filter(|p| *p != 0 && *p != addr.port() + 1);
+            Some(Anchor::Rtp(RtpAnchor {
+                host: addr.ip().into(),
+                port: addr.port(),
+                rtcp_mux: rtp.rtcp_mux,
+                rtcp_port,
+            }))
+        }
+        leg::Kind::Msrp(msrp) => {
+            let local = msrp.local.as_ref()?;
+            let addr = local.advertised.as_ref()?.socket()?;
+            let digest = <[u8; 32]>::try_from(fingerprint).ok().filter(|_| msrp.tls);
+            (!local.path.is_empty()).then(|| {
+                Anchor::Message(MessageAnchor {
+                    host: addr.ip().into(),
+                    port: addr.port(),
+                    path: local.path.clone(),
+                    setup,
+                    tls: msrp.tls,
+                    fingerprint: digest.map(Fingerprint::sha256),
+                    cema: false,
+                })
+            })
+        }
+    }
+}
+
+/// The address for the o= line.
+pub(crate) fn host_of(description: &Session) -> Host {
+    let first = description.lines.iter().find_map(|l| l.host.clone());
+    first.or_else(|| description.host.clone()).unwrap_or(Host::Ip(std::net::Ipv4Addr::LOCALHOST.into()))
+}

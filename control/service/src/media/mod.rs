@@ -1,0 +1,11 @@
+//! Media contexts as control wants them: the wanted state of each, kept whole, so that a data plane which
+//! lost its tables can be given it again (DESIGN §2, invariant 8); and what SDP has to do with legs.
+
+mod anchor;
+mod describe;
+
+pub(crate) use anchor::Anchor;
+pub(crate) use describe::{
+    answering, blank_leg, direction, disconnected, host_of, is_anchorable, is_msrp, is_unmet, local, meet,
+    name, read, role, setup_answering,
+};

@@ -1,0 +1,146 @@
+//! MESSAGE outside a dialog, and OPTIONS to a user: one request to one or many, one answer (CPM-FACTS §2.3,
+//! §2.5, §2.11).
+
+use sip::{Method, Request, Response};
+
+use super::{Arrival, Case, absent, addressed, ensure_ids, imdn_key};
+use crate::b2b;
+use crate::facts::Facts;
+use crate::functions::{Addressee, Functions};
+use crate::lane_key::sender;
+use crate::participating::{About, Caller, Job, Target, Undo, Verdict, about, choose};
+use crate::turn::Turn;
+use crate::{Key, UserId};
+
+/// The notification state that the MESSAGE touches: of the sender of a notification, or of the recipient of a
+/// message that wants notifications.
+pub(super) fn needs(turn: &Turn<'_>, functions: &Functions, arrival: &Arrival) -> Option<Key> {
+    let request = &arrival.request;
+    let key = match about(&request.headers, &request.body).ok()? {
+        About::Nothing => return None,
+        About::Notification { id, originator, .. } => {
+            imdn_key(&id, &originator, &sender(turn.config(), request)?)
+        }
+        About::Message { id, originator, .. } => imdn_key(&id, &originator, &addressed(turn, request)?),
+    };
+    (!functions.participating.states.has(key.id.expose())).then_some(key)
+}
+
+/// Sends it on.
+pub(super) fn decide(
+    turn: &mut Turn<'_>,
+    functions: &mut Functions,
+    mut arrival: Arrival,
+    caller: Caller,
+    case: &Case,
+    facts: &Facts,
+) {
+    let about = match screen(turn, &mut arrival.request) {
+        Ok(about) => about,
+        Err(response) => return turn.respond(arrival.tx, *response),
+    };
+    match case {
+        Case::Originating(user) => originate(turn, functions, arrival, caller, user, &about, facts),
+        Case::Terminating(user) => terminate(turn, functions, arrival, caller, user, about, facts),
+        Case::Conference | Case::Nobody(_) => {}
+    }
+}
+
+fn screen(turn: &mut Turn<'_>, request: &mut Request) -> Result<About, Box<Response>> {
+    if request.method == Method::Options {
+        return Ok(About::Nothing);
+    }
+    let max = usize::try_from(turn.config().participating.pager_max_bytes).unwrap_or(usize::MAX);
+    let refuse = |code| Err(Box::new(b2b::refuse(turn.config(), request, code)));
+    if request.body.len() > max {
+        return refuse(413);
+    }
+    if !request.body.is_empty() && request.headers.typed::<sip::typed::ContentType>().ok().flatten().is_none()
+    {
+        return refuse(415);
+    }
+    let about = match about(&request.headers, &request.body) {
+        Ok(about) => about,
+        Err(_) => return refuse(400),
+    };
+    ensure_ids(turn, request)?;
+    Ok(about)
+}
+
+/// The sender's own function. A notification of one of his devices is also where the recipient's
+/// de-duplication stands: he is the recipient of what it is about.
+fn originate(
+    turn: &mut Turn<'_>,
+    functions: &mut Functions,
+    arrival: Arrival,
+    caller: Caller,
+    user: &UserId,
+    about: &About,
+    facts: &Facts,
+) {
+    let Some(target) = Addressee::of(turn.config(), &arrival.request.uri).target(&arrival.request.uri) else {
+        return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 404));
+    };
+    let messages = &mut functions.participating.messages;
+    if messages.joins(turn, user, arrival.tx, &arrival.request) {
+        return;
+    }
+    let mut undo = None;
+    if let About::Notification { id, originator, notification } = about {
+        let key = imdn_key(id, originator, user);
+        let states = &mut functions.participating.states;
+        states.learn(key.id.expose(), facts.imdn(&key));
+        let (verdict, before) = states.report(turn, key.id.expose(), user, *notification);
+        if verdict == Verdict::Swallow {
+            // The device has done its duty; the sender hears of it once.
+            return turn.respond(arrival.tx, arrival.request.respond(200));
+        }
+        undo = Some(Undo { key: key.id.into_inner(), owner: user.clone(), before });
+    }
+    send(turn, functions, arrival, caller, user, vec![target], undo, false);
+}
+
+/// The recipient's function: every device gets it.
+fn terminate(
+    turn: &mut Turn<'_>,
+    functions: &mut Functions,
+    arrival: Arrival,
+    caller: Caller,
+    user: &UserId,
+    about: About,
+    facts: &Facts,
+) {
+    let messages = &mut functions.participating.messages;
+    if messages.joins(turn, user, arrival.tx, &arrival.request) {
+        return;
+    }
+    let max = turn.config().limits.fork_max;
+    let targets = choose(&arrival.request, functions.bindings.live(user, turn.now.wall), max);
+    if targets.is_empty() {
+        return absent(turn, functions, &arrival, user, facts);
+    }
+    if let About::Message { id, originator, recipient } = about {
+        let key = imdn_key(&id, &originator, user);
+        let states = &mut functions.participating.states;
+        states.learn(key.id.expose(), facts.imdn(&key));
+        states.expect(turn, key.id.expose(), user, targets.len(), recipient);
+    }
+    let durable = arrival.request.method == Method::Message;
+    send(turn, functions, arrival, caller, user, targets, None, durable);
+}
+
+#[expect(clippy::too_many_arguments, reason = "a job has that many parts")]
+fn send(
+    turn: &mut Turn<'_>,
+    functions: &mut Functions,
+    arrival: Arrival,
+    caller: Caller,
+    user: &UserId,
+    targets: Vec<Target>,
+    undo: Option<Undo>,
+    durable: bool,
+) {
+    let Arrival { tx, request, .. } = arrival;
+    let job = Job { tx, request, user: user.clone(), caller, targets, undo, durable };
+    functions.participating.messages.send(turn, job);
+}

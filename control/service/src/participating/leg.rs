@@ -1,0 +1,176 @@
+//! The request that goes out on one leg of a fork or to the next function (CPM-FACTS §2.5 step 11, §2.8).
+
+use cpm::feature::{AcceptContact, FeatureSet, RejectContact};
+use sip::typed::{From, To};
+use sip::{Headers, Method, Name, Request, Uri};
+
+use crate::b2b;
+use crate::registrar::Bound;
+use crate::turn::Turn;
+use crate::{LaneKey, Route, UserId};
+
+/// Who sends, as far as we vouch for it (RFC 3325).
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The user behind the identity; `None` when the caller is anonymous to us.
+    pub(crate) user: Option<UserId>,
+    /// Values for P-Asserted-Identity.
+    pub(crate) identity: Vec<String>,
+}
+
+/// Where one leg goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) route: Route,
+    pub(crate) uri: Uri,
+    /// The binding's key; empty when the leg does not go to a device.
+    pub(crate) device: String,
+    /// The device's own `+sip.instance`.
+    pub(crate) instance: Option<String>,
+    /// Its Path (RFC 3327 §5.3: becomes the Route).
+    pub(crate) path: Vec<String>,
+}
+
+impl Target {
+    /// A registered device.
+    pub(crate) fn device(bound: &Bound) -> Option<Target> {
+        let binding = &bound.binding;
+        Some(Target {
+            route: Route::Peer(binding.flow),
+            uri: bound.contact()?,
+            device: bound.key.clone(),
+            instance: binding.instance.as_ref().map(|i| i.expose().clone()),
+            path: binding.path.iter().map(|p| p.expose().clone()).collect(),
+        })
+    }
+
+    /// The next function of this node: the request keeps its target.
+    pub(crate) fn lane(lane: LaneKey, uri: Uri) -> Target {
+        Target { route: Route::Lane(lane), uri, device: String::new(), instance: None, path: Vec::new() }
+    }
+
+    fn is_device(&self) -> bool {
+        !self.device.is_empty()
+    }
+}
+
+/// The devices that a request is for: RFC 3841 on the registered feature tags. Where no device has what a
+/// mere preference asks for, all get it (plain SIP phones register no tags at all).
+pub(crate) fn choose<'a>(
+    request: &Request,
+    devices: impl Iterator<Item = &'a Bound>,
+    max: usize,
+) -> Vec<Target> {
+    let devices: Vec<&Bound> = devices.collect();
+    let sets: Vec<FeatureSet> = devices.iter().map(|b| b.features()).collect();
+    let accept: Vec<AcceptContact> = request
+        .headers
+        .fields(&Name::AcceptContact)
+        .filter_map(|v| std::str::from_utf8(v).ok())
+        .flat_map(AcceptContact::parse)
+        .collect();
+    let reject: Vec<RejectContact> = request
+        .headers
+        .fields(&Name::RejectContact)
+        .filter_map(|v| std::str::from_utf8(v).ok())
+        .flat_map(RejectContact::parse)
+        .collect();
+    let gr = request.uri.gr().filter(|gr| !gr.is_empty());
+    let mut chosen = cpm::feature::select(&sets, &accept, &reject);
+    // The best first; equals in the order of registration, the newest last.
+    chosen.truncate(max);
+    chosen
+        .into_iter()
+        .filter_map(|at| devices.get(at).copied())
+        .filter(|bound| gr.is_none_or(|gr| bound.is_instance(gr)))
+        .filter_map(Target::device)
+        .collect()
+}
+
+/// The request for one leg, and the tag that names our end of it.
+pub(crate) fn request(
+    turn: &mut Turn<'_>,
+    lane: LaneKey,
+    method: Method,
+    origin: &Request,
+    caller: &Caller,
+    target: &Target,
+) -> (Request, String) {
+    let tag = turn.token();
+    let call_id = turn.token();
+    let mut next = Request::new(method.clone(), target.uri.clone());
+    next.headers.push(Name::MaxForwards, "70");
+    for hop in &target.path {
+        next.headers.push(Name::Route, hop);
+    }
+    if let Ok(from) = origin.from() {
+        let mut from = from.0;
+        from.params = sip::Params::default();
+        next.headers.add(&From(from.with_tag(&tag)));
+    }
+    if let Ok(to) = origin.to() {
+        let mut to = to.0;
+        to.params.remove("tag");
+        next.headers.add(&To(to));
+    }
+    next.headers.push(Name::CallId, format!("{call_id}@{}", turn.config().domain()));
+    next.headers.push(Name::CSeq, format!("1 {method}"));
+    if method != Method::Message {
+        let (user, features) = shown_contact(origin, &tag);
+        next.headers.push(Name::Contact, b2b::contact(turn.config(), lane, &target.route, &user, &features));
+        next.headers.push(Name::Allow, b2b::ALLOW);
+    }
+    b2b::pass(origin, &mut next);
+    assert_identity(&mut next.headers, origin, caller, target);
+    if target.is_device() {
+        aim(&mut next.headers, target);
+        next.headers.push(Name::PCalledPartyId, format!("<{}>", origin.uri.address_of_record()));
+    }
+    (next, tag)
+}
+
+/// The user and the parameters of our Contact: those of a focus behind us show through.
+pub(crate) fn shown_contact(origin: &Request, tag: &str) -> (String, String) {
+    let shown = origin.headers.typed::<sip::typed::Contact>().ok().flatten();
+    let features = shown.as_ref().map(|c| b2b::contact_features(c)).unwrap_or_default();
+    let focus = shown.filter(|c| c.has_feature("isfocus")).and_then(|c| c.0.uri.user);
+    (focus.unwrap_or_else(|| tag.to_owned()), features)
+}
+
+/// P-Asserted-Identity inside the trust domain; towards a device not when its owner asked for privacy
+/// (RFC 3325 §7, §9.3).
+fn assert_identity(headers: &mut Headers, origin: &Request, caller: &Caller, target: &Target) {
+    let private = origin
+        .headers
+        .values(&Name::Privacy)
+        .flat_map(|v| v.split(|b| *b == b';'))
+        .any(|v| v.trim_ascii().eq_ignore_ascii_case(b"id"));
+    if target.is_device() && private {
+        return;
+    }
+    for identity in &caller.identity {
+        headers.push(Name::PAssertedIdentity, identity);
+    }
+}
+
+/// The leg's own `+sip.instance`, in place of any that was there: a device answers 486 to a foreign one
+/// (CPM-FACTS §2.8 "Targeting one device").
+fn aim(headers: &mut Headers, target: &Target) {
+    let kept: Vec<String> = headers
+        .values(&Name::AcceptContact)
+        .map(|v| String::from_utf8_lossy(v).into_owned())
+        .filter(|v| !v.to_ascii_lowercase().contains("+sip.instance"))
+        .collect();
+    headers.remove(&Name::AcceptContact);
+    for value in kept {
+        headers.push(Name::AcceptContact, value);
+    }
+    if let Some(instance) = &target.instance {
+        headers.push(Name::AcceptContact, AcceptContact::instance(instance.trim_matches(['<', '>'])));
+    }
+}
+
+/// The peer says that it takes UPDATE.
+pub(crate) fn allows_update(headers: &Headers) -> bool {
+    headers.has_token(&Name::Allow, "UPDATE")
+}

@@ -1,0 +1,509 @@
+//! re-INVITE and UPDATE: one change of the session at a time (RFC 3261 §14, RFC 3311, RFC 3264 §8).
+//!
+//! ```text
+//!          from a side                                            ours (refresh, new MSRP path)
+//!              │ nothing new in it: answered here ──▶ Acking             │
+//!              ▼                                                         ▼
+//!         Preparing ──applied──▶ Waiting ◀───────────────────────────────┘
+//!              │ refused: 503       │ failure: relayed, old media restored ──▶ done
+//!              ▼                    │ 2xx (ACK)
+//!             done                  ▼
+//!                               Finishing ──applied──▶ 2xx to the asker ──INVITE──▶ Acking ──ACK──▶ done
+//! ```
+//!
+//! Meanwhile another change from the other side is glare: 491; a second one from the same side 500.
+
+use std::time::Duration;
+
+use base::Instant;
+use bytes::Bytes;
+use contract::Refusal;
+use sip::{Method, Name, Request, Response};
+
+use super::{Phase, Plan, Session, SideState, clock};
+use crate::b2b;
+use crate::body;
+use crate::turn::{Owner, Turn};
+use crate::{ClientTx, ServerTx};
+
+/// A device may ask its user before it answers a change.
+const OVERDUE: Duration = Duration::from_secs(180);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Preparing,
+    Waiting,
+    Finishing,
+    Acking,
+}
+
+/// Why there is an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// A side wants a change.
+    Change,
+    /// The session timer.
+    Refresh,
+    /// A new MSRP path.
+    Repair,
+}
+
+/// A change under way.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    purpose: Purpose,
+    step: Step,
+    /// Who asked; the side itself for our own.
+    from: usize,
+    to: usize,
+    server: Option<(ServerTx, Request)>,
+    client: Option<ClientTx>,
+    method: Method,
+    /// The offer as it came, or as we made it.
+    offer: Bytes,
+    accepted: Option<Response>,
+    /// CSeq of our request.
+    seq: u32,
+    deadline: Instant,
+}
+
+impl Exchange {
+    pub(super) const fn client(&self) -> Option<ClientTx> {
+        self.client
+    }
+
+    pub(super) const fn offer(&self) -> &Bytes {
+        &self.offer
+    }
+
+    pub(super) fn server(&self) -> Option<ServerTx> {
+        self.server.as_ref().map(|(tx, _)| *tx)
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        Some(self.deadline)
+    }
+}
+
+impl Session {
+    /// A side wants to change or refresh the session.
+    pub(super) fn modify(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: Request) {
+        if let Some(busy) = &self.exchange {
+            let mut response =
+                request.respond(if busy.server.is_some() && busy.from == at { 500 } else { 491 });
+            if response.code == 500 {
+                // RFC 3261 §14.2: a random 0 to 10 s.
+                response.headers.push(Name::RetryAfter, turn.desk.entropy.below(11).to_string());
+            }
+            turn.respond(tx, response);
+            return;
+        }
+        let offer = match body::sdp_in(&request.headers, &request.body) {
+            Some(offer) if self.phase == Phase::Active => offer,
+            Some(_) => return turn.respond(tx, request.respond(491)),
+            None => return turn.respond(tx, b2b::refuse(turn.config(), &request, 400)),
+        };
+        let Some(side) = self.side_mut(at) else { return };
+        match clock::accept(turn, &request, &side.route) {
+            Ok(clock) => side.clock = clock,
+            Err(response) => return turn.respond(tx, *response),
+        }
+        let same = offer == side.sdp_got;
+        let deadline = turn.now.mono + OVERDUE;
+        let exchange = Exchange {
+            purpose: Purpose::Change,
+            step: Step::Preparing,
+            from: at,
+            to: at,
+            method: request.method.clone(),
+            server: Some((tx, request)),
+            client: None,
+            offer: offer.clone(),
+            accepted: None,
+            seq: 0,
+            deadline,
+        };
+        self.exchange = Some(exchange);
+        // A refresh changes nothing: it is answered from here, with what was said before (RFC 4028 §7.4). An
+        // INVITE without an offer gets our last description as one.
+        if same || (offer.is_empty() && self.plan != Plan::Pass) || self.is_refresh(&offer) {
+            let sdp = self.side(at).map(|s| s.sdp_sent.clone());
+            self.conclude(turn, sdp.filter(|_| !(offer.is_empty() && self.is_update())));
+            return;
+        }
+        match self.plan {
+            Plan::Pass => self.hand_over(turn),
+            Plan::FanOut => self.answer_here(turn, at, &offer),
+            Plan::Relay => match self.sound_offered(turn, at, &offer) {
+                Ok(()) if self.ask.is_none() => self.hand_over(turn),
+                Ok(()) => {}
+                Err(code) => self.refuse_exchange(turn, code),
+            },
+        }
+    }
+
+    fn is_update(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|e| e.method == Method::Update)
+    }
+
+    fn is_refresh(&self, offer: &Bytes) -> bool {
+        offer.is_empty() && self.is_update()
+    }
+
+    /// A fan-out answers for itself: the peers of its legs are not each other's.
+    fn answer_here(&mut self, turn: &mut Turn<'_>, at: usize, offer: &Bytes) {
+        match self.sound_answered_here(turn, at, offer) {
+            Ok(sdp) => {
+                if let Some(side) = self.side_mut(at) {
+                    side.sdp_got = offer.clone();
+                }
+                self.conclude(turn, Some(sdp));
+            }
+            Err(code) => self.refuse_exchange(turn, code),
+        }
+    }
+
+    /// The data plane has the asker's new media: the other side is asked.
+    pub(super) fn exchange_ready(&mut self, turn: &mut Turn<'_>) {
+        match self.exchange.as_ref().map(|e| e.step) {
+            Some(Step::Preparing) => self.hand_over(turn),
+            Some(Step::Finishing) => self.finish(turn),
+            _ => {}
+        }
+    }
+
+    pub(super) fn exchange_refused(&mut self, turn: &mut Turn<'_>, _refusal: &Refusal) {
+        match self.exchange.as_ref().map(|e| e.step) {
+            Some(Step::Preparing) => self.refuse_exchange(turn, 503),
+            // Both sides have agreed on media that the data plane does not take.
+            Some(Step::Finishing) => self.end_all(turn, None, "SIP;cause=503"),
+            _ => {}
+        }
+    }
+
+    fn hand_over(&mut self, turn: &mut Turn<'_>) {
+        let Some(from) = self.exchange.as_ref().map(|e| e.from) else { return };
+        let Some(to) = self.opposite(from) else {
+            self.refuse_exchange(turn, 480);
+            return;
+        };
+        let offer = self.exchange.as_ref().map(|e| e.offer.clone()).unwrap_or_default();
+        let sdp = match self.plan {
+            Plan::Pass => Some(offer.clone()),
+            Plan::Relay | Plan::FanOut => self.sound_reoffer(turn, to, &offer),
+        };
+        let contact = self.contact_of(turn, to);
+        let id = self.id;
+        let Some((_, request)) = self.exchange.as_ref().and_then(|e| e.server.as_ref()) else { return };
+        let original = request.clone();
+        let Some(side) = self.sides.get_mut(to) else { return };
+        let Some(dialog) = side.dialog.as_mut() else { return };
+        let mut next = dialog.request(original.method.clone());
+        let seq = dialog.local_seq.unwrap_or(1);
+        b2b::pass(&original, &mut next);
+        next.headers.set(Name::Contact, contact);
+        next.headers.set(Name::Allow, b2b::ALLOW);
+        side.clock = clock::propose(turn, &mut next, &side.route);
+        if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
+            body::replace_sdp(&mut next, sdp.clone());
+            side.sdp_sent = sdp;
+        }
+        let tx = turn.send(Owner::Session(id), side.route.clone(), next);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.to = to;
+            exchange.seq = seq;
+            exchange.client = Some(tx);
+            exchange.step = Step::Waiting;
+        }
+        self.save(turn);
+    }
+
+    /// The session timer rang: we refresh (RFC 4028 §7.4).
+    pub(super) fn refresh(&mut self, turn: &mut Turn<'_>, at: usize) {
+        let Some(side) = self.side(at) else { return };
+        let (method, sdp) = if side.update {
+            (Method::Update, Bytes::new())
+        } else {
+            (Method::Invite, side.sdp_sent.clone())
+        };
+        self.ask_side(turn, at, Purpose::Refresh, method, sdp);
+    }
+
+    /// Our own request for a change.
+    pub(super) fn ask_side(
+        &mut self,
+        turn: &mut Turn<'_>,
+        at: usize,
+        purpose: Purpose,
+        method: Method,
+        sdp: Bytes,
+    ) {
+        let contact = self.contact_of(turn, at);
+        let id = self.id;
+        let Some(side) = self.side_mut(at) else { return };
+        let Some(dialog) = side.dialog.as_mut() else { return };
+        let mut request = dialog.request(method.clone());
+        let seq = dialog.local_seq.unwrap_or(1);
+        request.headers.set(Name::Contact, contact);
+        request.headers.set(Name::Allow, b2b::ALLOW);
+        let interval = side.clock.interval_s();
+        let next = clock::propose(turn, &mut request, &side.route);
+        if interval != 0 {
+            side.clock = next;
+        }
+        if !sdp.is_empty() {
+            request.set_body("application/sdp", sdp.clone());
+            side.sdp_sent = sdp.clone();
+        }
+        let tx = turn.send(Owner::Session(id), side.route.clone(), request);
+        self.exchange = Some(Exchange {
+            purpose,
+            step: Step::Waiting,
+            from: at,
+            to: at,
+            server: None,
+            client: Some(tx),
+            method,
+            offer: sdp,
+            accepted: None,
+            seq,
+            deadline: turn.now.mono + OVERDUE,
+        });
+        self.save(turn);
+    }
+
+    /// The asked side answers.
+    pub(super) fn exchange_answered(&mut self, turn: &mut Turn<'_>, response: Response) {
+        match response.code {
+            ..200 => {}
+            200..300 => self.exchange_accepted(turn, response),
+            _ => self.exchange_failed(turn, &response),
+        }
+    }
+
+    fn exchange_accepted(&mut self, turn: &mut Turn<'_>, response: Response) {
+        let Some(exchange) = &self.exchange else { return };
+        let (to, method, purpose, had_offer) =
+            (exchange.to, exchange.method.clone(), exchange.purpose, !exchange.offer.is_empty());
+        let (client, seq) = (exchange.client, exchange.seq);
+        if exchange.step != Step::Waiting {
+            return;
+        }
+        let sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
+        let now = turn.now.mono;
+        let Some(side) = self.side_mut(to) else { return };
+        side.clock = clock::agreed(now, side.clock.clone(), &response);
+        let Some(dialog) = side.dialog.as_mut() else { return };
+        if dialog.update(&response).is_err() {
+            // A Contact that does not parse: the old target stays (RFC 3261 §12.2.1.2).
+            turn.desk.counters.contacts_unread += 1;
+        }
+        let late_offer = method == Method::Invite && !had_offer;
+        if let (Method::Invite, false, Some(client)) = (&method, late_offer, client) {
+            let ack = dialog.ack(seq);
+            turn.ack(client, side.route.clone(), ack);
+        }
+        if !sdp.is_empty() {
+            side.sdp_got = sdp.clone();
+        }
+        let relayed = purpose == Purpose::Change && self.plan == Plan::Relay && !sdp.is_empty();
+        if relayed && self.sound_reanswered(turn, to).is_err() {
+            self.end_all(turn, None, "SIP;cause=488");
+            return;
+        }
+        if let Some(exchange) = &mut self.exchange {
+            exchange.accepted = Some(response);
+            exchange.step = Step::Finishing;
+        }
+        match purpose {
+            Purpose::Repair => {
+                self.exchange = None;
+                self.repair_answered(turn, to);
+            }
+            Purpose::Refresh => self.exchange = None,
+            Purpose::Change if self.ask.is_none() => self.finish(turn),
+            Purpose::Change => {}
+        }
+        self.save(turn);
+    }
+
+    /// The asker gets his 2xx.
+    fn finish(&mut self, turn: &mut Turn<'_>) {
+        let Some(exchange) = &self.exchange else { return };
+        let (from, to) = (exchange.from, exchange.to);
+        let got = self.side(to).map(|s| s.sdp_got.clone()).unwrap_or_default();
+        let sdp = match self.plan {
+            Plan::Pass => Some(got),
+            Plan::Relay | Plan::FanOut => self.sound_reanswer(turn, from, &got),
+        };
+        let offer = self.exchange.as_ref().map(|e| e.offer.clone()).unwrap_or_default();
+        if let Some(side) = self.side_mut(from)
+            && !offer.is_empty()
+        {
+            side.sdp_got = offer;
+        }
+        self.conclude(turn, sdp);
+    }
+
+    /// 2xx to the asker; after an INVITE his ACK is awaited.
+    fn conclude(&mut self, turn: &mut Turn<'_>, sdp: Option<Bytes>) {
+        let Some(exchange) = &mut self.exchange else { return };
+        let Some((tx, request)) = exchange.server.clone() else { return };
+        let from = exchange.from;
+        exchange.step = Step::Acking;
+        exchange.deadline = turn.now.mono + Duration::from_secs(40);
+        let mut answer = match &exchange.accepted {
+            Some(accepted) => b2b::relay(&request, accepted),
+            None => request.respond(200),
+        };
+        let invite = request.method == Method::Invite;
+        let contact = self.contact_of(turn, from);
+        let now = turn.now.mono;
+        let Some(side) = self.side_mut(from) else { return };
+        answer.headers.set(Name::Contact, contact);
+        answer.headers.set(Name::Allow, b2b::ALLOW);
+        clock::answer(now, &mut side.clock, &request, &mut answer);
+        if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
+            body::replace_sdp_in(&mut answer, sdp.clone());
+            side.sdp_sent = sdp;
+        }
+        turn.respond(tx, answer);
+        if !invite {
+            self.exchange = None;
+        }
+        self.save(turn);
+    }
+
+    /// The ACK of a 2xx of ours: of the first INVITE, or of a change.
+    pub(super) fn acknowledged(&mut self, turn: &mut Turn<'_>, at: usize, ack: &Request) {
+        let sdp = body::sdp_in(&ack.headers, &ack.body).unwrap_or_default();
+        if !self.exchange.as_ref().is_some_and(|e| e.step == Step::Acking && e.from == at) {
+            self.acknowledge_late_offer(turn, at, &sdp);
+            return;
+        }
+        let Some(exchange) = self.exchange.take() else { return };
+        if sdp.is_empty() || !exchange.offer.is_empty() {
+            return;
+        }
+        // The answer to an offer that went out in our 2xx.
+        if let Some(side) = self.side_mut(at) {
+            side.sdp_got = sdp.clone();
+        }
+        if self.plan != Plan::Pass {
+            if self.sound_reanswered(turn, at).is_err() {
+                self.end_all(turn, None, "SIP;cause=488");
+            }
+        } else if let Some(client) = exchange.client {
+            self.ack_with(turn, exchange.to, client, exchange.seq, &sdp);
+        }
+        self.save(turn);
+    }
+
+    /// The first INVITE had no offer: its ACK carries the answer to the offer of the 2xx.
+    fn acknowledge_late_offer(&mut self, turn: &mut Turn<'_>, at: usize, sdp: &Bytes) {
+        if at != super::UPSTREAM || self.plan != Plan::Pass {
+            return;
+        }
+        let Some(to) = self.opposite(at) else { return };
+        let Some(side) = self.side(to) else { return };
+        let Some((client, _)) = &side.invite else { return };
+        if side.sdp_sent.is_empty() {
+            let client = *client;
+            self.ack_with(turn, to, client, 1, sdp);
+        }
+    }
+
+    fn ack_with(&mut self, turn: &mut Turn<'_>, to: usize, client: ClientTx, seq: u32, sdp: &Bytes) {
+        let Some(side) = self.side_mut(to) else { return };
+        let Some(dialog) = &mut side.dialog else { return };
+        let mut ack = dialog.ack(seq);
+        if !sdp.is_empty() {
+            ack.set_body("application/sdp", sdp.clone());
+        }
+        side.sdp_sent = sdp.clone();
+        turn.ack(client, side.route.clone(), ack);
+    }
+
+    fn exchange_failed(&mut self, turn: &mut Turn<'_>, response: &Response) {
+        let Some(exchange) = self.exchange.take() else { return };
+        // RFC 3261 §12.2.1.2: the dialog is over, or as good as.
+        let over = matches!(response.code, 408 | 481);
+        if let Some((tx, request)) = &exchange.server {
+            self.sound_rollback(turn, exchange.from);
+            turn.respond(*tx, b2b::relay(request, response));
+        }
+        if over {
+            if let Some(side) = self.side_mut(exchange.to) {
+                side.state = SideState::Gone;
+            }
+            self.end_all(turn, Some(exchange.to), "SIP;cause=408");
+            return;
+        }
+        match exchange.purpose {
+            Purpose::Repair => self.repair_failed(turn, response.code),
+            Purpose::Refresh if response.code == 422 => {
+                // RFC 4028 §7.3: their Min-SE is above our interval; theirs it is.
+                let least = response.headers.text(&Name::MinSe).and_then(|t| t.trim().parse().ok());
+                if let (Some(side), Some(seconds)) = (self.side_mut(exchange.to), least) {
+                    side.clock = clock::Clock::new(turn.now.mono, seconds, true);
+                }
+            }
+            Purpose::Refresh => {
+                if let Some(side) = self.side_mut(exchange.to) {
+                    // No UPDATE there after all; the postponed clock tries INVITE.
+                    side.update = side.update && !matches!(response.code, 405 | 501);
+                }
+            }
+            Purpose::Change => {}
+        }
+    }
+
+    pub(super) fn exchange_silent(&mut self, turn: &mut Turn<'_>) {
+        if let Some((tx, request)) = self.exchange.take().and_then(|e| e.server) {
+            turn.respond(tx, request.respond(408));
+        }
+        // RFC 3261 §12.2.1.2: no answer inside a dialog ends it.
+        self.end_all(turn, None, "SIP;cause=408");
+    }
+
+    /// The asker takes his change back.
+    pub(super) fn exchange_cancelled(&mut self, turn: &mut Turn<'_>) {
+        match self.exchange.as_ref().map(|e| (e.step, e.client)) {
+            Some((Step::Waiting, Some(client))) => turn.cancel(client, None),
+            Some((Step::Preparing, _)) => self.refuse_exchange(turn, 487),
+            _ => {}
+        }
+    }
+
+    pub(super) fn exchange_overdue(&mut self, turn: &mut Turn<'_>) {
+        match self.exchange.as_ref().map(|e| (e.step, e.client)) {
+            Some((Step::Waiting, Some(client))) => {
+                turn.cancel(client, None);
+                self.refuse_exchange(turn, 408);
+            }
+            Some((Step::Acking, _)) => self.exchange = None,
+            _ => self.refuse_exchange(turn, 500),
+        }
+    }
+
+    fn refuse_exchange(&mut self, turn: &mut Turn<'_>, code: u16) {
+        let Some(exchange) = self.exchange.take() else { return };
+        if let Some((tx, request)) = &exchange.server {
+            self.sound_rollback(turn, exchange.from);
+            turn.respond(*tx, b2b::refuse(turn.config(), request, code));
+        }
+    }
+
+    /// The session ends: whoever waits for an answer gets one.
+    pub(super) fn drop_exchange(&mut self, turn: &mut Turn<'_>) {
+        let Some(exchange) = self.exchange.take() else { return };
+        if let Some(client) = exchange.client {
+            turn.desk.forget(client);
+        }
+        if let Some((tx, request)) = exchange.server
+            && exchange.step != Step::Acking
+        {
+            turn.respond(tx, request.respond(487));
+        }
+    }
+}

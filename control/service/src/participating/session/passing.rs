@@ -1,0 +1,118 @@
+//! In-dialog requests: sorting them, and passing those on that are meant for the other end.
+
+use sip::{Method, Name, Request, Response};
+
+use super::{Plan, Session, UPSTREAM};
+use crate::b2b;
+use crate::turn::{Owner, Turn};
+use crate::{ClientTx, ServerTx};
+
+/// Requests of one session that may be on their way at once.
+const PASSING_MAX: usize = 16;
+
+/// A request on its way to the other side.
+#[derive(Debug)]
+pub(super) struct Passing {
+    server: ServerTx,
+    request: Request,
+    client: ClientTx,
+}
+
+impl Session {
+    /// A request inside one of the dialogs.
+    pub(super) fn in_dialog(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: Request) {
+        let Some(dialog) = self.side_mut(at).and_then(|s| s.dialog.as_mut()) else {
+            turn.respond(tx, request.respond(481));
+            return;
+        };
+        // RFC 3261 §12.2.2: what comes too late gets 500.
+        if dialog.accept(&request).is_err() {
+            turn.respond(tx, request.respond(500));
+            return;
+        }
+        match request.method {
+            Method::Bye => self.bye(turn, at, tx, &request),
+            Method::Invite | Method::Update => self.modify(turn, at, tx, request),
+            Method::Options => {
+                let mut answer = request.respond(200);
+                answer.headers.push(Name::Allow, b2b::ALLOW);
+                turn.respond(tx, answer);
+            }
+            Method::Info | Method::Message => self.pass_on(turn, at, tx, request),
+            // Between a participant and the focus these are group control (REQ-IF-CONV-02, -03); between two
+            // users REFER would move the session, which is not for the peer to order.
+            Method::Refer | Method::Subscribe | Method::Notify if self.group => {
+                self.pass_on(turn, at, tx, request);
+            }
+            Method::Refer => turn.respond(tx, b2b::refuse(turn.config(), &request, 403)),
+            _ => turn.respond(tx, b2b::refuse(turn.config(), &request, 405)),
+        }
+    }
+
+    fn pass_on(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: Request) {
+        let to = match self.referrer {
+            Some(device) if at == UPSTREAM && self.plan == Plan::FanOut => Some(device),
+            _ => self.opposite(at),
+        };
+        if matches!(request.method, Method::Refer | Method::Subscribe) {
+            // Its NOTIFYs go back to this device, not to the first one.
+            self.referrer = Some(at).filter(|at| *at != UPSTREAM);
+        }
+        let Some(to) = to else {
+            turn.respond(tx, request.respond(481));
+            return;
+        };
+        if self.passing.len() >= PASSING_MAX {
+            turn.respond(tx, b2b::refuse(turn.config(), &request, 503));
+            return;
+        }
+        let contact = self.contact_of(turn, to);
+        let id = self.id;
+        let Some(side) = self.side_mut(to) else { return };
+        let Some(dialog) = side.dialog.as_mut() else { return };
+        let mut next = dialog.request(request.method.clone());
+        b2b::pass(&request, &mut next);
+        next.headers.set(Name::Contact, contact);
+        let route = side.route.clone();
+        let client = turn.send(Owner::Session(id), route, next);
+        self.passing.push(Passing { server: tx, request, client });
+        self.save(turn);
+    }
+
+    /// The other side answered.
+    pub(super) fn passed_answered(&mut self, turn: &mut Turn<'_>, tx: ClientTx, response: Response) {
+        if response.code < 200 {
+            return;
+        }
+        if let Some(passed) = self.take_passing(tx) {
+            turn.respond(passed.server, b2b::relay(&passed.request, &response));
+        }
+    }
+
+    /// The other side did not.
+    pub(super) fn passed_silent(&mut self, turn: &mut Turn<'_>, tx: ClientTx) {
+        if let Some(passed) = self.take_passing(tx) {
+            turn.respond(passed.server, passed.request.respond(408));
+        }
+    }
+
+    /// The session ends while requests are on their way.
+    pub(super) fn drop_passing(&mut self, turn: &mut Turn<'_>) {
+        for passed in std::mem::take(&mut self.passing) {
+            turn.desk.forget(passed.client);
+            turn.respond(passed.server, passed.request.respond(487));
+        }
+    }
+
+    fn take_passing(&mut self, tx: ClientTx) -> Option<Passing> {
+        let at = self.passing.iter().position(|p| p.client == tx)?;
+        Some(self.passing.remove(at))
+    }
+
+    /// Our Contact on a side, as its dialog has it: the focus shows through where it did at the start.
+    pub(super) fn contact_of(&self, turn: &Turn<'_>, at: usize) -> String {
+        let Some(side) = self.side(at) else { return String::new() };
+        let user = side.contact_user.as_deref().unwrap_or(&side.tag);
+        b2b::contact(turn.config(), self.lane(), &side.route, user, &side.contact_features)
+    }
+}

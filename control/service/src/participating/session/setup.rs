@@ -1,0 +1,480 @@
+//! From the INVITE to the first 2xx: fork, race, merge, CANCEL (RFC 3261 §13, §16.7, CPM-FACTS §2.5, §2.8).
+
+use std::time::Duration;
+
+use base::{Instant, UnixTime};
+use bytes::Bytes;
+use contract::Refusal;
+use sip::typed::Reason;
+use sip::{Dialog, Method, Name, Request, Response};
+
+use super::clock;
+use super::{Phase, Plan, Session, Side, SideState, UPSTREAM};
+use crate::b2b;
+use crate::body;
+use crate::participating::leg::{self, Caller};
+use crate::participating::merge::Merge;
+use crate::turn::{Owner, Turn};
+use crate::{ClientTx, Route, ServerTx, UserId};
+
+pub(crate) use crate::participating::leg::Target;
+
+/// CSeq of the INVITE that opens a leg.
+const INVITE_SEQ: u32 = 1;
+
+/// Why the losers of a fork are CANCELled (CPM-FACTS §2.7).
+fn elsewhere() -> Reason {
+    Reason::sip(200, "Call completed elsewhere")
+}
+
+/// How long CANCELled legs may take for their final answer (RFC 3261 §9.1: 64*T1).
+const CANCEL_WAIT: Duration = Duration::from_secs(32);
+
+/// An INVITE that opens a session.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) tx: ServerTx,
+    pub(crate) request: Request,
+    /// Where it came from: answers go by the transaction, later requests go there.
+    pub(crate) route: Route,
+    pub(crate) user: UserId,
+    pub(crate) originating: bool,
+    /// The other end is a focus.
+    pub(crate) group: bool,
+    pub(crate) plan: Plan,
+    pub(crate) caller: Caller,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// What is kept until the INVITE has its final answer.
+#[derive(Debug)]
+pub(super) struct Setup {
+    tx: ServerTx,
+    request: Request,
+    caller: Caller,
+    targets: Vec<Target>,
+    offer: Bytes,
+    merge: Merge,
+    /// The best provisional answer relayed so far.
+    rung: u16,
+    deadline: Instant,
+    /// Who answered first, and with what.
+    winner: Option<(usize, Response)>,
+}
+
+impl Setup {
+    pub(super) const fn tx(&self) -> ServerTx {
+        self.tx
+    }
+
+    pub(super) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) const fn offer(&self) -> &Bytes {
+        &self.offer
+    }
+
+    /// Targets that are not called yet.
+    pub(super) const fn targets_len(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+impl Session {
+    /// Begins; answers the INVITE itself and gives nothing when it cannot.
+    pub(crate) fn start(turn: &mut Turn<'_>, id: u64, start: Start) -> Option<Session> {
+        let Start { tx, request, route, user, originating, group, mut plan, caller, targets } = start;
+        let refuse = |turn: &mut Turn<'_>, code| {
+            let response = b2b::refuse(turn.config(), &request, code);
+            turn.respond(tx, response);
+        };
+        let Some(offer) = body::sdp_in(&request.headers, &request.body) else {
+            // A body that hides its SDP (broken multipart).
+            refuse(turn, 400);
+            return None;
+        };
+        if offer.is_empty() {
+            // A late offer: the answer comes in the ACK; both pass unchanged.
+            plan = Plan::Pass;
+        }
+        let clock = match clock::accept(turn, &request, &route) {
+            Ok(clock) => clock,
+            Err(response) => {
+                turn.respond(tx, *response);
+                return None;
+            }
+        };
+        let text = |name| request.headers.text(&name).unwrap_or_default().to_owned();
+        let ringing = Duration::from_secs(turn.config().participating.ringing_max_s.into());
+        let mut session = Session {
+            id,
+            originating,
+            group,
+            plan,
+            phase: Phase::Inviting,
+            sides: Vec::with_capacity(targets.len() + 1),
+            exchange: None,
+            passing: Vec::new(),
+            anchor: None,
+            lines: super::Lines::default(),
+            repair: None,
+            ask: None,
+            timer: None,
+            calling_until: None,
+            referrer: None,
+            since: UnixTime::default(),
+            conversation: text(Name::ConversationId),
+            contribution: text(Name::ContributionId),
+            version: 0,
+            user,
+            setup: None,
+        };
+        session.sides.push(Side {
+            state: SideState::Calling,
+            tag: turn.token(),
+            dialog: None,
+            update: leg::allows_update(&request.headers),
+            route,
+            device: String::new(),
+            invite: None,
+            sdp_sent: Bytes::new(),
+            sdp_got: offer.clone(),
+            clock,
+            legs: Vec::new(),
+            contact_user: None,
+            contact_features: String::new(),
+        });
+        session.setup = Some(Setup {
+            tx,
+            request,
+            caller,
+            targets,
+            offer,
+            merge: Merge::default(),
+            rung: 0,
+            deadline: turn.now.mono + ringing,
+            winner: None,
+        });
+        session.open(turn);
+        session.settle(turn);
+        (!session.is_gone()).then_some(session)
+    }
+
+    fn open(&mut self, turn: &mut Turn<'_>) {
+        if self.plan == Plan::Pass {
+            self.call_legs(turn);
+            return;
+        }
+        match self.sound_open(turn) {
+            Ok(()) => self.phase = Phase::Allocating,
+            Err(code) => self.fail(turn, code),
+        }
+    }
+
+    /// Sends the INVITE to every target.
+    pub(super) fn call_legs(&mut self, turn: &mut Turn<'_>) {
+        self.phase = Phase::Inviting;
+        let Some(setup) = self.setup.as_mut() else { return };
+        let targets = std::mem::take(&mut setup.targets);
+        for target in targets {
+            self.call(turn, target);
+        }
+    }
+
+    fn call(&mut self, turn: &mut Turn<'_>, target: Target) {
+        let at = self.sides.len();
+        let sdp = self.sound_offer(turn, at);
+        let lane = self.lane();
+        let Some(setup) = self.setup.as_ref() else { return };
+        let (mut invite, tag) =
+            leg::request(turn, lane, Method::Invite, &setup.request, &setup.caller, &target);
+        if let Some(sdp) = &sdp {
+            body::replace_sdp(&mut invite, sdp.clone());
+        }
+        let clock = clock::propose(turn, &mut invite, &target.route);
+        let sent = sdp.unwrap_or_else(|| setup.offer.clone());
+        let tx = turn.send(Owner::Session(self.id), target.route.clone(), invite.clone());
+        let legs = self.lines.legs_of(at);
+        let (user, contact_features) = leg::shown_contact(&setup.request, &tag);
+        let contact_user = Some(user).filter(|user| *user != tag);
+        self.sides.push(Side {
+            state: SideState::Calling,
+            tag,
+            dialog: None,
+            route: target.route,
+            device: target.device,
+            invite: Some((tx, invite)),
+            sdp_sent: sent,
+            sdp_got: Bytes::new(),
+            clock,
+            update: false,
+            legs,
+            contact_user,
+            contact_features,
+        });
+    }
+
+    /// An answer of a leg to our first INVITE.
+    pub(super) fn leg_answered(&mut self, turn: &mut Turn<'_>, at: usize, tx: ClientTx, response: Response) {
+        match response.code {
+            ..200 => self.ringing(turn, at, &response),
+            200..300 => self.leg_accepted(turn, at, tx, response),
+            _ => self.leg_failed(turn, at, response),
+        }
+    }
+
+    /// A leg that never answered counts as 408 (RFC 3261 §8.1.3.1).
+    pub(super) fn leg_silent(&mut self, turn: &mut Turn<'_>, at: usize) {
+        let Some(request) = self.setup.as_ref().map(|s| &s.request) else {
+            if let Some(side) = self.side_mut(at) {
+                side.state = SideState::Gone;
+            }
+            return;
+        };
+        let response = request.respond(408);
+        self.leg_failed(turn, at, response);
+    }
+
+    /// Relays 180 and 183 once and only upwards; no early media (CPM-FACTS §2.5).
+    fn ringing(&mut self, turn: &mut Turn<'_>, at: usize, response: &Response) {
+        let calling = self.side(at).is_some_and(|s| s.state == SideState::Calling);
+        let tag = self.sides.first().map(|s| s.tag.clone()).unwrap_or_default();
+        let contact = self.contact_of(turn, UPSTREAM);
+        let Some(setup) = self.setup.as_mut() else { return };
+        let better = match (response.code, setup.rung) {
+            (180, 180) | (100, _) => false,
+            (180, _) => true,
+            (_, rung) => rung == 0,
+        };
+        if !calling || !better || self.phase != Phase::Inviting {
+            return;
+        }
+        setup.rung = response.code;
+        let mut ring = setup.request.respond(response.code);
+        ring.set_to_tag(&tag);
+        ring.headers.push(Name::Contact, contact);
+        turn.respond(setup.tx, ring);
+    }
+
+    fn leg_accepted(&mut self, turn: &mut Turn<'_>, at: usize, tx: ClientTx, response: Response) {
+        let Some(side) = self.side_mut(at) else { return };
+        let was = side.state;
+        let Some((_, invite)) = &side.invite else { return };
+        let Ok(dialog) = Dialog::uac(invite, &response) else {
+            // A 2xx without a usable Contact: nothing can be acknowledged or ended.
+            if was == SideState::Calling {
+                let mut broken = response;
+                broken.code = 502;
+                self.leg_failed(turn, at, broken);
+            }
+            return;
+        };
+        if was == SideState::Confirmed
+            && side.dialog.as_ref().is_some_and(|d| d.id.remote_tag == dialog.id.remote_tag)
+        {
+            // The same 2xx again: the stack sends our ACK again.
+            return;
+        }
+        let late_offer = side.sdp_sent.is_empty();
+        let wanted = was == SideState::Calling
+            && matches!(self.phase, Phase::Inviting | Phase::Joining | Phase::Active);
+        let first = self.setup.as_ref().is_some_and(|s| s.winner.is_none()) && self.phase == Phase::Inviting;
+        if !wanted || !(first || self.plan == Plan::FanOut) {
+            self.too_late(turn, at, tx, dialog);
+            return;
+        }
+        let sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
+        let Some(side) = self.side_mut(at) else { return };
+        if !late_offer {
+            let ack = dialog.ack(INVITE_SEQ);
+            turn.ack(tx, side.route.clone(), ack);
+        }
+        side.state = SideState::Confirmed;
+        side.update = leg::allows_update(&response.headers);
+        side.clock = clock::agreed(turn.now.mono, side.clock.clone(), &response);
+        side.dialog = Some(dialog);
+        side.sdp_got = sdp;
+        if first {
+            self.won(turn, at, response);
+        } else {
+            self.joined_later(turn, at);
+        }
+    }
+
+    /// The first 2xx: it wins, and the others hear that the call was completed elsewhere.
+    fn won(&mut self, turn: &mut Turn<'_>, at: usize, response: Response) {
+        if let Some(setup) = self.setup.as_mut() {
+            setup.winner = Some((at, response));
+        }
+        if self.plan != Plan::FanOut {
+            self.cancel_calling(turn, Some(&elsewhere()));
+        }
+        if self.plan == Plan::Pass {
+            self.answer_upstream(turn);
+            return;
+        }
+        if self.sound_joined(turn, at).is_err() {
+            // The device's answer fits no offer of ours (RFC 3261 §13.2.2.4: acknowledged, then ended).
+            self.end_side(turn, at, Some("SIP;cause=488"));
+            self.fail(turn, 488);
+            return;
+        }
+        self.phase = Phase::Joining;
+        if self.ask.is_none() {
+            self.answer_upstream(turn);
+        }
+    }
+
+    /// Another device of a fan-out answers after the first one.
+    fn joined_later(&mut self, turn: &mut Turn<'_>, at: usize) {
+        if self.sound_joined(turn, at).is_err() {
+            self.end_side(turn, at, Some("SIP;cause=488"));
+        }
+        if self.phase == Phase::Active {
+            self.save(turn);
+        }
+    }
+
+    /// A 2xx that nobody wants any more: ACK and BYE (RFC 3261 §13.2.2.4, §9.1).
+    fn too_late(&mut self, turn: &mut Turn<'_>, at: usize, tx: ClientTx, mut dialog: Dialog) {
+        let Some(side) = self.side_mut(at) else { return };
+        let ack = dialog.ack(INVITE_SEQ);
+        turn.ack(tx, side.route.clone(), ack);
+        let mut bye = dialog.request(Method::Bye);
+        bye.headers.add(&elsewhere());
+        turn.send(Owner::Nobody, side.route.clone(), bye);
+        if side.state != SideState::Confirmed {
+            side.state = SideState::Gone;
+        }
+    }
+
+    /// Both sides are agreed: 2xx upstream. What it promises is in the row that this same call writes.
+    pub(super) fn answer_upstream(&mut self, turn: &mut Turn<'_>) {
+        let Some((winner, accepted)) = self.setup.as_mut().and_then(|s| s.winner.take()) else { return };
+        let sdp = match self.plan {
+            Plan::Pass => None,
+            Plan::Relay | Plan::FanOut => self.sound_answer(turn, winner),
+        };
+        self.show_upstream(&accepted);
+        let contact = self.contact_of(turn, UPSTREAM);
+        let Some(setup) = self.setup.take() else { return };
+        let mut answer = b2b::relay(&setup.request, &accepted);
+        if let Some(sdp) = &sdp {
+            body::replace_sdp_in(&mut answer, sdp.clone());
+        }
+        let got = self.side(winner).map(|s| s.sdp_got.clone()).unwrap_or_default();
+        let now = turn.now.mono;
+        let Some(side) = self.sides.first_mut() else { return };
+        answer.set_to_tag(&side.tag);
+        answer.headers.set(Name::Contact, contact);
+        answer.headers.set(Name::Allow, b2b::ALLOW);
+        clock::answer(now, &mut side.clock, &setup.request, &mut answer);
+        side.sdp_sent = sdp.unwrap_or(got);
+        let Ok(dialog) = Dialog::uas(&setup.request, &answer) else {
+            // The request has no Contact: `methods` has refused such an INVITE already.
+            self.end_all(turn, None, "SIP;cause=400");
+            return;
+        };
+        side.dialog = Some(dialog);
+        side.state = SideState::Confirmed;
+        turn.respond(setup.tx, answer);
+        self.phase = Phase::Active;
+        self.calling_until = (self.plan == Plan::FanOut).then_some(setup.deadline);
+        self.since = turn.now.wall;
+        self.save(turn);
+    }
+
+    fn leg_failed(&mut self, turn: &mut Turn<'_>, at: usize, response: Response) {
+        let Some(side) = self.side_mut(at) else { return };
+        let was = side.state;
+        side.state = SideState::Gone;
+        self.sound_side_gone(turn, at);
+        let decline_all = turn.config().participating.decline_all;
+        let Some(setup) = self.setup.as_mut() else { return };
+        if was != SideState::Calling || self.phase != Phase::Inviting {
+            return;
+        }
+        let declined = response.code >= 600 && decline_all;
+        setup.merge.take(response);
+        if declined {
+            // One device speaks for its user: 603 and other 6xx (RFC 3261 §21.6).
+            self.cancel_calling(turn, None);
+        } else if self.sides.iter().skip(1).any(|s| s.state == SideState::Calling) {
+            return;
+        }
+        let best = self.setup.as_mut().map(|s| std::mem::take(&mut s.merge)).and_then(Merge::best);
+        self.fail_with(turn, best);
+    }
+
+    /// The caller took the INVITE back.
+    pub(super) fn setup_cancelled(&mut self, turn: &mut Turn<'_>, reason: Option<&Reason>) {
+        self.cancel_calling(turn, reason);
+        self.fail(turn, 487);
+    }
+
+    /// The data plane has no room, or is gone.
+    pub(super) fn setup_refused(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
+        use contract::refusal::Reason;
+        let code = match refusal.reason() {
+            Reason::NoPort | Reason::Limit | Reason::Draining | Reason::Unspecified => 503,
+            _ => 500,
+        };
+        self.fail(turn, code);
+    }
+
+    /// Nobody took the call in time (Timer C).
+    pub(super) fn ring_out(&mut self, turn: &mut Turn<'_>) {
+        if self.phase == Phase::Ending {
+            self.phase = Phase::Gone;
+            return;
+        }
+        self.fail(turn, 480);
+    }
+
+    pub(super) fn fail(&mut self, turn: &mut Turn<'_>, code: u16) {
+        let response = self.setup.as_ref().map(|s| b2b::refuse(turn.config(), &s.request, code));
+        self.fail_with(turn, response);
+    }
+
+    /// Final failure upstream; what is still called is CANCELled, what has answered is ended.
+    fn fail_with(&mut self, turn: &mut Turn<'_>, response: Option<Response>) {
+        let tag = self.sides.first().map(|s| s.tag.clone()).unwrap_or_default();
+        if let Some(setup) = self.setup.as_mut() {
+            let mut answer = match response {
+                Some(response) => b2b::relay(&setup.request, &response),
+                None => b2b::refuse(turn.config(), &setup.request, 480),
+            };
+            answer.set_to_tag(&tag);
+            turn.respond(setup.tx, answer);
+            setup.deadline = turn.now.mono + CANCEL_WAIT;
+        }
+        self.cancel_calling(turn, None);
+        for at in self.others(UPSTREAM) {
+            self.end_side(turn, at, None);
+        }
+        if let Some(side) = self.side_mut(UPSTREAM) {
+            side.state = SideState::Gone;
+        }
+        self.sound_close(turn);
+        self.phase = Phase::Ending;
+    }
+
+    pub(super) fn cancel_calling(&mut self, turn: &mut Turn<'_>, reason: Option<&Reason>) {
+        for side in self.sides.iter_mut().skip(1).filter(|s| s.state == SideState::Calling) {
+            if let Some((tx, _)) = &side.invite {
+                turn.cancel(*tx, reason.cloned());
+            }
+            side.state = SideState::Cancelling;
+        }
+    }
+
+    /// What upstream sees of us: a focus behind us shows through (RFC 4579 §5.2: `isfocus`).
+    fn show_upstream(&mut self, accepted: &Response) {
+        let shown = accepted.headers.typed::<sip::typed::Contact>().ok().flatten();
+        let Some(side) = self.sides.first_mut() else { return };
+        side.contact_features = shown.as_ref().map(|c| b2b::contact_features(c)).unwrap_or_default();
+        side.contact_user = shown.filter(|c| c.has_feature("isfocus")).and_then(|c| c.0.uri.user);
+        self.group |= side.contact_user.is_some();
+    }
+}

@@ -1,0 +1,437 @@
+//! Between descriptions and the data plane: which legs a session needs, what each side's SDP says about its
+//! leg, and what our SDP towards each side says (RFC 3264, RFC 4975 §8, RFC 6135).
+//!
+//! Every anchored media line has one leg per side. Relay: two paths per line, upstream and the winner. Fan-out:
+//! `far-N` distributed to all `near-N`, and each `near-N` to `far-N` and, for messages, to its siblings.
+
+use bytes::Bytes;
+use contract::{Distribute, Leg, LegSet, Mode, Path, path};
+use sdp::{MediaLine, Session as Description, Stamp};
+
+use super::{Plan, Session, UPSTREAM};
+use crate::media::{self, Anchor};
+use crate::turn::{Orderer, Turn};
+
+/// The legs drawn for sides that are not called yet.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    drawn: Vec<Vec<u64>>,
+}
+
+impl Lines {
+    pub(super) fn legs_of(&self, side: usize) -> Vec<u64> {
+        self.drawn.get(side).cloned().unwrap_or_default()
+    }
+}
+
+impl Session {
+    /// Asks for a leg per line and side. The error is the SIP status.
+    pub(super) fn sound_open(&mut self, turn: &mut Turn<'_>) -> Result<(), u16> {
+        let (offer, targets) = match &self.setup {
+            Some(setup) => (setup.offer().clone(), setup.targets_len()),
+            None => return Err(500),
+        };
+        let offer = media::read(turn.config(), &offer)?;
+        if !offer.lines.iter().any(media::is_anchorable) {
+            return Err(488);
+        }
+        let id = turn.context_id(self.lane());
+        let mut anchor = Anchor::new(id, self.row_id());
+        self.lines.drawn = (0..=targets)
+            .map(|_| {
+                offer
+                    .lines
+                    .iter()
+                    .map(|l| if media::is_anchorable(l) { anchor.draw_leg() } else { 0 })
+                    .collect()
+            })
+            .collect();
+        for side in 0..=targets {
+            for (at, line) in offer.lines.iter().enumerate() {
+                let Some(leg) =
+                    self.lines.drawn.get(side).and_then(|l| l.get(at)).copied().filter(|l| *l != 0)
+                else {
+                    continue;
+                };
+                let mut leg = media::blank_leg(turn.config(), line, id, leg, self.media_name(side, at, line));
+                leg.participant = if side == UPSTREAM { "far" } else { "near" }.to_owned();
+                if side == UPSTREAM {
+                    media::meet(&mut leg, line, media::answering(line));
+                }
+                anchor.put_leg(leg);
+            }
+        }
+        if let Some(legs) = self.lines.drawn.first().cloned()
+            && let Some(upstream) = self.side_mut(UPSTREAM)
+        {
+            upstream.legs = legs;
+        }
+        self.ask = anchor.commit(turn, Orderer::Session(self.id));
+        self.anchor = Some(anchor);
+        Ok(())
+    }
+
+    fn media_name(&self, side: usize, at: usize, line: &MediaLine) -> String {
+        match (self.plan, side) {
+            (Plan::FanOut, UPSTREAM) => format!("far-{at}"),
+            (Plan::FanOut, _) => format!("near-{at}"),
+            _ => media::name(line).to_owned(),
+        }
+    }
+
+    /// What a leg's INVITE offers; `None` when SDP passes unchanged.
+    pub(super) fn sound_offer(&mut self, turn: &mut Turn<'_>, at: usize) -> Option<Bytes> {
+        self.anchor.as_ref()?;
+        let offer = media::read(turn.config(), self.setup.as_ref()?.offer()).ok()?;
+        let legs = self.lines.legs_of(at);
+        let ours = self.dressed(turn, &offer, &legs, |_| Some(sdp::Setup::ActPass));
+        let mut stamp = Stamp::new(sdp::Origin::fresh(&mut turn.desk.entropy, media::host_of(&ours)));
+        Some(stamp.stamp(ours).to_bytes())
+    }
+
+    /// A description with our ends in the place of the peer's.
+    fn dressed(
+        &self,
+        turn: &Turn<'_>,
+        theirs: &Description,
+        legs: &[u64],
+        setup: impl Fn(usize) -> Option<sdp::Setup>,
+    ) -> Description {
+        let mut ours = theirs.clone();
+        ours.groups.clear();
+        for (at, line) in ours.lines.iter_mut().enumerate() {
+            let leg = legs.get(at).and_then(|id| self.anchor.as_ref()?.leg(*id));
+            let local = leg.and_then(|leg| media::local(leg, setup(at), turn.desk.fingerprint()));
+            *line = local.and_then(|local| line.anchored(&local)).unwrap_or_else(|| line.refused());
+        }
+        if let Some(host) = ours.lines.iter().find_map(|l| l.host.clone()) {
+            ours.host = Some(host);
+        }
+        ours
+    }
+
+    /// A device has answered: its media meets upstream's.
+    pub(super) fn sound_joined(&mut self, turn: &mut Turn<'_>, at: usize) -> Result<(), u16> {
+        let (answer, offered) = match self.side(at) {
+            Some(side) => {
+                (media::read(turn.config(), &side.sdp_got)?, media::read(turn.config(), &side.sdp_sent)?)
+            }
+            None => return Err(500),
+        };
+        sdp::check_answer(&offered, &answer).map_err(|_| 488_u16)?;
+        if self.plan == Plan::Relay {
+            let losers: Vec<usize> = (1..self.sides.len()).filter(|side| *side != at).collect();
+            for side in losers {
+                self.drop_legs(side);
+            }
+        }
+        self.meet_answer(at, &offered, &answer);
+        self.order(turn);
+        Ok(())
+    }
+
+    /// Puts what an answer says into the legs, and wires its lines.
+    fn meet_answer(&mut self, at: usize, offered: &Description, answer: &Description) {
+        let legs = self.side(at).map(|s| s.legs.clone()).unwrap_or_default();
+        for (index, (line, asked)) in answer.lines.iter().zip(&offered.lines).enumerate() {
+            let id = legs.get(index).copied().unwrap_or(0);
+            if id == 0 {
+                continue;
+            }
+            if line.is_refused() {
+                self.drop_line(index, at);
+                continue;
+            }
+            let role = sdp::message_role(asked, line);
+            if let Some(anchor) = &mut self.anchor {
+                anchor.change_leg(id, |leg| media::meet(leg, line, role));
+            }
+            self.mirror_direction(at, index, line);
+            self.wire(index);
+        }
+    }
+
+    /// The other side's leg sends and receives what this answer leaves to it.
+    fn mirror_direction(&mut self, at: usize, index: usize, line: &MediaLine) {
+        if self.plan != Plan::Relay {
+            return;
+        }
+        let other = if at == UPSTREAM { self.others(UPSTREAM).first().copied() } else { Some(UPSTREAM) };
+        let Some(id) = other.and_then(|o| self.side(o)).and_then(|s| s.legs.get(index)).copied() else {
+            return;
+        };
+        let direction = media::direction(line.effective_direction().mirrored());
+        if let Some(anchor) = &mut self.anchor {
+            anchor.change_leg(id, |leg| leg.direction = direction.into());
+        }
+    }
+
+    /// The paths of one line.
+    fn wire(&mut self, index: usize) {
+        let far = self.side(UPSTREAM).and_then(|s| s.legs.get(index)).copied().unwrap_or(0);
+        let near: Vec<u64> = self
+            .others(UPSTREAM)
+            .into_iter()
+            .filter_map(|at| self.side(at)?.legs.get(index).copied())
+            .filter(|id| *id != 0)
+            .collect();
+        let (plan, Some(anchor)) = (self.plan, &mut self.anchor) else { return };
+        let (Some(first), true) = (near.first().copied(), far != 0) else { return };
+        let context = anchor.id();
+        let number = u32::try_from(index).unwrap_or(0) * 2;
+        let one = |id| Some(LegSet { legs: vec![id], media: String::new() });
+        let messages = anchor.leg(far).is_some_and(media::is_msrp);
+        let (there, back) = match plan {
+            Plan::Pass => return,
+            Plan::Relay => (
+                Path { mode: Mode::Relay.into(), sources: one(far), targets: one(first), ..Path::default() },
+                Path { mode: Mode::Relay.into(), sources: one(first), targets: one(far), ..Path::default() },
+            ),
+            Plan::FanOut => {
+                let siblings = Some(LegSet { legs: Vec::new(), media: format!("near-{index}") });
+                let once = || Some(path::Parameters::Distribute(Distribute { imdn_once: messages }));
+                let back_to = if messages {
+                    Some(LegSet { legs: vec![far], media: format!("near-{index}") })
+                } else {
+                    one(far)
+                };
+                let mode = Mode::Distribute.into();
+                (
+                    Path {
+                        mode,
+                        sources: one(far),
+                        targets: siblings.clone(),
+                        parameters: once(),
+                        ..Path::default()
+                    },
+                    Path { mode, sources: siblings, targets: back_to, parameters: once(), ..Path::default() },
+                )
+            }
+        };
+        anchor.put_path(Path { id: number + 1, context, ..there });
+        anchor.put_path(Path { id: number + 2, context, ..back });
+    }
+
+    /// What upstream is answered: the winner's answer with our ends.
+    pub(super) fn sound_answer(&mut self, turn: &mut Turn<'_>, winner: usize) -> Option<Bytes> {
+        let answer = media::read(turn.config(), &self.side(winner)?.sdp_got).ok()?;
+        let offer = media::read(turn.config(), &self.side(UPSTREAM)?.sdp_got).ok()?;
+        let legs = self.side(UPSTREAM)?.legs.clone();
+        let ours = self.answering(turn, &offer, &answer, &legs);
+        let mut stamp = Stamp::new(sdp::Origin::fresh(&mut turn.desk.entropy, media::host_of(&ours)));
+        Some(stamp.stamp(ours).to_bytes())
+    }
+
+    fn answering(
+        &self,
+        turn: &Turn<'_>,
+        offer: &Description,
+        answer: &Description,
+        legs: &[u64],
+    ) -> Description {
+        self.dressed(turn, answer, legs, |at| offer.lines.get(at).and_then(media::setup_answering))
+    }
+
+    /// A side offers a change: its new media goes into its legs, new lines get legs on both sides.
+    pub(super) fn sound_offered(&mut self, turn: &mut Turn<'_>, at: usize, offer: &Bytes) -> Result<(), u16> {
+        let offer = media::read(turn.config(), offer)?;
+        let before = self.side(at).and_then(|s| media::read(turn.config(), &s.sdp_got).ok());
+        if before.is_some_and(|before| sdp::check_next_offer(&before, &offer).is_err()) {
+            return Err(488);
+        }
+        let other = self.opposite(at);
+        for (index, line) in offer.lines.iter().enumerate() {
+            if !media::is_anchorable(line) {
+                continue;
+            }
+            for side in [Some(at), other].into_iter().flatten() {
+                self.ensure_leg(turn, side, index, line);
+            }
+            self.meet_offer(at, index, line);
+        }
+        self.order(turn);
+        Ok(())
+    }
+
+    fn ensure_leg(&mut self, turn: &Turn<'_>, side: usize, index: usize, line: &MediaLine) {
+        let name = self.media_name(side, index, line);
+        let (Some(anchor), Some(at)) = (&mut self.anchor, self.sides.get_mut(side)) else { return };
+        at.legs.resize(at.legs.len().max(index + 1), 0);
+        let Some(slot) = at.legs.get_mut(index).filter(|id| **id == 0) else { return };
+        *slot = anchor.draw_leg();
+        let mut leg = media::blank_leg(turn.config(), line, anchor.id(), *slot, name);
+        leg.participant = if side == UPSTREAM { "far" } else { "near" }.to_owned();
+        anchor.put_leg(leg);
+    }
+
+    fn meet_offer(&mut self, at: usize, index: usize, line: &MediaLine) {
+        let Some(id) = self.side(at).and_then(|s| s.legs.get(index)).copied() else { return };
+        if let Some(anchor) = &mut self.anchor {
+            anchor.change_leg(id, |leg| media::meet(leg, line, media::answering(line)));
+        }
+    }
+
+    /// The change as the other side is asked for it.
+    pub(super) fn sound_reoffer(&mut self, turn: &mut Turn<'_>, to: usize, offer: &Bytes) -> Option<Bytes> {
+        let offer = media::read(turn.config(), offer).ok()?;
+        let side = self.side(to)?;
+        let last = media::read(turn.config(), &side.sdp_sent).ok()?;
+        let ours = self.dressed(turn, &offer, &side.legs, |_| Some(sdp::Setup::ActPass));
+        Some(Stamp::resume(last).stamp(ours).to_bytes())
+    }
+
+    /// A side has answered a change (its answer is in `sdp_got`).
+    pub(super) fn sound_reanswered(&mut self, turn: &mut Turn<'_>, at: usize) -> Result<(), u16> {
+        let (answer, offered) = match self.side(at) {
+            Some(side) => {
+                (media::read(turn.config(), &side.sdp_got)?, media::read(turn.config(), &side.sdp_sent)?)
+            }
+            None => return Err(500),
+        };
+        sdp::check_answer(&offered, &answer).map_err(|_| 488_u16)?;
+        self.meet_answer(at, &offered, &answer);
+        self.order(turn);
+        Ok(())
+    }
+
+    /// What the asker is answered.
+    pub(super) fn sound_reanswer(&mut self, turn: &mut Turn<'_>, from: usize, got: &Bytes) -> Option<Bytes> {
+        let answer = media::read(turn.config(), got).ok()?;
+        let offer = media::read(turn.config(), self.exchange.as_ref()?.offer()).ok()?;
+        let side = self.side(from)?;
+        let last = media::read(turn.config(), &side.sdp_sent).ok()?;
+        let ours = self.answering(turn, &offer, &answer, &side.legs);
+        Some(Stamp::resume(last).stamp(ours).to_bytes())
+    }
+
+    /// A fan-out answers a change of one of its sides by itself: lines that it has stay, others are refused.
+    pub(super) fn sound_answered_here(
+        &mut self,
+        turn: &mut Turn<'_>,
+        at: usize,
+        offer: &Bytes,
+    ) -> Result<Bytes, u16> {
+        let offer = media::read(turn.config(), offer)?;
+        let (last, legs) = match self.side(at) {
+            Some(side) => (media::read(turn.config(), &side.sdp_sent)?, side.legs.clone()),
+            None => return Err(500),
+        };
+        let mut answer = offer.clone();
+        for (index, line) in answer.lines.iter_mut().enumerate() {
+            let known = legs.get(index).is_some_and(|id| *id != 0) && !line.is_refused();
+            let Some(before) = last.lines.get(index).filter(|b| known && !b.is_refused()) else {
+                *line = line.refused();
+                continue;
+            };
+            self.meet_offer(at, index, line);
+            line.direction = line.effective_direction().mirrored();
+            line.body = before.body.clone();
+        }
+        let ours = self.answering(turn, &offer, &answer, &legs);
+        self.order_only(turn);
+        Ok(Stamp::resume(last).stamp(ours).to_bytes())
+    }
+
+    /// A change came to nothing: the asker's legs are as before.
+    pub(super) fn sound_rollback(&mut self, turn: &mut Turn<'_>, at: usize) {
+        let Some(before) = self.side(at).and_then(|s| media::read(turn.config(), &s.sdp_got).ok()) else {
+            return;
+        };
+        if self.anchor.is_none() {
+            return;
+        }
+        let legs = self.side(at).map(|s| s.legs.clone()).unwrap_or_default();
+        for (index, id) in legs.iter().enumerate().filter(|(_, id)| **id != 0) {
+            match before.lines.get(index).filter(|line| media::is_anchorable(line)) {
+                Some(line) => {
+                    if let Some(anchor) = &mut self.anchor {
+                        let setup = anchor.leg(*id).map_or(sdp::Role::Passive, media::role);
+                        anchor.change_leg(*id, |leg| media::meet(leg, line, setup));
+                    }
+                }
+                None => self.drop_line(index, at),
+            }
+        }
+        self.order_only(turn);
+    }
+
+    /// A side is gone: so are its legs.
+    pub(super) fn sound_side_gone(&mut self, turn: &mut Turn<'_>, at: usize) {
+        if self.anchor.is_some() {
+            self.drop_legs(at);
+            self.order_only(turn);
+        }
+    }
+
+    /// The session is over: so is its context.
+    pub(super) fn sound_close(&mut self, turn: &mut Turn<'_>) {
+        self.ask = None;
+        if let Some(mut anchor) = self.anchor.take() {
+            anchor.remove(turn);
+        }
+    }
+
+    /// MSRP legs of a side under new session ids: the old ones died with their connection.
+    pub(super) fn sound_renew(&mut self, at: usize) -> bool {
+        let legs = self.side(at).map(|s| s.legs.clone()).unwrap_or_default();
+        let mut renewed = false;
+        for (index, old) in legs.into_iter().enumerate() {
+            let Some(anchor) = &mut self.anchor else { return false };
+            let Some(leg) = anchor.leg(old).filter(|l| media::is_msrp(l)).cloned() else { continue };
+            anchor.remove_leg(old);
+            let new = anchor.draw_leg();
+            anchor.put_leg(Leg { id: new, ..media::disconnected(leg) });
+            if let Some(slot) = self.side_mut(at).and_then(|s| s.legs.get_mut(index)) {
+                *slot = new;
+            }
+            self.wire(index);
+            renewed = true;
+        }
+        renewed
+    }
+
+    /// Our last description to a side, with the legs as they are now.
+    pub(super) fn sound_renewed(&mut self, turn: &mut Turn<'_>, at: usize) -> Option<Bytes> {
+        let side = self.side(at)?;
+        let last = media::read(turn.config(), &side.sdp_sent).ok()?;
+        let ours = self.dressed(turn, &last, &side.legs, |_| Some(sdp::Setup::ActPass));
+        Some(Stamp::resume(last).stamp(ours).to_bytes())
+    }
+
+    /// Orders what has changed, and waits for it.
+    pub(super) fn order(&mut self, turn: &mut Turn<'_>) {
+        if let Some(anchor) = &mut self.anchor {
+            self.ask = anchor.commit(turn, Orderer::Session(self.id));
+        }
+    }
+
+    /// Orders what has changed; nothing waits for it.
+    fn order_only(&mut self, turn: &mut Turn<'_>) {
+        if let Some(anchor) = &mut self.anchor {
+            anchor.commit(turn, Orderer::Session(self.id));
+        }
+    }
+
+    fn drop_legs(&mut self, at: usize) {
+        let legs = match self.side_mut(at) {
+            Some(side) => std::mem::take(&mut side.legs),
+            None => return,
+        };
+        if let Some(anchor) = &mut self.anchor {
+            legs.into_iter().filter(|id| *id != 0).for_each(|id| anchor.remove_leg(id));
+        }
+    }
+
+    /// A line that is refused or ended: for a relay on both sides, for a fan-out on this one only.
+    fn drop_line(&mut self, index: usize, at: usize) {
+        let both = self.plan == Plan::Relay;
+        for (number, side) in self.sides.iter_mut().enumerate() {
+            if (number == at || both)
+                && let Some(slot) = side.legs.get_mut(index)
+                && let Some(anchor) = &mut self.anchor
+            {
+                anchor.remove_leg(std::mem::take(slot));
+            }
+        }
+    }
+}

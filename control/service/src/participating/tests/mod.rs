@@ -1,0 +1,34 @@
+//! Flows of the Participating Function (CPM-FACTS §7.3), through the lane.
+
+mod message;
+mod session;
+
+use sip::Peer;
+
+use crate::testing::{World, peer};
+
+const ALICE: u16 = 7001;
+const ALICE2: u16 = 7002;
+const BOB: u16 = 7101;
+const BOB2: u16 = 7102;
+
+fn instance(port: u16) -> String {
+    format!("urn:uuid:00000000-0000-1000-8000-00000000{port:04}")
+}
+
+/// Alice with one device, Bob with two.
+fn world() -> World {
+    let mut world = World::new();
+    for (user, port) in [("alice", ALICE), ("bob", BOB), ("bob", BOB2)] {
+        world.register(user, peer(port), &instance(port));
+    }
+    world
+}
+
+const fn both() -> [u16; 2] {
+    [BOB, BOB2]
+}
+
+fn phone(port: u16) -> Peer {
+    peer(port)
+}

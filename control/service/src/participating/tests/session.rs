@@ -1,0 +1,1 @@
+//! Flow F3 and its races.

@@ -1,0 +1,183 @@
+//! The bindings of a lane's users: a bounded table in memory, each row of it in the store too.
+//!
+//! A binding is a flow to a device (RFC 5626 §6): with `+sip.instance` its key is instance and reg-id, so
+//! a device that comes back under a new Contact replaces its old one; without, it is the Contact URI
+//! (RFC 3261 §10.2.1, compared as a URI).
+
+use base::{Map, Private, TimerId, UnixTime, map};
+use cpm::feature::FeatureSet;
+use sip::{Peer, Uri};
+
+use crate::records::{Binding, Columns, Record, Row};
+use crate::turn::{Desk, Turn, Wake};
+use crate::{Key, LaneKey, Table, UserId};
+
+/// A binding in memory.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Its key in the store, and the name of the device elsewhere.
+    pub(crate) key: String,
+    /// Its body.
+    pub(crate) binding: Binding,
+    version: u64,
+    timer: Option<TimerId>,
+}
+
+impl Bound {
+    /// The Contact as a URI.
+    pub(crate) fn contact(&self) -> Option<Uri> {
+        self.binding.contact.expose().parse().ok()
+    }
+
+    /// Its features, `+sip.instance` not among them (RFC 3840 §9).
+    pub(crate) fn features(&self) -> FeatureSet {
+        FeatureSet::parse(&self.binding.features)
+    }
+
+    /// True for a GRUU's `gr` parameter that means this device.
+    pub(crate) fn is_instance(&self, gr: &str) -> bool {
+        let own = self.binding.instance.as_ref().map(|i| i.expose().as_str());
+        own.is_some_and(|own| cpm::feature::same_instance(own, &format!("<{gr}>")))
+    }
+
+    /// The device's public GRUU (RFC 5627 §3.2): the address of record with the instance as `gr`.
+    pub(crate) fn gruu(&self) -> Option<Uri> {
+        let mut uri: Uri = self.binding.aor.expose().parse().ok()?;
+        let urn = self.binding.instance.as_ref()?.expose().trim_matches(['<', '>']).to_owned();
+        if !uri.is_sip() {
+            return None;
+        }
+        uri.params.set("gr", Some(&urn));
+        Some(uri)
+    }
+
+    /// True until it ends.
+    pub(crate) fn is_live(&self, now: UnixTime) -> bool {
+        self.binding.expires > now
+    }
+}
+
+/// All bindings of one lane.
+#[derive(Debug)]
+pub(crate) struct Bindings {
+    users: Map<UserId, Vec<Bound>>,
+    total: usize,
+}
+
+/// A binding's key. Instances of `urn:uuid:` compare without case (RFC 4122 §3), others as they are
+/// (CPM-FACTS §2.8).
+pub(crate) fn key_of(user: &UserId, contact: &Uri, instance: Option<&str>, reg_id: Option<u32>) -> String {
+    match instance {
+        Some(instance) => {
+            let uuid = instance.get(..10).is_some_and(|p| p.eq_ignore_ascii_case("<urn:uuid:"));
+            let instance = if uuid { instance.to_ascii_lowercase() } else { instance.to_owned() };
+            format!("{}|{instance}|{}", user.as_str(), reg_id.unwrap_or(0))
+        }
+        None => format!("{}|{contact}", user.as_str()),
+    }
+}
+
+impl Bindings {
+    pub(crate) fn new(desk: &Desk) -> Self {
+        Bindings { users: map(desk.seed), total: 0 }
+    }
+
+    /// How many there are, dead ones that wait for their timer included.
+    pub(crate) fn len(&self) -> usize {
+        self.total
+    }
+
+    /// A user's live bindings, oldest first.
+    pub(crate) fn live(&self, user: &UserId, now: UnixTime) -> impl Iterator<Item = &Bound> {
+        self.all(user).iter().filter(move |b| b.is_live(now))
+    }
+
+    /// A user's bindings.
+    pub(crate) fn all(&self, user: &UserId) -> &[Bound] {
+        self.users.get(user).map_or(&[], Vec::as_slice)
+    }
+
+    /// The binding of that key.
+    pub(crate) fn by_key(&self, user: &UserId, key: &str) -> Option<&Bound> {
+        self.all(user).iter().find(|b| b.key == key)
+    }
+
+    /// The user's live binding whose flow is that peer: who speaks there is the user.
+    pub(crate) fn by_flow(&self, user: &UserId, peer: &Peer, now: UnixTime) -> Option<&Bound> {
+        self.live(user, now).find(|b| b.binding.flow == *peer)
+    }
+
+    /// Puts a binding, in place of an equal one (same key, or an equivalent Contact URI without an instance).
+    pub(crate) fn put(&mut self, turn: &mut Turn<'_>, key: String, binding: Binding) {
+        let user = binding.user.clone();
+        let alive = binding.expires.since(turn.now.wall);
+        let list = self.users.entry(user.clone()).or_default();
+        let at = match list.iter().position(|b| b.key == key) {
+            Some(at) => at,
+            None => {
+                list.push(Bound { key: key.clone(), binding: binding.clone(), version: 0, timer: None });
+                self.total += 1;
+                list.len() - 1
+            }
+        };
+        let Some(bound) = list.get_mut(at) else { return };
+        turn.unwake(&mut bound.timer);
+        bound.timer = turn.wake_in(alive, Wake::Binding(user.clone(), key.clone()));
+        bound.version += 1;
+        bound.binding = binding;
+        turn.put_row(Row {
+            key: Key::new(Table::Binding, key),
+            lane: LaneKey::of_user(&user),
+            version: bound.version,
+            columns: Columns {
+                owner: Private::new(user.as_str().to_owned()),
+                expires: bound.binding.expires,
+                ..Columns::default()
+            },
+            record: Record::Binding(bound.binding.clone()),
+        });
+    }
+
+    /// Removes a binding.
+    pub(crate) fn remove(&mut self, turn: &mut Turn<'_>, user: &UserId, key: &str) {
+        let Some(list) = self.users.get_mut(user) else { return };
+        let Some(at) = list.iter().position(|b| b.key == key) else { return };
+        let mut gone = list.remove(at);
+        if list.is_empty() {
+            self.users.remove(user);
+        }
+        self.total -= 1;
+        turn.unwake(&mut gone.timer);
+        turn.remove_row(Key::new(Table::Binding, gone.key));
+    }
+
+    /// A binding's timer fired: it goes if it is over.
+    pub(crate) fn wake(&mut self, turn: &mut Turn<'_>, user: &UserId, key: &str) {
+        let now = turn.now.wall;
+        match self.by_key(user, key) {
+            Some(bound) if !bound.is_live(now) => self.remove(turn, user, key),
+            Some(bound) => {
+                // The wall clock was set back: sleep for what is left.
+                let left = bound.binding.expires.since(now);
+                let timer = turn.wake_in(left, Wake::Binding(user.clone(), key.to_owned()));
+                if let Some(b) = self.users.get_mut(user).and_then(|l| l.iter_mut().find(|b| b.key == key)) {
+                    b.timer = timer;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Back from the store; a dead one is removed there too.
+    pub(crate) fn restore(&mut self, turn: &mut Turn<'_>, key: String, version: u64, binding: Binding) {
+        if binding.expires <= turn.now.wall {
+            turn.remove_row(Key::new(Table::Binding, key));
+            return;
+        }
+        let user = binding.user.clone();
+        let alive = binding.expires.since(turn.now.wall);
+        let timer = turn.wake_in(alive, Wake::Binding(user.clone(), key.clone()));
+        self.users.entry(user).or_default().push(Bound { key, binding, version, timer });
+        self.total += 1;
+    }
+}

@@ -1,0 +1,9 @@
+//! The registrar (RFC 3261 §10.3, RFC 3327, RFC 3608, RFC 5626, RFC 5627; CPM-FACTS §2.8 "Device identity").
+
+mod bindings;
+mod register;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use bindings::{Bindings, Bound};
+pub(crate) use register::register;

@@ -1,0 +1,180 @@
+//! One REGISTER whose sender is known: all of its bindings change, or none (RFC 3261 §10.3 step 7).
+
+use std::time::Duration;
+
+use base::Private;
+use sip::typed::{CSeq, Contacts, Expires, Path};
+use sip::{Name, NameAddr, Params, Request, Response};
+
+use super::bindings::{Bindings, key_of};
+use crate::b2b;
+use crate::records::Binding;
+use crate::turn::Turn;
+use crate::{Source, UserId};
+
+/// Parameters of a Contact that are the registrar's own: not features of the device.
+const OWN: [&str; 7] = ["expires", "q", "reg-id", "+sip.instance", "methods", "pub-gruu", "temp-gruu"];
+
+/// What one Contact asks for.
+enum Wanted {
+    Put(String, Box<Binding>),
+    Remove(String),
+}
+
+/// Changes the bindings of `user`, and answers.
+pub(crate) fn register(
+    turn: &mut Turn<'_>,
+    bindings: &mut Bindings,
+    user: &UserId,
+    service: bool,
+    source: &Source,
+    request: &Request,
+) -> Response {
+    match plan(turn, bindings, user, service, source, request) {
+        Ok(changes) => {
+            for change in changes {
+                match change {
+                    Wanted::Put(key, binding) => bindings.put(turn, key, *binding),
+                    Wanted::Remove(key) => bindings.remove(turn, user, &key),
+                }
+            }
+            registered(turn, bindings, user, request)
+        }
+        Err(response) => *response,
+    }
+}
+
+fn plan(
+    turn: &Turn<'_>,
+    bindings: &Bindings,
+    user: &UserId,
+    service: bool,
+    source: &Source,
+    request: &Request,
+) -> Result<Vec<Wanted>, Box<Response>> {
+    let refuse = |code| Box::new(b2b::refuse(turn.config(), request, code));
+    let cseq = request.headers.must::<CSeq>().map_err(|_| refuse(400))?.seq;
+    let call_id = request.call_id().ok_or_else(|| refuse(400))?.to_owned();
+    let expires = request.headers.typed::<Expires>().map_err(|_| refuse(400))?.map(|e| e.0);
+    // RFC 3261 §10.3 step 6 and 7: a REGISTER that comes too late changes nothing.
+    let late = |known: &Binding| known.call_id == call_id && known.cseq >= cseq;
+    let contacts = match Contacts::of(&request.headers).map_err(|_| refuse(400))? {
+        Contacts::All if expires == Some(0) => {
+            let all = bindings.all(user);
+            if all.iter().any(|b| late(&b.binding)) {
+                return Err(refuse(500));
+            }
+            return Ok(all.iter().map(|b| Wanted::Remove(b.key.clone())).collect());
+        }
+        Contacts::All => return Err(refuse(400)),
+        Contacts::Some(contacts) => contacts,
+    };
+    let path: Vec<Private<String>> = request
+        .headers
+        .all::<Path>()
+        .map_err(|_| refuse(400))?
+        .into_iter()
+        .map(|p| Private::new(p.to_string()))
+        .collect();
+    let aor = request.to().map(|to| to.uri.address_of_record().to_string()).map_err(|_| refuse(400))?;
+    let Source::Network { peer, .. } = source else { return Err(refuse(403)) };
+    let mut changes = Vec::with_capacity(contacts.len());
+    let mut new = 0;
+    for contact in contacts {
+        let instance = contact.instance();
+        let reg_id = contact.reg_id().and_then(|id| u32::try_from(id).ok());
+        let key = key_of(user, &contact.uri, instance.as_deref(), reg_id);
+        let known = bindings.by_key(user, &key);
+        if known.is_some_and(|b| late(&b.binding)) {
+            return Err(refuse(500));
+        }
+        let seconds = contact.expires().or(expires).unwrap_or(turn.config().registrar.expires_default_s);
+        if seconds == 0 {
+            changes.push(Wanted::Remove(key));
+            continue;
+        }
+        let limits = &turn.config().registrar;
+        if seconds < limits.expires_min_s {
+            let mut brief = refuse(423);
+            brief.headers.push(Name::MinExpires, limits.expires_min_s.to_string());
+            return Err(brief);
+        }
+        new += usize::from(known.is_none());
+        let life = Duration::from_secs(seconds.min(limits.expires_max_s).into());
+        let binding = Binding {
+            user: user.clone(),
+            aor: Private::new(aor.clone()),
+            contact: Private::new(contact.uri.to_string()),
+            features: features(&contact),
+            instance: instance.map(Private::new),
+            reg_id,
+            q: contact.q_thousandths(),
+            flow: *peer,
+            service,
+            path: path.clone(),
+            call_id: call_id.clone(),
+            cseq,
+            expires: turn.now.wall + life,
+            registered: turn.now.wall,
+        };
+        changes.push(Wanted::Put(key, Box::new(binding)));
+    }
+    let limits = &turn.config().limits;
+    if bindings.live(user, turn.now.wall).count() + new > limits.bindings_per_user_max {
+        return Err(Box::new(b2b::refuse_with(turn.config(), request, 403, "Too many contacts")));
+    }
+    if bindings.len() + new > limits.bindings_max {
+        return Err(refuse(503));
+    }
+    Ok(changes)
+}
+
+fn features(contact: &NameAddr) -> String {
+    let mut params: Params = contact.params.clone();
+    params.retain(|name| !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)));
+    params.to_string()
+}
+
+/// 200 with every binding that there is (RFC 3261 §10.3 step 8).
+fn registered(turn: &Turn<'_>, bindings: &Bindings, user: &UserId, request: &Request) -> Response {
+    let config = turn.config();
+    let now = turn.now.wall;
+    let mut response = request.respond(200);
+    let mut aor = None;
+    for bound in bindings.live(user, now) {
+        let binding = &bound.binding;
+        let left = binding.expires.since(now).as_secs();
+        let mut value = format!("<{}>{};expires={left}", binding.contact.expose(), binding.features);
+        if let Some(instance) = &binding.instance {
+            value.push_str(&format!(";+sip.instance=\"{}\"", instance.expose()));
+            if config.registrar.gruu
+                && let Some(gruu) = bound.gruu()
+            {
+                value.push_str(&format!(";pub-gruu=\"{gruu}\""));
+            }
+        }
+        if let Some(reg_id) = binding.reg_id {
+            value.push_str(&format!(";reg-id={reg_id}"));
+        }
+        response.headers.push(Name::Contact, value);
+        aor = Some(binding.aor.expose().clone());
+    }
+    // RFC 3327 §5.3, RFC 3608 §6.3
+    response.headers.copy(&request.headers, &Name::Path);
+    if config.registrar.service_route
+        && let Some(addr) = config.listeners.udp.or(config.listeners.tcp)
+    {
+        response.headers.push(Name::ServiceRoute, format!("<sip:{addr};lr>"));
+    }
+    if let Some(aor) = aor {
+        response.headers.push(Name::PAssociatedUri, format!("<{aor}>"));
+    }
+    response.headers.push(Name::Supported, "path, gruu, outbound");
+    if request.headers.has_token(&Name::Supported, "outbound")
+        && bindings.live(user, now).any(|b| b.binding.reg_id.is_some() && b.binding.instance.is_some())
+    {
+        // RFC 5626 §6: the registrar has done outbound.
+        response.headers.push(Name::Require, "outbound");
+    }
+    response
+}
