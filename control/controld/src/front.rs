@@ -203,9 +203,10 @@ impl Front {
                     let lane = self.lane(&source, &request);
                     self.parts.lanes.tell(lane, Event::Ack { source, request });
                 }
-                Output::Cancelled { server, .. } => {
+                Output::Cancelled { server, reason } => {
                     if let Some(lane) = self.invites.get(&server) {
-                        self.parts.lanes.tell(*lane, Event::Cancelled { origin: Origin::Network(server.0) });
+                        let origin = Origin::Network(server.0);
+                        self.parts.lanes.tell(*lane, Event::Cancelled { origin, reason });
                     }
                 }
                 Output::AckMissing { server } => {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use contract::{Applied, News, Refusal, Welcome};
 use serde::Serialize;
 use service::{Ask, ClientTx, LaneKey, Source};
+use sip::typed::Reason;
 use sip::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,7 +45,7 @@ pub(crate) enum Origin {
 pub(crate) enum Event {
     Request { origin: Origin, source: Source, request: Request, place: Option<Place> },
     Ack { source: Source, request: Request },
-    Cancelled { origin: Origin },
+    Cancelled { origin: Origin, reason: Option<Reason> },
     AckMissing { server: u64 },
     Response { life: u32, tx: ClientTx, response: Response },
     Expired { life: u32, tx: ClientTx },

@@ -3,7 +3,7 @@
 use contract::Refusal;
 use service::{ClientTx, LaneKey, Output, Route, ServerTx, Source};
 use sip::typed::Reason;
-use sip::{Headers, Name, Peer, Request, Response};
+use sip::{Name, Peer, Request, Response};
 
 use super::task::Lane;
 use super::{Event, Origin};
@@ -47,7 +47,7 @@ impl Lane {
                         .lanes
                         .tell(self.parts.lanes.of(key), Event::Ack { source: self.source(), request });
                 }
-                Output::Cancel { tx, reason } => self.cancel(tx, reason.and_then(read_reason)).await,
+                Output::Cancel { tx, reason } => self.cancel(tx, reason).await,
                 Output::Program { ask, batch } => {
                     let order = Order::Program { from: self.own(), ask, batch };
                     if self.parts.link.order(order).is_err() {
@@ -127,7 +127,7 @@ impl Lane {
             Some(Way::Network) => self.order(front::Order::Cancel { key: self.key(tx), reason }).await,
             Some(Way::Lane(lane)) => {
                 let origin = Origin::Lane { from: self.own(), tx };
-                self.parts.lanes.tell(*lane, Event::Cancelled { origin });
+                self.parts.lanes.tell(*lane, Event::Cancelled { origin, reason });
             }
             None => {}
         }
@@ -144,7 +144,7 @@ impl Lane {
                 Way::Network => self.order(front::Order::Cancel { key: self.key(tx), reason: None }).await,
                 Way::Lane(lane) => {
                     let origin = Origin::Lane { from: self.own(), tx };
-                    self.parts.lanes.tell(lane, Event::Cancelled { origin });
+                    self.parts.lanes.tell(lane, Event::Cancelled { origin, reason: None });
                 }
             }
         }
@@ -158,10 +158,4 @@ impl Lane {
     fn clients_taken(&mut self) -> Vec<(ClientTx, Way)> {
         self.clients.drain().collect()
     }
-}
-
-fn read_reason(text: &str) -> Option<Reason> {
-    let mut headers = Headers::new();
-    headers.push(Name::Reason, text);
-    headers.typed().ok().flatten()
 }

@@ -199,7 +199,7 @@ impl Lane {
                 Input::Request { tx, source, request }
             }
             Event::Ack { source, request } => Input::Ack { source, request },
-            Event::Cancelled { origin } => Input::Cancelled { tx: self.serving(origin)? },
+            Event::Cancelled { origin, reason } => Input::Cancelled { tx: self.serving(origin)?, reason },
             Event::AckMissing { server } => Input::AckMissing { tx: network_tx(server) },
             Event::Response { life: of, tx, response } if of == life => {
                 if response.code >= 200 {
