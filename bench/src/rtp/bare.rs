@@ -152,7 +152,7 @@ pub(crate) fn relay_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
     })
 }
 
-/// The ring's loop: take what arrived, push a send to each target, enter once, give the buffers back.
+/// The ring's loop: one enter for the sends of a batch and the receives of the next, then the buffers go back.
 fn forward_uring<'a>(
     legs: &[UdpSocket],
     receiving: &[u32],
@@ -168,8 +168,16 @@ fn forward_uring<'a>(
     }
     let mut done: Vec<Completion> = Vec::with_capacity(256);
     while !stop.load(Ordering::Relaxed) {
-        ring.enter(1, Some(LOOK))?;
+        // One enter submits the sends of the last batch and brings what arrived meanwhile.
+        ring.enter(0, None)?;
+        for buffer in done.drain(..).filter_map(|completion| completion.buffer) {
+            ring.recycle(buffer);
+        }
         ring.completions(&mut done);
+        if done.is_empty() {
+            ring.enter(1, Some(LOOK))?;
+            ring.completions(&mut done);
+        }
         for completion in &done {
             let leg = u32::try_from(completion.user)?;
             if let (Some(buffer), 0..) = (completion.buffer, completion.result) {
@@ -180,11 +188,6 @@ fn forward_uring<'a>(
             if !completion.more {
                 ring.receive(leg, completion.user)?;
             }
-        }
-        // Submits the sends; the buffers are free afterwards.
-        ring.enter(0, None)?;
-        for buffer in done.drain(..).filter_map(|completion| completion.buffer) {
-            ring.recycle(buffer);
         }
     }
     Ok(())
