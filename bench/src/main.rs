@@ -3,6 +3,7 @@
 
 mod report;
 mod rtp;
+mod spool;
 
 use std::path::PathBuf;
 
@@ -32,17 +33,33 @@ enum What {
         #[arg(long, default_value_t = 64)]
         calls: usize,
     },
+    /// The spool's writes by tokio-uring beside std::fs.
+    Spool {
+        /// Writes the rows as JSON too.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Where the files are made; without one, a folder among the temporary files.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// Measurements of each kind, interleaved; the table shows medians.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
-    match Arguments::parse().what {
+    let (report, json) = match Arguments::parse().what {
         What::Rtp { json, slice_ms, rounds, calls } => {
-            let report = rtp::run(&rtp::Plan { slice_ms, rounds, calls })?;
-            report.print();
-            if let Some(path) = json {
-                report.write(&path)?;
-            }
+            (rtp::run(&rtp::Plan { slice_ms, rounds, calls })?, json)
         }
+        What::Spool { json, folder, rounds } => {
+            let own = tempfile::tempdir()?;
+            (spool::run(folder.as_deref().unwrap_or(own.path()), rounds)?, json)
+        }
+    };
+    report.print();
+    if let Some(path) = json {
+        report.write(&path)?;
     }
     Ok(())
 }

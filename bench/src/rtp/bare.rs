@@ -18,6 +18,7 @@ use netio::{Completion, Ring, RingConfig};
 
 use super::clock;
 use super::load::{self, Load};
+use super::weir::Weir;
 
 /// Something that forwards, on its own thread.
 pub(crate) struct Running {
@@ -25,8 +26,12 @@ pub(crate) struct Running {
     pub(crate) entries: Vec<SocketAddr>,
     /// The thread whose CPU counts.
     pub(crate) thread: u64,
-    stop: Arc<AtomicBool>,
-    join: JoinHandle<anyhow::Result<()>>,
+    body: Body,
+}
+
+enum Body {
+    Loop { stop: Arc<AtomicBool>, join: JoinHandle<anyhow::Result<()>> },
+    Weir(Box<Weir>),
 }
 
 impl Running {
@@ -44,13 +49,26 @@ impl Running {
             tell.send(clock::own_thread())?;
             body(&flag)
         })?;
-        Ok(Running { entries, thread: told.recv()?, stop, join })
+        Ok(Running { entries, thread: told.recv()?, body: Body::Loop { stop, join } })
+    }
+
+    /// A data plane that is up already.
+    pub(crate) fn weir(entries: Vec<SocketAddr>, thread: u64, weir: Weir) -> Self {
+        Running { entries, thread, body: Body::Weir(Box::new(weir)) }
     }
 
     /// Stops the thread and waits for it.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.join.join().map_err(|_| anyhow::anyhow!("the measured thread died"))?
+        match self.body {
+            Body::Weir(weir) => {
+                drop(weir);
+                Ok(())
+            }
+            Body::Loop { stop, join } => {
+                stop.store(true, Ordering::Relaxed);
+                join.join().map_err(|_| anyhow::anyhow!("the measured thread died"))?
+            }
+        }
     }
 }
 

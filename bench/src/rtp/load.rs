@@ -38,6 +38,9 @@ pub(crate) struct Load {
     window: usize,
 }
 
+/// Before each measurement.
+const START: Duration = Duration::from_millis(300);
+
 /// A socket on loopback with large buffers.
 pub(crate) fn socket() -> anyhow::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -65,7 +68,7 @@ impl Load {
         self.ends.iter().map(|end| Ok(end.local_addr()?)).collect()
     }
 
-    /// Runs the load against what runs, and measures after a start of a fifth of the time.
+    /// Runs the load against what runs, and measures after a start in which sources are learned and caches fill.
     pub(crate) fn measure(
         &mut self,
         running: &Running,
@@ -77,7 +80,7 @@ impl Load {
         }
         let mut sender = Sender::new(self)?;
         let mut turn = Turn { sent: 0, arrived: 0, lost: 0, quiet: Instant::now() };
-        self.drive(&mut sender, &mut turn, time / 5)?;
+        self.drive(&mut sender, &mut turn, START)?;
         let (cpu, start, before) = (clock::busy_ns(running.thread, core), Instant::now(), turn.arrived);
         self.drive(&mut sender, &mut turn, time)?;
         let cpu = clock::busy_ns(running.thread, core).saturating_sub(cpu) as f64;

@@ -8,6 +8,7 @@
 mod bare;
 mod clock;
 mod load;
+mod weir;
 
 use std::time::Duration;
 
@@ -35,20 +36,28 @@ struct Kind {
     start: fn(&Load, usize) -> anyhow::Result<bare::Running>,
 }
 
+/// Rows that are not bare loops begin with this.
+const WEIR: &str = "weir";
+
 const DISTRIBUTE: &[Kind] = &[
     Kind { name: "sendto", start: bare::distribute_sendto },
     Kind { name: "bare_syscall", start: bare::distribute_connected },
     Kind { name: "bare_uring", start: bare::distribute_uring },
+    Kind { name: "weir_uring", start: weir::distribute_uring },
+    Kind { name: "weir_mio", start: weir::distribute_mio },
 ];
 
 const RELAY: &[Kind] = &[
     Kind { name: "sendto", start: bare::relay_sendto },
     Kind { name: "bare_uring", start: bare::relay_uring },
+    Kind { name: "weir_uring", start: weir::relay_uring },
+    Kind { name: "weir_mio", start: weir::relay_mio },
 ];
 
 /// Runs everything, interleaved.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
-    let mut report = Report::new(Machine::here("uring"));
+    let choice = netio::choose(netio::Wanted::Auto);
+    let mut report = Report::new(Machine::here(&choice.to_string()));
     let distribute = interleave(plan, DISTRIBUTE, || Load::distribute(FAN_OUT))?;
     rows(&mut report, &format!("distribute_{FAN_OUT}x{PACKET_BYTES}"), DISTRIBUTE, &distribute);
     let relay = interleave(plan, RELAY, || Load::relay(plan.calls))?;
@@ -76,14 +85,20 @@ fn interleave(
 }
 
 fn rows(report: &mut Report, what: &str, kinds: &[Kind], samples: &[Vec<Sample>]) {
-    let baseline = samples.first().map_or(f64::NAN, |of| median(of, |s| s.ns_per_packet));
+    let ns = |of: &[Sample]| median(of, |s| s.ns_per_packet);
+    let sendto = samples.first().map_or(f64::NAN, |of| ns(of));
+    let bare = kinds.iter().zip(samples).filter(|(kind, _)| !kind.name.starts_with(WEIR));
+    let bare = bare.map(|(_, of)| ns(of)).fold(f64::INFINITY, f64::min);
     for (kind, of) in kinds.iter().zip(samples) {
-        let ns = median(of, |s| s.ns_per_packet);
-        let rate = median(of, |s| s.packets_per_s);
+        let own = ns(of);
         let busy = median(of, |s| s.busy) * 100.0;
         let lost: u64 = of.iter().map(|s| s.lost).sum();
-        let note = format!("{:.2} x sendto, thread busy {busy:.0} %, lost {lost}", baseline / ns);
-        report.row(format!("{what}.{}.ns", kind.name), ns, "ns/packet", note);
+        if kind.name == "weir_uring" {
+            report.row(what, own / bare, "ratio", "weir_uring over the best bare loop, CPU per sent packet");
+        }
+        let note = format!("{:.2} x as cheap as sendto; thread busy {busy:.0} %, lost {lost}", sendto / own);
+        report.row(format!("{what}.{}.ns", kind.name), own, "ns/packet", note);
+        let rate = median(of, |s| s.packets_per_s);
         report.row(format!("{what}.{}.rate", kind.name), rate, "packets/s", "counted at the sinks");
     }
 }

@@ -10,6 +10,8 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use forward::CloseReason;
 use netio::{Tally, Wake};
 
+use crate::spool::ToSpool;
+
 /// To a shard.
 #[derive(Debug)]
 pub(crate) enum ToShard {
@@ -19,8 +21,10 @@ pub(crate) enum ToShard {
     Decide(Box<Decide>),
     /// From control: the whole state, in parts.
     Audit { link: u64, id: u64 },
-    /// From control.
-    Capture { context: u64, on: bool },
+    /// From control: what the spool shall do about a context, once its engine does its part.
+    Capture { context: u64, order: ToSpool },
+    /// The spool has ended the capture of a context.
+    CaptureOver { context: u64 },
     /// From control.
     Drain(bool),
     /// Another shard's connection whose sessions are at home here.
@@ -64,8 +68,8 @@ pub(crate) enum ToSteward {
     Audited { link: u64, id: u64, part: Audited, last: bool },
     /// A shard's sums.
     Figures(Box<Figures>),
-    /// From the spool.
-    Captured(CaptureState),
+    /// From the spool. `over`: it takes no more packets of the context.
+    Captured { state: CaptureState, over: bool },
 }
 
 /// A shard's sums at a tick.

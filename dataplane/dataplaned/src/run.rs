@@ -144,7 +144,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let threads = started.iter().map(|shard| shard.ready.thread).collect();
     for (index, shard) in started.into_iter().enumerate() {
         let peers = (0..senders.len()).map(|peer| (peer != index).then(|| outgoing(peer))).collect();
-        let ends = Ends { steward: to_steward(), peers, keep: Keep(spool_sender.clone()) };
+        let ends = Ends { steward: to_steward(), peers, keep: Keep::new(spool_sender.clone()) };
         shard.ends.send(ends).map_err(|_| anyhow::anyhow!("a shard ended at its start"))?;
         addresses.msrp.push(shard.msrp);
         joins.push(shard.join);
@@ -177,7 +177,6 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         identity,
         shards: (0..senders.len()).map(outgoing).collect(),
         mailbox: steward_mailbox,
-        spool: spool_sender.clone(),
         metrics,
         stop: Arc::clone(&stop),
     };

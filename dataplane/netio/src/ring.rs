@@ -274,6 +274,11 @@ impl Ring {
         }
     }
 
+    /// True when nothing waits to be submitted, and nothing to be taken.
+    pub fn idle(&mut self) -> bool {
+        self.io.submission().is_empty() && !self.ready()
+    }
+
     /// True when completions or deferred work wait: a look without a system call, for spinning.
     pub fn ready(&mut self) -> bool {
         !self.io.completion().is_empty() || self.io.submission().taskrun()

@@ -609,6 +609,41 @@ fn a_peer_that_speaks_no_tls_fails_the_handshake(kind: Kind) {
     drop(silent);
 }
 
+fn what_is_read_waits_in_the_kernel_and_not_with_us(kind: Kind) {
+    let small = DriverConfig { batch_max: 4, ..config() };
+    let Some(mut driver) = driver(kind, &small) else { return };
+    let address = listening(&mut *driver, None);
+    let peers: Vec<TcpStream> = (0..8).map(|_| stream(address)).collect();
+    until(&mut *driver, |all| all.iter().filter(|seen| matches!(seen, Seen::Opened { .. })).count() == 8);
+    let floods: Vec<_> = peers
+        .into_iter()
+        .map(|mut peer| {
+            std::thread::spawn(move || {
+                let mut sent = 0u64;
+                while let Ok(n) = peer.write(&[0; 65_536]) {
+                    sent += n as u64;
+                }
+                sent
+            })
+        })
+        .collect();
+    // Each of them is slower than eight floods: what is handed out is bounded, whatever is there.
+    let mut got = 0;
+    for _ in 0..600 {
+        let n = driver.poll(Some(Duration::from_millis(1))).unwrap();
+        assert!(n <= 4);
+        for index in 0..n {
+            if let Event::Received { bytes, .. } = driver.event(index) {
+                got += bytes.len() as u64;
+            }
+        }
+    }
+    drop(driver);
+    let sent: u64 = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
+    // What the kernel's buffers hold is theirs (up to 6 MiB a receiver, 4 MiB a sender); the rest would be ours.
+    assert!(sent - got < 8 * (11 << 20), "{} octets went somewhere", sent - got);
+}
+
 fn datagrams_are_not_held_up_by_a_flood_on_connections(kind: Kind) {
     let Some(mut driver) = driver(kind, &config()) else { return };
     let address = listening(&mut *driver, None);
@@ -661,5 +696,6 @@ suite! {
     the_table_of_connections_has_an_end,
     both_sides_of_a_tls_connection_see_the_others_fingerprint,
     a_peer_that_speaks_no_tls_fails_the_handshake,
+    what_is_read_waits_in_the_kernel_and_not_with_us,
     datagrams_are_not_held_up_by_a_flood_on_connections,
 }

@@ -15,8 +15,8 @@ use netio::udp::{self, UdpOptions};
 use super::ports::Ports;
 use crate::config::{Interface, RtpSettings};
 
-/// Free ports that are tried for one leg when other programs hold some of the range.
-const TRIES: usize = 64;
+/// Free ports that are tried at once for one leg when others hold some of the range.
+const TRIES: u32 = 64;
 /// After a restart the kernel frees the ports of the last process late: for so long a named one is tried again.
 const RESTART: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -193,7 +193,8 @@ impl Attached {
         pair: bool,
         driver: &mut dyn Driver,
     ) -> Result<(u16, Vec<std::net::UdpSocket>), (Reason, &'static str)> {
-        for _ in 0..TRIES {
+        let (start, patience) = (Instant::now(), self.patience());
+        for tried in 1.. {
             let port = if pair { self.ports.take_pair() } else { self.ports.take_one() };
             let port = port.ok_or((Reason::NoPort, "no port is free"))?;
             let wanted = [Some(port), pair.then_some(port + 1)];
@@ -208,8 +209,19 @@ impl Attached {
                     let _ = driver.flush();
                 }
             }
+            if tried % TRIES == 0 {
+                if start.elapsed() > patience {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
         Err((Reason::NoPort, "other programs hold the ports of the range"))
+    }
+
+    /// How long ports that are not free are waited for.
+    fn patience(&self) -> Duration {
+        if self.started.elapsed() < RESTART { PATIENCE } else { PATIENCE / 50 }
     }
 
     fn bind_named(
@@ -228,8 +240,7 @@ impl Attached {
             self.ports.give(port);
             return Err((Reason::NoPort, "the named RTCP port is another leg's"));
         }
-        let start = Instant::now();
-        let patience = if self.started.elapsed() < RESTART { PATIENCE } else { PATIENCE / 50 };
+        let (start, patience) = (Instant::now(), self.patience());
         loop {
             match self.bind_all(ip, [Some(port), rtcp]) {
                 Ok(sockets) => return Ok(sockets),

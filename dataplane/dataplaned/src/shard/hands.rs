@@ -214,6 +214,7 @@ impl Hands {
 
     /// At the end of each turn: mail leaves, and connections that were held for want of room go on.
     pub(crate) fn flush_mail(&mut self) {
+        self.keep.flush();
         self.steward.flush();
         self.peers.iter_mut().flatten().for_each(Outgoing::flush);
         self.sends = 0;

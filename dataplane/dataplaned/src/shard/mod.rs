@@ -19,7 +19,7 @@ use netio::{Driver, DriverConfig, Event, Gone, Kind, Tls, Wake};
 
 use crate::config::{Config, RtpSettings};
 use crate::mail::{Arrival, Figures, Outgoing, Remote, ToShard, ToSteward};
-use crate::spool::Keep;
+use crate::spool::{Keep, ToSpool};
 use attach::Attached;
 use hands::{Hands, Parts, SHARD_SHIFT};
 
@@ -256,7 +256,12 @@ impl Shard {
             match message {
                 ToShard::Batch { link, batch } => self.batch(link, &batch, now),
                 ToShard::Decide(decide) => self.input(now, Input::Decide(&decide)),
-                ToShard::Capture { context, on } => self.input(now, Input::Capture { context, on }),
+                ToShard::Capture { context, order } => {
+                    let on = matches!(order, ToSpool::Open { .. });
+                    self.input(now, Input::Capture { context, on });
+                    self.hands.keep.order(order);
+                }
+                ToShard::CaptureOver { context } => self.input(now, Input::Capture { context, on: false }),
                 ToShard::Drain(on) => self.input(now, Input::Drain(on)),
                 ToShard::Audit { link, id } => self.audit(link, id),
                 ToShard::Adopt { conn, arrival, bytes } => {

@@ -5,12 +5,12 @@
 mod files;
 mod pcap;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::CaptureState;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use forward::Packet;
 
 pub use files::{Files, SpoolFile};
@@ -76,7 +76,13 @@ impl<W: crate::mail::Waker> Spool<W> {
         loop {
             match mailbox.recv_timeout(IDLE) {
                 Ok(ToSpool::Open { context, file, max_bytes }) => self.open(context, file, max_bytes),
-                Ok(ToSpool::Close { context }) => self.close(context, String::new()),
+                Ok(ToSpool::Close { context }) if self.captures.contains_key(&context) => {
+                    self.close(context, String::new());
+                }
+                Ok(ToSpool::Close { context }) => {
+                    let error = "this context is not being captured".to_owned();
+                    self.tell(CaptureState { context, error, ..CaptureState::default() }, false);
+                }
                 Ok(ToSpool::Packet(packet)) => self.packet(&packet),
                 Err(RecvTimeoutError::Timeout) => self.write_all(),
                 Ok(ToSpool::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -91,16 +97,16 @@ impl<W: crate::mail::Waker> Spool<W> {
         let refused =
             |error: String| CaptureState { context, file: name.clone(), error, ..CaptureState::default() };
         if self.captures.contains_key(&context) {
-            return self.tell(refused("this context is being captured".into()));
+            return self.tell(refused("this context is being captured".into()), false);
         }
         if self.captures.len() >= self.settings.files_max {
-            return self.tell(refused("too many captures".into()));
+            return self.tell(refused("too many captures".into()), true);
         }
         let made =
             std::fs::create_dir_all(&self.folder).and_then(|()| self.files.create(&self.folder.join(&name)));
         let file = match made {
             Ok(file) => file,
-            Err(error) => return self.tell(refused(error.to_string())),
+            Err(error) => return self.tell(refused(error.to_string()), true),
         };
         let max_bytes = match max_bytes {
             0 => self.settings.file_bytes_max,
@@ -115,7 +121,7 @@ impl<W: crate::mail::Waker> Spool<W> {
             packets: 0,
             missed: 0,
         };
-        self.tell(state(context, &capture, true, String::new()));
+        self.tell(state(context, &capture, true, String::new()), false);
         self.captures.insert(context, capture);
     }
 
@@ -154,14 +160,14 @@ impl<W: crate::mail::Waker> Spool<W> {
         if let Err(failed) = write(&self.files, &mut capture) {
             error = failed.to_string();
         }
-        self.tell(state(context, &capture, false, error));
+        self.tell(state(context, &capture, false, error), true);
         if let Err(error) = self.files.close(capture.file) {
             tracing::warn!(%error, "a capture did not close");
         }
     }
 
-    fn tell(&mut self, state: CaptureState) {
-        self.steward.send(ToSteward::Captured(state));
+    fn tell(&mut self, state: CaptureState, over: bool) {
+        self.steward.send(ToSteward::Captured { state, over });
         self.steward.flush();
     }
 }
@@ -196,12 +202,34 @@ pub(crate) fn files() -> Files {
 }
 
 /// The end of the spool's mailbox that a shard holds.
-#[derive(Clone, Debug)]
-pub(crate) struct Keep(pub(crate) Sender<ToSpool>);
+#[derive(Debug)]
+pub(crate) struct Keep {
+    sender: Sender<ToSpool>,
+    /// Orders that did not fit; one for each command of control at most.
+    late: VecDeque<ToSpool>,
+}
 
 impl Keep {
+    pub(crate) fn new(sender: Sender<ToSpool>) -> Self {
+        Keep { sender, late: VecDeque::new() }
+    }
+
     /// False when there was no room.
     pub(crate) fn packet(&self, packet: Box<Packet>) -> bool {
-        self.0.try_send(ToSpool::Packet(packet)).is_ok()
+        self.late.is_empty() && self.sender.try_send(ToSpool::Packet(packet)).is_ok()
+    }
+
+    /// An order is never missed: without room it waits here.
+    pub(crate) fn order(&mut self, order: ToSpool) {
+        self.late.push_back(order);
+        self.flush();
+    }
+
+    pub(crate) fn flush(&mut self) {
+        while let Some(order) = self.late.pop_front() {
+            if let Err(TrySendError::Full(order)) = self.sender.try_send(order) {
+                return self.late.push_front(order);
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use contract::from_dataplane::Body;
 use contract::refusal::Reason;
 use contract::to_dataplane::Body as Order;
 use contract::{Audited, Batch, Capture, CaptureState, Hello, Load, News, Refusal, Welcome, change, news};
-use crossbeam::channel::{Receiver, Sender, TrySendError};
+use crossbeam::channel::Receiver;
 use mio::net::UnixListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use netio::Wake;
@@ -59,7 +59,6 @@ pub(crate) struct Steward {
     pub(crate) identity: Identity,
     pub(crate) shards: Vec<Outgoing<ToShard, Wake>>,
     pub(crate) mailbox: Receiver<ToSteward>,
-    pub(crate) spool: Sender<ToSpool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -299,15 +298,13 @@ impl Steward {
         if on && !is_file_name(&file) {
             error = "the file name is no plain name that ends in .pcap";
         }
-        let order = match on {
-            true => ToSpool::Open { context, file: file.clone(), max_bytes },
-            false => ToSpool::Close { context },
-        };
-        if error.is_empty() && matches!(self.spool.try_send(order), Err(TrySendError::Full(_))) {
-            error = "the spool is behind";
-        }
         if error.is_empty() {
-            return self.send_home(context, ToShard::Capture { context, on });
+            // By way of the shard, so that the file has each packet from its opening to its end.
+            let order = match on {
+                true => ToSpool::Open { context, file, max_bytes },
+                false => ToSpool::Close { context },
+            };
+            return self.send_home(context, ToShard::Capture { context, order });
         }
         if let Some(link) = state.links.get_mut(&token) {
             let refused = CaptureState { context, file, error: error.to_owned(), ..CaptureState::default() };
@@ -342,11 +339,12 @@ impl Steward {
                         *place = *figures;
                     }
                 }
-                ToSteward::Captured(capture) => {
-                    if let (false, context) = (capture.on, capture.context) {
-                        self.send_home(context, ToShard::Capture { context, on: false });
+                ToSteward::Captured { state: capture, over } => {
+                    if over {
+                        let context = capture.context;
+                        self.send_home(context, ToShard::CaptureOver { context });
+                        self.metrics.capture_missed(capture.missed);
                     }
-                    self.metrics.capture_missed(capture.missed);
                     if let Some(owner) = state.owner.and_then(|owner| state.links.get_mut(&owner)) {
                         owner.say(Body::CaptureState(capture));
                     }

@@ -3,4 +3,5 @@
 
 mod control;
 mod media;
+mod message;
 mod words;

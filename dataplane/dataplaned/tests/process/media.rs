@@ -1,6 +1,6 @@
 //! Media through the whole process: sockets, engine, captures, metrics.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use contract::from_dataplane::Body as Word;
 use contract::to_dataplane::Body as Order;
@@ -74,7 +74,6 @@ fn a_capture_becomes_a_pcap_file_of_the_contexts_packets() {
             a.send_to(&rtp(sequence, 1), placed[0]).unwrap();
             b.recv_from(&mut buffer).unwrap();
         }
-        std::thread::sleep(Duration::from_millis(50));
         control.say(Order::Capture(capture(false)));
         let Word::CaptureState(state) = control.answer() else { panic!() };
         assert!(!state.on && state.error.is_empty(), "{state:?}");
@@ -83,9 +82,9 @@ fn a_capture_becomes_a_pcap_file_of_the_contexts_packets() {
         let file = std::fs::read(node.config.spool_folder().join("call.pcap")).unwrap();
         assert_eq!(file.len() as u64, state.bytes);
         assert_eq!(file.len(), 24 + 40 * (16 + 20 + 8 + 172));
-        // Nothing is overwritten, and nothing leaves the folder.
-        for name in ["call.pcap", "../call.pcap"] {
-            control.say(Order::Capture(Capture { file: name.into(), ..capture(true) }));
+        // What does not run cannot be ended. Nothing is overwritten, and nothing leaves the folder.
+        for (name, on) in [("call.pcap", false), ("call.pcap", true), ("../call.pcap", true)] {
+            control.say(Order::Capture(Capture { file: name.into(), ..capture(on) }));
             let Word::CaptureState(state) = control.answer() else { panic!() };
             assert!(!state.on && !state.error.is_empty(), "{state:?}");
         }

@@ -176,7 +176,7 @@ impl Streams {
                 return Some(happening);
             }
             if let Some(slot) = self.ready.pop_front() {
-                self.turn(slot, registry, tally);
+                self.turn(slot, self.config.read_bytes_max.max(1), registry, tally);
             } else if let Some(index) = self.calling.pop() {
                 self.accept(index, registry, tally);
             } else {
@@ -185,11 +185,12 @@ impl Streams {
         }
     }
 
-    /// Writes what the last batch left, without looking for more to read.
+    /// Writes what the last batch left. Reads nothing: what is read waits for its place in a batch, and only when
+    /// that queue is empty more is read (see `next`), so that callers who flood do not fill the memory.
     pub(crate) fn flush(&mut self, registry: &mut impl Registry, tally: &mut Tally) {
         for _ in 0..self.ready.len() {
             if let Some(slot) = self.ready.pop_front() {
-                self.turn(slot, registry, tally);
+                self.turn(slot, 0, registry, tally);
             }
         }
     }
@@ -199,11 +200,11 @@ impl Streams {
         !(self.happenings.is_empty() && self.ready.is_empty() && self.calling.is_empty())
     }
 
-    fn turn(&mut self, slot: usize, registry: &mut impl Registry, tally: &mut Tally) {
+    fn turn(&mut self, slot: usize, read_max: usize, registry: &mut impl Registry, tally: &mut Tally) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.queued = false;
         let happenings = &mut self.happenings;
-        let fate = conn.work(self.config.read_bytes_max, &mut self.arena, &mut |happening| {
+        let fate = conn.work(read_max, &mut self.arena, &mut |happening| {
             happenings.push_back(happening);
         });
         match fate {

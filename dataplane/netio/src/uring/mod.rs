@@ -167,7 +167,9 @@ impl Uring {
     /// Submits what is queued, frees the buffers of the last batch.
     fn finish_batch(&mut self) -> io::Result<()> {
         self.streams.flush(&mut self.core, &mut self.tally);
-        self.core.enter(0, None)?;
+        if !self.core.ring.idle() {
+            self.core.enter(0, None)?;
+        }
         for item in self.batch.drain(..) {
             if let Item::Datagram { buffer, .. } = item {
                 self.core.ring.recycle(buffer);

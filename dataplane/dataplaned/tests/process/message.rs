@@ -1,0 +1,168 @@
+//! MSRP through the whole process: connections that arrive at the home shard of their session, and at another one.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use contract::change::Verb;
+use contract::{Context, Leg, MsrpLeg, leg, placement};
+
+use crate::control::{Control, Node, PATIENCE, relay};
+
+const REMOTE: [&str; 2] = ["msrp://127.0.0.1:7777/aaaaaaaa;tcp", "msrp://127.0.0.1:7778/bbbbbbbb;tcp"];
+
+fn msrp_leg(context: u64, id: u64) -> Leg {
+    Leg {
+        id,
+        context,
+        media: "msrp".into(),
+        participant: id.to_string(),
+        kind: Some(leg::Kind::Msrp(MsrpLeg {
+            remote_path: vec![REMOTE[id as usize - 1].into()],
+            accept_types: vec!["*".into()],
+            ..MsrpLeg::default()
+        })),
+        ..Leg::default()
+    }
+}
+
+/// A chat of two; the paths that its peers send to.
+fn chat(control: &mut Control, context: u64) -> Vec<String> {
+    let verbs = vec![
+        Verb::PutContext(Context { id: context }),
+        Verb::PutLeg(msrp_leg(context, 1)),
+        Verb::PutLeg(msrp_leg(context, 2)),
+        relay(context, 1, 1, 2),
+        relay(context, 2, 2, 1),
+    ];
+    let placed = control.applied(verbs).placements;
+    let path = |placed: &contract::Placement| match placed.at.as_ref() {
+        Some(placement::At::Msrp(local)) => local.path.clone(),
+        other => panic!("{other:?}"),
+    };
+    placed.iter().map(path).collect()
+}
+
+struct Peer {
+    stream: TcpStream,
+    to: String,
+    from: &'static str,
+    /// What came, without the octets of the long body.
+    text: String,
+    /// How many of those came.
+    octets: usize,
+    answered: Vec<String>,
+}
+
+impl Peer {
+    fn new(stream: TcpStream, to: String, from: &'static str) -> Peer {
+        Peer { stream, to, from, text: String::new(), octets: 0, answered: Vec::new() }
+    }
+
+    /// Connects and says who it is with an empty SEND (RFC 4975 §5.4).
+    fn join(at: SocketAddr, to: &str, from: &'static str) -> Peer {
+        let stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut peer = Peer::new(stream, to.to_owned(), from);
+        peer.send("j0in", "Message-ID: m0-0\r\nByte-Range: 1-0/0\r\n", None);
+        peer.until(|text| text.contains("MSRP j0in 200"));
+        peer
+    }
+
+    fn send(&mut self, id: &str, headers: &str, body: Option<&[u8]>) {
+        let head = format!("MSRP {id} SEND\r\nTo-Path: {}\r\nFrom-Path: {}\r\n{headers}", self.to, self.from);
+        let mut wire = head.into_bytes();
+        if let Some(body) = body {
+            wire.extend_from_slice(b"Content-Type: text/plain\r\n\r\n");
+            wire.extend_from_slice(body);
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(format!("-------{id}$\r\n").as_bytes());
+        self.stream.write_all(&wire).unwrap();
+    }
+
+    /// Reads until what came satisfies.
+    fn until(&mut self, enough: impl Fn(&str) -> bool) {
+        while !enough(&self.text) {
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        let mut piece = [0; 65_536];
+        let n = self.stream.read(&mut piece).unwrap();
+        assert!(n > 0, "closed after {:?}", self.text);
+        self.octets += piece[..n].iter().filter(|byte| **byte == b'~').count();
+        self.text.extend(piece[..n].iter().filter(|byte| **byte != b'~').map(|byte| char::from(*byte)));
+    }
+
+    /// Reads a long message, answering each request of it (RFC 4975 §7.2).
+    fn take(&mut self, octets: usize) {
+        while self.octets < octets {
+            self.read();
+            let ends = self.text.lines().filter_map(|line| line.strip_prefix("-------"));
+            let ids: Vec<String> = ends.map(|end| end.trim_end_matches(['$', '+', '#']).to_owned()).collect();
+            for id in ids {
+                if self.text.contains(&format!("MSRP {id} SEND")) && !self.answered.contains(&id) {
+                    let head =
+                        format!("MSRP {id} 200 OK\r\nTo-Path: {}\r\nFrom-Path: {}", self.to, self.from);
+                    self.stream.write_all(format!("{head}\r\n-------{id}$\r\n").as_bytes()).unwrap();
+                    self.answered.push(id);
+                }
+            }
+        }
+    }
+}
+
+/// The listener whose address the path names, and the other shard's.
+fn listeners(node: &Node, path: &str) -> [SocketAddr; 2] {
+    let all: Vec<SocketAddr> = node.running().addresses().msrp.iter().map(|(plain, _)| *plain).collect();
+    assert_eq!(all.len(), 2);
+    let home = usize::from(!path.contains(&all[0].to_string()));
+    assert!(path.contains(&all[home].to_string()), "{path} {all:?}");
+    [all[home], all[1 - home]]
+}
+
+#[test]
+fn a_connection_reaches_its_session_whichever_shard_accepts_it() {
+    for kind in ["mio", "uring"] {
+        let node = Node::start(kind, |config| config.shards.cores = vec![0, 0]);
+        let mut control = node.control(1);
+        for context in 1..=4 {
+            let paths = chat(&mut control, context);
+            let at = listeners(&node, &paths[0]);
+            // Both at home, one elsewhere, both elsewhere.
+            let (first, second) = ([0, 0, 1, 1][context as usize - 1], [0, 1, 0, 1][context as usize - 1]);
+            let mut a = Peer::join(at[first], &paths[0], REMOTE[0]);
+            let mut b = Peer::join(at[second], &paths[1], REMOTE[1]);
+            a.send("t1aa", "Message-ID: m1-1\r\nByte-Range: 1-5/5\r\n", Some(b"hello"));
+            b.until(|text| text.contains("hello"));
+            a.until(|text| text.contains("MSRP t1aa 200"));
+            b.send("t2bb", "Message-ID: m2-2\r\nByte-Range: 1-5/5\r\n", Some(b"world"));
+            a.until(|text| text.contains("world"));
+            // More than any mailbox or window holds at once.
+            let body = vec![b'~'; 3 << 20];
+            let headers = format!("Message-ID: m3-3\r\nByte-Range: 1-{0}/{0}\r\n", body.len());
+            let reader = std::thread::spawn(move || b.take(3 << 20));
+            a.send("t3cc", &headers, Some(&body));
+            a.until(|text| text.contains("MSRP t3cc 200"));
+            reader.join().unwrap();
+        }
+        node.until_metric("weir_dataplane_legs 8");
+    }
+}
+
+#[test]
+fn a_session_that_is_nowhere_gets_481_from_each_shard() {
+    let node = Node::start("auto", |config| config.shards.cores = vec![0, 0]);
+    let mut control = node.control(1);
+    let paths = chat(&mut control, 1);
+    for at in listeners(&node, &paths[0]) {
+        let stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let to = format!("msrp://{at}/thereisnosuchsession;tcp");
+        let mut peer = Peer::new(stream, to, REMOTE[0]);
+        peer.send("t1aa", "Message-ID: m1-1\r\nByte-Range: 1-5/5\r\n", Some(b"hello"));
+        peer.until(|text| text.contains("MSRP t1aa 481"));
+    }
+    node.until_metric("weir_dataplane_drops_total{reason=\"msrp_no_session\"} 2");
+}
