@@ -32,9 +32,7 @@ pub(crate) fn rules() -> Rules {
             Method::Subscribe,
             Method::Notify,
             Method::Info,
-            Method::Prack,
             Method::Update,
-            Method::Publish,
         ],
         option_tags: OPTION_TAGS.map(str::to_owned).to_vec(),
         ..Rules::default()
