@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   {"ask":"status"}                                    {"ok":true, ...}
-//!   {"ask":"sessions"} {"ask":"conferences"}            {"ok":true,"lanes":[...]}
+//!   {"ask":"sessions"}                                  {"ok":true,"sessions":[...]}      1000 at most
+//!   {"ask":"conferences"}                               {"ok":true,"conferences":[...]}   1000 at most
 //!   {"ask":"capture","context":7,"on":true,"file":"a.pcap","max_bytes":0}
 //!   {"ask":"drain","on":true}  {"ask":"shutdown"}
 //!                                                       {"ok":false,"error":"..."}
@@ -33,9 +34,9 @@ pub struct Settings {
 pub enum Ask {
     /// What runs where, and how much of it.
     Status {},
-    /// The sessions of each lane.
+    /// The established sessions.
     Sessions {},
-    /// The conferences of each lane.
+    /// The conferences.
     Conferences {},
     /// Write the packets of a context to a file of the data plane's spool, or stop that.
     Capture {

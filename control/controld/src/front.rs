@@ -205,8 +205,9 @@ impl Front {
                 }
                 Output::Cancelled { server, reason } => {
                     if let Some(lane) = self.invites.get(&server) {
-                        let origin = Origin::Network(server.0);
-                        self.parts.lanes.tell(*lane, Event::Cancelled { origin, reason });
+                        self.parts
+                            .lanes
+                            .tell(*lane, Event::Cancelled { origin: Origin::Network(server.0), reason });
                     }
                 }
                 Output::AckMissing { server } => {

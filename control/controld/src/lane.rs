@@ -73,8 +73,47 @@ pub(crate) struct Report {
     pub(crate) serving: usize,
     /// Requests that it sent and that were not answered yet.
     pub(crate) sending: usize,
-    /// What its service counts.
-    pub(crate) service: serde_json::Value,
+    /// What its service has counted, and how full its tables are.
+    #[serde(flatten)]
+    pub(crate) service: ServiceReport,
+}
+
+/// `service::Counters` in the words of the admin socket.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct ServiceReport {
+    pub(crate) requests: u64,
+    pub(crate) challenges: u64,
+    pub(crate) auth_failed: u64,
+    pub(crate) asks_refused: u64,
+    pub(crate) outputs_lost: u64,
+    pub(crate) timers_refused: u64,
+    pub(crate) rows_unread: u64,
+    pub(crate) contacts_unread: u64,
+    pub(crate) bindings: u64,
+    pub(crate) sessions: u64,
+    pub(crate) messages: u64,
+    pub(crate) relays: u64,
+    pub(crate) conferences: u64,
+}
+
+impl From<service::Counters> for ServiceReport {
+    fn from(c: service::Counters) -> Self {
+        ServiceReport {
+            requests: c.requests,
+            challenges: c.challenges,
+            auth_failed: c.auth_failed,
+            asks_refused: c.asks_refused,
+            outputs_lost: c.outputs_lost,
+            timers_refused: c.timers_refused,
+            rows_unread: c.rows_unread,
+            contacts_unread: c.contacts_unread,
+            bindings: c.bindings,
+            sessions: c.sessions,
+            messages: c.messages,
+            relays: c.relays,
+            conferences: c.conferences,
+        }
+    }
 }
 
 /// Why a lane takes no new request now.

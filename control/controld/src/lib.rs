@@ -15,6 +15,8 @@ mod metrics;
 mod run;
 mod screening;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use admin::{Ask as AdminAsk, Settings as AdminConfig};

@@ -12,7 +12,7 @@ use prometheus::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use endpoint::serve;
-pub(crate) use labels::{Answer, Close, Discard, Heard, Label, MethodLabel, Outcome};
+pub(crate) use labels::{Answer, Close, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome};
 
 /// The section `[metrics]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,6 +104,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_closed: Counters<Close>,
     pub(crate) requests: Counters<MethodLabel>,
     pub(crate) responses: Counters<Answer>,
+    pub(crate) live: Gauges<Live>,
+    pub(crate) incidents: Gauges<Incident>,
     pub(crate) lane_waiting: IntGauge,
     pub(crate) lane_reloads: IntCounter,
     pub(crate) commits: Counters<Outcome>,
@@ -166,6 +168,12 @@ impl Metrics {
                 r,
                 "weir_control_responses_sent_total",
                 "Final answers to requests from the network.",
+            )?,
+            live: Gauges::new(r, "weir_control_lane_live_items", "What the lanes have live.")?,
+            incidents: Gauges::new(
+                r,
+                "weir_control_lane_noted_incidents",
+                "What the lanes have noted since they were taken up.",
             )?,
             lane_waiting: gauge("weir_control_lane_waiting_events", "Events that wait for their lane.")?,
             lane_reloads: counter(

@@ -235,9 +235,15 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
     };
-    let link = unstarted.link();
+    let (link, store) = (unstarted.link(), opened.store.clone());
     tasks.push(unstarted.start(link_parts, lanes.clone()));
-    tasks.push(tokio::spawn(upkeep::run(opened.store, metrics.clone(), clock, shutdown.clone())));
+    tasks.push(tokio::spawn(upkeep::run(
+        opened.store,
+        metrics.clone(),
+        lanes.clone(),
+        clock,
+        shutdown.clone(),
+    )));
     if let Some(listener) = opened.metrics {
         let refresh = upkeep::gauges(metrics.clone(), lanes.clone(), clock);
         let served = metrics::serve(listener, metrics.clone(), refresh, shutdown.clone());
@@ -254,6 +260,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         edge,
         lanes,
         link,
+        store,
         front: ordered,
         metrics,
         clock,

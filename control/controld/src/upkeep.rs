@@ -9,20 +9,33 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Shutdown;
 use crate::clock::Clock;
-use crate::lane::Lanes;
-use crate::metrics::Metrics;
+use crate::lane::{Lanes, Report, ServiceReport};
+use crate::metrics::{Incident, Live, Metrics};
 
 const COUNT_EVERY: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Until shutdown.
-pub(crate) async fn run(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock, shutdown: Shutdown) {
+pub(crate) async fn run(
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    lanes: Lanes,
+    clock: Clock,
+    shutdown: Shutdown,
+) {
     let mut tick = tokio::time::interval(COUNT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sweep_at = Instant::now();
     loop {
         tokio::select! {
             () = shutdown.triggered() => return,
+            _ = look.tick() => {
+                add_up(&lanes.reports().await, &metrics);
+                continue;
+            }
             _ = tick.tick() => {}
         }
         count(&*store, metrics.clone());
@@ -30,6 +43,40 @@ pub(crate) async fn run(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clo
             // A sweep that found much comes again with the next tick: the store has other work to do.
             let swept = sweep(&*store, clock).await;
             sweep_at = Instant::now() + if swept > 0 { Duration::ZERO } else { SWEEP_EVERY };
+        }
+    }
+}
+
+/// What the lanes say of themselves, over all lanes.
+fn add_up(reports: &[Report], metrics: &Metrics) {
+    let sum = |pick: fn(&ServiceReport) -> u64| {
+        let sum: u64 = reports.iter().map(|report| pick(&report.service)).sum();
+        i64::try_from(sum).unwrap_or(i64::MAX)
+    };
+    let live = [
+        (Live::Bindings, sum(|s| s.bindings)),
+        (Live::Sessions, sum(|s| s.sessions)),
+        (Live::Messages, sum(|s| s.messages)),
+        (Live::Relays, sum(|s| s.relays)),
+        (Live::Conferences, sum(|s| s.conferences)),
+    ];
+    for (what, n) in live {
+        if let Some(gauge) = metrics.live.of(what) {
+            gauge.set(n);
+        }
+    }
+    let incidents = [
+        (Incident::Challenge, sum(|s| s.challenges)),
+        (Incident::AuthFailed, sum(|s| s.auth_failed)),
+        (Incident::AskRefused, sum(|s| s.asks_refused)),
+        (Incident::OutputLost, sum(|s| s.outputs_lost)),
+        (Incident::TimerRefused, sum(|s| s.timers_refused)),
+        (Incident::RowUnread, sum(|s| s.rows_unread)),
+        (Incident::ContactUnread, sum(|s| s.contacts_unread)),
+    ];
+    for (what, n) in incidents {
+        if let Some(gauge) = metrics.incidents.of(what) {
+            gauge.set(n);
         }
     }
 }

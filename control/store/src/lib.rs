@@ -17,7 +17,7 @@ mod sqlite;
 mod suite;
 
 use base::UnixTime;
-use service::{Change, Key, Row};
+use service::{Change, Key, Row, Table};
 
 pub use error::StoreError;
 pub use sqlite::{Settings, Sqlite, Sync};
@@ -59,6 +59,9 @@ pub trait Store: Send + std::marker::Sync + std::fmt::Debug {
     /// Forgets rows that expired more than a day before `now`; answers with how many. It does a bounded piece of work:
     /// call again when the answer is not 0.
     fn sweep(&self, now: UnixTime, done: Done<usize>);
+
+    /// The first rows of a table, in the order of their keys: for people who look.
+    fn list(&self, table: Table, rows_max: usize, done: Done<Vec<Row>>);
 
     /// How many rows each table holds, in the order of `Table::ALL`.
     fn count(&self, done: Done<Vec<u64>>);

@@ -215,6 +215,17 @@ pub(crate) fn a_share_restores_its_own_rows_whole(open: Open, folder: &Path) {
     assert_eq!(all, wanted);
 }
 
+pub(crate) fn a_table_is_listed_up_to_a_limit(open: Open, folder: &Path) {
+    let store = open(folder);
+    let rows: Vec<_> = (0..600).map(|i| roster(&format!("r{i:04}"), 1, b"")).collect();
+    commit(&*store, rows.iter().cloned().map(put).collect()).unwrap();
+    for max in [0, 1, 256, 300, 600] {
+        assert_eq!(wait(|done| store.list(Table::Roster, max, done)).unwrap(), rows[..max]);
+    }
+    assert_eq!(wait(|done| store.list(Table::Roster, 9000, done)).unwrap().len(), 600);
+    assert_eq!(wait(|done| store.list(Table::Dialog, 9000, done)).unwrap(), []);
+}
+
 pub(crate) fn rows_are_forgotten_a_day_after_they_expired(open: Open, folder: &Path) {
     let store = open(folder);
     let expiring = |id: &str, at| {

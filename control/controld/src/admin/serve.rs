@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use service::{Record, Row, Table};
+use store::Store;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -24,6 +26,8 @@ use crate::run::Addresses;
 
 /// Octets of one question at most.
 const LINE_MAX: u64 = 64 * 1024;
+/// Rows of one answer at most.
+const ROWS_MAX: usize = 1000;
 /// Questioners at once.
 const CLIENTS_MAX: usize = 16;
 /// How long a questioner may take for a question, and the data plane for its answer.
@@ -38,6 +42,7 @@ pub(crate) struct Admin {
     pub(crate) edge: Edge,
     pub(crate) lanes: Lanes,
     pub(crate) link: Link,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) front: mpsc::Sender<front::Order>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
@@ -118,8 +123,8 @@ impl Admin {
     async fn answer(&self, ask: Ask) -> Result<Value, String> {
         match ask {
             Ask::Status {} => Ok(self.status().await),
-            Ask::Sessions {} => Ok(json!({ "lanes": self.of_lanes("sessions").await })),
-            Ask::Conferences {} => Ok(json!({ "lanes": self.of_lanes("conferences").await })),
+            Ask::Sessions {} => self.sessions().await,
+            Ask::Conferences {} => self.conferences().await,
             Ask::Capture { context, on, file, max_bytes } => {
                 self.capture(contract::Capture { context, file, on, max_bytes }).await
             }
@@ -177,13 +182,57 @@ impl Admin {
         })
     }
 
-    /// One list of what each lane's service says of itself.
-    async fn of_lanes(&self, what: &str) -> Vec<Value> {
-        let reports = self.lanes.reports().await;
-        reports
-            .into_iter()
-            .map(|report| json!({ "lane": report.lane, what: report.service.get(what).cloned() }))
-            .collect()
+    async fn rows(&self, table: Table) -> Result<Vec<Row>, String> {
+        let (send, receive) = oneshot::channel();
+        let done = move |rows| {
+            let _ = send.send(rows);
+        };
+        self.store.list(table, ROWS_MAX, Box::new(done));
+        let rows = receive.await.map_err(|_| "the store has ended".to_owned())?;
+        rows.map_err(|error| error.to_string())
+    }
+
+    /// The established 1-1 sessions as the store has them, without whose they are.
+    async fn sessions(&self) -> Result<Value, String> {
+        let rows = self.rows(Table::Session).await?;
+        let sessions: Vec<Value> = rows
+            .iter()
+            .filter_map(|row| match &row.record {
+                Record::Session(session) => Some(json!({
+                    "id": row.key.id.expose(),
+                    "originating": session.originating,
+                    "group": session.group,
+                    "devices": session.downstream.len(),
+                    "context": session.context,
+                    "since": session.since.to_string(),
+                })),
+                _ => None,
+            })
+            .collect();
+        Ok(json!({ "sessions": sessions }))
+    }
+
+    /// The conferences as the store has them, with their media contexts.
+    async fn conferences(&self) -> Result<Value, String> {
+        let contexts = self.rows(Table::Context).await?;
+        let of = |focus: &str| -> Vec<u64> {
+            let contexts = contexts.iter().filter_map(|row| match &row.record {
+                Record::Context(context) if context.owner == focus => Some(context.context),
+                _ => None,
+            });
+            contexts.collect()
+        };
+        let rows = self.rows(Table::Roster).await?;
+        let conferences: Vec<Value> = rows
+            .iter()
+            .filter_map(|row| match &row.record {
+                Record::Roster(roster) => {
+                    Some(json!({ "focus": roster.focus, "contexts": of(&roster.focus) }))
+                }
+                _ => None,
+            })
+            .collect();
+        Ok(json!({ "conferences": conferences }))
     }
 
     async fn capture(&self, capture: contract::Capture) -> Result<Value, String> {

@@ -392,7 +392,7 @@ impl Lane {
             held: self.held.len(),
             serving: self.servers.len(),
             sending: self.clients.len(),
-            service: serde_json::Value::Null,
+            service: self.service.counters().into(),
         }
     }
 }

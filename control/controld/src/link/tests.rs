@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use contract::{
-    Applied, Audited, Batch, Context as MediaContext, Counters, FromDataplane, Hello, LegCounters, LegKey, LegUp,
-    News, ToDataplane, decode_frame, encode_frame, from_dataplane, news, refusal, to_dataplane,
+    Applied, Audited, Batch, Context as MediaContext, Counters, FromDataplane, Hello, LegCounters, LegKey,
+    LegUp, News, ToDataplane, decode_frame, encode_frame, from_dataplane, news, refusal, to_dataplane,
 };
 use service::LaneKey;
 use store::{Sqlite, wait};
@@ -118,7 +118,8 @@ impl Far {
         // In two parts, as a long one would come.
         for (i, part) in contexts.chunks(contexts.len().div_ceil(2).max(1)).enumerate() {
             let contexts = part.iter().map(|id| MediaContext { id: *id }).collect();
-            let part = Audited { id: audit.id, contexts, more: true, generation: i as u64, ..Audited::default() };
+            let part =
+                Audited { id: audit.id, contexts, more: true, generation: i as u64, ..Audited::default() };
             self.put(from_dataplane::Body::Audited(part)).await;
         }
         self.put(from_dataplane::Body::Audited(Audited { id: audit.id, ..Audited::default() })).await;
@@ -252,11 +253,13 @@ async fn news_go_to_the_lane_of_their_context() {
     let counters = News { what: Some(news::What::Counters(Counters { legs })) };
     far.put(from_dataplane::Body::News(counters)).await;
     let load = Load { legs: 17, ..Load::default() };
-    far.put(from_dataplane::Body::News(News { what: Some(news::What::Load(load.clone())) })).await;
+    far.put(from_dataplane::Body::News(News { what: Some(news::What::Load(load)) })).await;
     let Event::News(heard) = bench.event(2).await else { panic!() };
     assert_eq!(heard, up);
     for (lane, legs) in [(0, 2), (1, 1)] {
-        let Event::News(News { what: Some(news::What::Counters(heard)) }) = bench.event(lane).await else { panic!() };
+        let Event::News(News { what: Some(news::What::Counters(heard)) }) = bench.event(lane).await else {
+            panic!()
+        };
         assert_eq!(heard.legs.len(), legs);
     }
     let start = std::time::Instant::now();

@@ -188,6 +188,42 @@ label! {
 }
 
 label! {
+    /// What lanes have live.
+    Live, "what" {
+        /// Registered contacts.
+        Bindings = "bindings",
+        /// 1-1 sessions.
+        Sessions = "sessions",
+        /// Messages under way.
+        Messages = "messages",
+        /// Relayed subscriptions.
+        Relays = "relays",
+        /// Conferences.
+        Conferences = "conferences",
+    }
+}
+
+label! {
+    /// What lanes count beside requests.
+    Incident, "what" {
+        /// Challenges sent.
+        Challenge = "challenge",
+        /// Credentials that were wrong.
+        AuthFailed = "auth_failed",
+        /// Requests refused because too many wait for facts.
+        AskRefused = "ask_refused",
+        /// Outputs for which there was no room: zero, or a fault.
+        OutputLost = "output_lost",
+        /// Timers for which there was no room.
+        TimerRefused = "timer_refused",
+        /// Rows of the store that could not be read back.
+        RowUnread = "row_unread",
+        /// Contacts of a 2xx that could not be read.
+        ContactUnread = "contact_unread",
+    }
+}
+
+label! {
     /// Methods of requests.
     MethodLabel, "method" {
         /// INVITE.

@@ -19,7 +19,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use base::UnixTime;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use service::{Change, Key, Row};
+use service::{Change, Key, Row, Table};
 
 use crate::{Done, Share, Store, StoreError};
 use thread::Job;
@@ -144,6 +144,10 @@ impl Store for Sqlite {
 
     fn sweep(&self, now: UnixTime, done: Done<usize>) {
         self.call(Job::Sweep(now, done));
+    }
+
+    fn list(&self, table: Table, rows_max: usize, done: Done<Vec<Row>>) {
+        self.call(Job::List(table, rows_max, done));
     }
 
     fn count(&self, done: Done<Vec<u64>>) {

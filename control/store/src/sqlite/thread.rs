@@ -22,6 +22,7 @@ pub(super) enum Job {
     Number(&'static str, Done<Option<u64>>),
     SetNumber(&'static str, u64, Done<()>),
     Sweep(UnixTime, Done<usize>),
+    List(Table, usize, Done<Vec<Row>>),
     Count(Done<Vec<u64>>),
 }
 
@@ -33,7 +34,7 @@ impl Job {
     pub(super) fn fail(self, error: &StoreError) {
         let error = error.clone();
         match self {
-            Job::Fetch(_, done) => done(Err(error)),
+            Job::Fetch(_, done) | Job::List(_, _, done) => done(Err(error)),
             Job::Commit(_, done) | Job::Restore(_, _, done) | Job::SetNumber(_, _, done) => done(Err(error)),
             Job::TakeEpoch(done) => done(Err(error)),
             Job::Number(_, done) => done(Err(error)),
@@ -134,6 +135,7 @@ impl Engine {
                 let swept = self.sweep(now);
                 verdict(done, watch(swept, lost))
             }
+            Job::List(table, rows_max, done) => verdict(done, self.list(table, rows_max)),
             Job::Count(done) => {
                 let counts = Table::ALL.iter().map(|t| rows::count(&self.connection, *t)).collect();
                 verdict(done, counts)
@@ -163,6 +165,20 @@ impl Engine {
 
     fn fetch(&self, keys: &[Key]) -> Result<Vec<Row>, StoreError> {
         keys.iter().filter_map(|key| rows::fetch(&self.connection, key).transpose()).collect()
+    }
+
+    fn list(&self, table: Table, rows_max: usize) -> Result<Vec<Row>, StoreError> {
+        let mut listed = Vec::new();
+        while listed.len() < rows_max {
+            let after = listed.last().map(|row: &Row| row.key.id.expose().clone()).unwrap_or_default();
+            let some = rows::part(&self.connection, table, Share { lane: 0, lanes: 1 }, &after)?;
+            if some.is_empty() {
+                break;
+            }
+            listed.extend(some);
+        }
+        listed.truncate(rows_max);
+        Ok(listed)
     }
 
     fn restore(&self, share: Share, mut part: Part) -> Result<(), StoreError> {
