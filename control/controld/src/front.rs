@@ -16,7 +16,7 @@ use service::{ClientTx, Source, lane_of};
 use sip::screen::Rules;
 use sip::typed::Reason;
 use sip::{ClientKey, Input, Method, Output, Peer, Request, Response, ServerKey, Stack};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::Shutdown;
@@ -94,12 +94,14 @@ struct Front {
     place: Option<Place>,
 }
 
-/// Runs the front until shutdown.
+/// Runs the front until shutdown. What arrives waits until `open` is told that every lane has its rows.
 pub(crate) async fn run(
     parts: Parts,
     mut arrivals: mpsc::Receiver<Arrival>,
     mut orders: mpsc::Receiver<Order>,
+    mut open: oneshot::Receiver<()>,
 ) {
+    let mut is_open = false;
     let shutdown = parts.shutdown.clone();
     let mut front = Front {
         out: Outbox::with_max(OUTPUTS_ROOM.max(4 * sip::OUTPUTS_MAX)),
@@ -117,7 +119,8 @@ pub(crate) async fn run(
             Some(order) = orders.recv() => front.carry_out(order),
             () = shutdown.triggered() => return,
             () = sleep_until(wake), if deadline.is_some() => front.timeout(),
-            Some(arrival) = arrivals.recv() => front.take(arrival),
+            _ = &mut open, if !is_open => is_open = true,
+            Some(arrival) = arrivals.recv(), if is_open => front.take(arrival),
         }
     }
 }

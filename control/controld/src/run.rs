@@ -10,7 +10,7 @@ use base::{Budget, Entropy};
 use sip::{Host, HostPort, Stack};
 use store::{Sqlite, Store, wait};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Admin};
@@ -207,6 +207,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         shutdown: last.clone(),
         seed: entropy.hash_seed(),
     })?;
+    let (open, is_open) = oneshot::channel();
     let front = tokio::spawn(front::run(
         front::Parts {
             stack: Stack::new(stack_config(&config, &opened.addresses), entropy.child()),
@@ -221,10 +222,12 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         },
         arrivals,
         orders,
+        is_open,
     ));
     for is_ready in ready {
         is_ready.await.context("a lane did not get its rows from the store")?;
     }
+    let _ = open.send(());
     let link_parts = link::Parts {
         socket: config.place(&config.dataplane.socket, "dataplane.sock"),
         settings: config.dataplane.clone(),

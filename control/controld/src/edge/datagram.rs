@@ -9,13 +9,20 @@ use bytes::Bytes;
 use sip::Peer;
 use tokio::net::UdpSocket;
 
-use super::{Arrival, Shared, Unsendable};
-use crate::metrics::{Discard, Metrics};
+use super::{Arrival, Shared};
+use crate::metrics::Discard;
 
 /// The largest datagram.
 const DATAGRAM_MAX: usize = 65_535;
 /// Peers whose socket is remembered where there are several sockets.
 const RECENT_MAX: usize = 65_536;
+
+/// What became of a datagram.
+pub(super) enum Sent {
+    Gone,
+    Blocked,
+    Impossible,
+}
 
 /// Every UDP listener; requests leave from the one on which their peer was heard last.
 #[derive(Debug)]
@@ -50,15 +57,14 @@ impl Sockets {
         self.all.iter().find(|s| s.local_addr().is_ok_and(|a| a.is_ipv4() == peer.is_ipv4()))
     }
 
-    pub(super) fn send(&self, to: SocketAddr, bytes: &Bytes, metrics: &Metrics) -> Result<(), Unsendable> {
-        let socket = self.towards(to).ok_or(Unsendable)?;
+    pub(super) fn send(&self, to: SocketAddr, bytes: &Bytes) -> Sent {
+        let Some(socket) = self.towards(to) else { return Sent::Impossible };
         match socket.try_send_to(bytes, to) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                metrics.discarded.count(Discard::SendBlocked);
-                Ok(())
-            }
-            Err(_) => Err(Unsendable),
+            Ok(_) => Sent::Gone,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Blocked,
+            // The kernel reports here that an earlier datagram found nobody; whether this one does is open.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Sent::Gone,
+            Err(_) => Sent::Impossible,
         }
     }
 }

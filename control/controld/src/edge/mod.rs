@@ -9,6 +9,8 @@ mod connection;
 mod datagram;
 mod settings;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::SocketAddr;
@@ -90,7 +92,15 @@ impl Edge {
     /// Sends one message; never waits.
     pub(crate) fn send(&self, peer: Peer, bytes: Bytes) -> Result<(), Unsendable> {
         let sent = match peer.transport {
-            sip::Transport::Udp => self.udp.send(peer.addr, &bytes, &self.shared.metrics),
+            // A datagram that the socket cannot take now is lost like one on the way.
+            sip::Transport::Udp => match self.udp.send(peer.addr, &bytes) {
+                datagram::Sent::Blocked => {
+                    self.shared.metrics.discarded.count(Discard::SendBlocked);
+                    return Ok(());
+                }
+                datagram::Sent::Gone => Ok(()),
+                datagram::Sent::Impossible => Err(Unsendable),
+            },
             sip::Transport::Tcp | sip::Transport::Tls => self.write(peer, bytes),
             sip::Transport::Ws | sip::Transport::Wss => Err(Unsendable),
         };

@@ -23,8 +23,8 @@ use crate::metrics::{Heard, Outcome};
 
 /// Octets that may wait to be written before no further order is taken.
 const WRITE_MAX: usize = 4 << 20;
-/// How long after a greeting the lanes have put what they want again, at the earliest.
-const SETTLED: Duration = Duration::from_secs(2);
+/// When no lane has ordered anything for so long after a greeting, what they want has been put again.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Why a connection ended, for people.
 #[derive(Debug)]
@@ -161,6 +161,9 @@ impl Runner {
     fn carry_out(&mut self, order: Order, session: &mut Session, waiting: &mut Waiting) {
         match order {
             Order::Program { from, ask, mut batch } => {
+                if let Some((_, after)) = &mut waiting.unsettled {
+                    *after = Instant::now() + SETTLED;
+                }
                 waiting.generation += 1;
                 batch.generation = waiting.generation;
                 batch.epoch = self.parts.epoch;

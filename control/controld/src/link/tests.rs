@@ -229,7 +229,7 @@ async fn a_new_instance_is_remembered_when_everything_was_put_into_it() {
     assert!(bench.greeted(0).await.0);
     bench.program(0, 1);
     let generation = far.batch().await.generation;
-    tokio::time::sleep(Duration::from_millis(2600)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(wait(|done| bench.store.number(INSTANCE, done)), Ok(None), "not while a batch is unanswered");
     far.applied(generation).await;
     let start = std::time::Instant::now();
