@@ -153,8 +153,8 @@ impl RtpLeg {
     /// Where RTCP for this leg goes out, once its peer is known.
     pub(crate) fn rtcp_out(&self) -> Option<SocketId> {
         match &self.rtcp {
-            Some(port) => port.peer.map(|_| port.socket),
-            None => self.rtp.peer.map(|_| self.rtp.socket),
+            Some(port) if !self.mux => port.peer.map(|_| port.socket),
+            _ => self.rtp.peer.map(|_| self.rtp.socket),
         }
     }
 

@@ -72,7 +72,7 @@ impl Message {
     /// The far end has it: the sender hears of it, from the first of several targets only.
     fn succeeded(&mut self, now: Now, leg: u32, source: u32, passage: u64, head: &Head, tx: &mut Tx<'_>) {
         let Some(mut p) = self.take(source, passage) else { return };
-        let is_sent = p.copy_mut(leg).is_some_and(|c| c.stage == CopyStage::Sent);
+        let is_sent = p.copy_mut(leg).is_some_and(|c| c.stage == CopyStage::Sent && !c.own);
         let range = head.byte_range().unwrap_or_else(|| p.range());
         let whole = ends_whole(range, p.last);
         if p.success && !p.reported && is_sent {

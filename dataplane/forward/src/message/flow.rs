@@ -330,7 +330,7 @@ impl Message {
         let legs = self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default();
         let among_several = legs.iter().flat_map(|leg| self.copies_to(*leg)).any(|(source, passage)| {
             let passages = self.row(source).map(|row| row.passages.as_slice()).unwrap_or_default();
-            passages.iter().any(|p| p.id == passage && p.copies.len() > 1)
+            passages.iter().any(|p| p.id == passage && p.copies.iter().filter(|c| !c.own).count() > 1)
         });
         if among_several {
             self.congest(now, conn, tx);

@@ -28,6 +28,8 @@ pub(crate) struct Copy {
     pub(crate) begun: bool,
     /// The leg takes dispositions only: its direction is for content (CPM-FACTS §3.4).
     pub(crate) only_imdn: bool,
+    /// The leg is the sender's own participant's: another device of his. It proves nothing to him.
+    pub(crate) own: bool,
 }
 
 /// What still must be known before octets go out.
@@ -157,7 +159,7 @@ impl Passage {
 
     /// No copy of it can arrive any more.
     pub(crate) fn is_hopeless(&self) -> bool {
-        self.copies.iter().all(|c| c.stage == Stage::Failed)
+        self.copies.iter().all(|c| c.own || c.stage == Stage::Failed)
     }
 
     /// The octets so far, for a report: a computed end, never `*` (RFC 4975 §7.1.2).

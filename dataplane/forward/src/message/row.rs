@@ -89,6 +89,8 @@ pub(crate) struct Row {
     pub(crate) connect: Option<SocketAddr>,
     pub(crate) tls: bool,
     pub(crate) fingerprint: Option<[u8; 32]>,
+    /// Legs with the same are one participant's; empty: nobody's but its own.
+    pub(crate) participant: String,
     pub(crate) addresses: Vec<String>,
     pub(crate) users: Vec<UserId>,
     pub(crate) accept: Vec<String>,
@@ -97,8 +99,8 @@ pub(crate) struct Row {
     pub(crate) nickname: String,
     pub(crate) stage: Stage,
     pub(crate) lead: Lead,
-    /// Of IMDNs only the first of each disposition passes.
-    pub(crate) imdn_once: bool,
+    /// Of the IMDNs of so many legs, of which this is one, only the first of each disposition passes; 0: all do.
+    pub(crate) imdn_once: usize,
     #[expect(clippy::vec_box, reason = "each piece of a body takes one out and puts it back")]
     pub(crate) passages: Vec<Box<Passage>>,
     /// Ids of messages that were taken whole, so that none is taken twice.
@@ -115,6 +117,11 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn conn(&self) -> Option<ConnId> {
         if let Stage::Bound(conn) = self.stage { Some(conn) } else { None }
+    }
+
+    /// Whether both legs are one participant's.
+    pub(crate) fn is_sibling(&self, other: &Row) -> bool {
+        !self.participant.is_empty() && self.participant == other.participant
     }
 
     /// Whether an address is one of this participant's own.

@@ -26,13 +26,13 @@ impl Message {
     ) -> bool {
         let next = p.out(p.next);
         let start = next.saturating_sub(piece.len() as u64);
-        let alone = p.copies.len() == 1 && !p.room;
+        let alone = p.copies.iter().filter(|c| !c.own).count() == 1 && !p.room;
         let until = self.answer_until(now);
         let most = if p.room { self.limits.queue_bytes_max / 5 * 4 } else { self.limits.queue_bytes_max };
         let mut block = false;
         for at in 0..p.copies.len() {
             let Some(copy) = p.copies.get_mut(at).filter(|c| c.stage == CopyStage::Live) else { continue };
-            let (target, serial) = (copy.leg, copy.serial);
+            let (target, serial, own) = (copy.leg, copy.serial, copy.own);
             let row = self.rows.get_mut(target as usize).filter(|row| row.serial == serial);
             let conn = row.as_ref().and_then(|row| row.conn());
             let to = conn.and_then(|conn| self.conns.get_mut(&conn));
@@ -44,7 +44,7 @@ impl Message {
                 self.fail_copy(now, source, p, target, Status::STOP, tx);
                 continue;
             }
-            if !alone && to.congested.is_some() {
+            if (own || !alone) && to.congested.is_some() {
                 tx.totals.drop(crate::Drop::MsrpCongested);
                 self.fail_copy(now, source, p, target, Status::TIMEOUT, tx);
                 continue;
@@ -61,7 +61,7 @@ impl Message {
                 self.ready.push_back(conn);
             }
             if to.load() > most {
-                block |= self.mind_the_load(now, conn, source, p.room, tx);
+                block |= self.mind_the_load(now, conn, source, p.room || own, tx);
             }
         }
         block
@@ -112,7 +112,7 @@ impl Message {
             copy.stage = CopyStage::Sent;
         }
         let reports_max = self.limits.leg_reports_max;
-        let awaited = p.is_awaited();
+        let awaited = p.is_awaited() && p.copies.get(at).is_some_and(|copy| !copy.own);
         if let Some(row) = self.row_mut(target) {
             row.counts.messages_out += 1;
             if awaited {
@@ -136,13 +136,18 @@ impl Message {
         tx: &mut Tx<'_>,
     ) {
         let Some(copy) = p.copy_mut(target).filter(|c| c.stage != CopyStage::Failed) else { return };
-        let (was, begun) = (copy.stage, copy.begun);
+        let (was, begun, own) = (copy.stage, copy.begun, copy.own);
         copy.stage = CopyStage::Failed;
         if was == CopyStage::Live && begun {
             self.abort_copy(now, source, p, target, tx);
         }
-        if !p.room && p.is_hopeless() && !p.refused {
-            p.refused = true;
+        if !p.room && !own && p.is_hopeless() && !p.refused {
+            // What his own other devices have of it is of no use either.
+            if p.done {
+                p.refused = true
+            } else {
+                self.abort(now, source, p, tx)
+            }
             if p.failure != FailureReport::No && !p.reported {
                 p.reported = true;
                 let range = p.range();

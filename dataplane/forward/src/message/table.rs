@@ -36,6 +36,7 @@ impl Message {
         row.active = msrp.setup() == Setup::Active;
         row.tls = msrp.tls;
         row.fingerprint = <[u8; 32]>::try_from(msrp.fingerprint.as_slice()).ok();
+        row.participant.clone_from(&leg.participant);
         row.addresses.clone_from(&msrp.addresses);
         row.users = msrp.addresses.iter().filter_map(|a| UserId::parse(a).ok()).collect();
         row.accept = msrp.accept_types.iter().chain(&msrp.accept_wrapped_types).cloned().collect();
@@ -100,6 +101,7 @@ impl Message {
             connect: None,
             tls: false,
             fingerprint: None,
+            participant: String::new(),
             addresses: Vec::new(),
             users: Vec::new(),
             accept: Vec::new(),
@@ -108,7 +110,7 @@ impl Message {
             nickname: String::new(),
             stage: Stage::New,
             lead: Lead::Nowhere,
-            imdn_once: false,
+            imdn_once: 0,
             passages: Vec::new(),
             taken: std::collections::VecDeque::new(),
             expects: std::collections::VecDeque::new(),
@@ -156,7 +158,7 @@ impl Message {
         for at in legs.values() {
             if let Some(row) = self.row_mut(*at) {
                 row.lead = Lead::Nowhere;
-                row.imdn_once = false;
+                row.imdn_once = 0;
             }
         }
         let mut rooms = Vec::new();
@@ -187,7 +189,7 @@ impl Message {
     fn lead_through(&mut self, sources: &[u32], targets: &[u32], once: bool) {
         for source in sources {
             let Some(row) = self.row_mut(*source) else { continue };
-            row.imdn_once |= once && sources.len() > 1;
+            row.imdn_once = row.imdn_once.max(if once { sources.len() } else { 0 });
             let mut to = if let Lead::Pass(to) = std::mem::take(&mut row.lead) { to } else { Vec::new() };
             for target in targets.iter().filter(|t| *t != source) {
                 if !to.contains(target) {

@@ -23,27 +23,41 @@ pub(crate) fn begin(
     let is_cpim = head.content_type().is_some_and(|t| cpm::media_type::is(t, cpm::media_type::CPIM));
     // Directions and muting are for content: an IMDN passes all the same (CPM-FACTS §3.4).
     let silent = !row.may_send || row.muted;
-    let mut judge = silent || row.imdn_once;
+    let mut judge = silent || row.imdn_once > 0;
+    let sender = row;
     if silent && !is_cpim {
         return Verdict::Refuse(Status::FORBIDDEN, Drop::MsrpRefused);
     }
     let known = head.byte_range().and_then(|r| r.total);
     let (mut copies, mut coming, mut unknown, mut held, mut too_large) =
         (Vec::new(), false, false, false, false);
+    let is_nobody = |copies: &[Copy]| copies.iter().all(|copy| copy.own);
+    let others = |leg: &&u32| message.row(**leg).is_some_and(|row| !row.is_sibling(sender));
+    let alone = targets.iter().filter(others).count() == 1;
     for target in targets {
         let Some(row) = message.row(*target) else { continue };
+        let own = row.is_sibling(sender);
         match row.stage {
             _ if !row.may_receive && !is_cpim => held = true,
             Stage::Bound(conn) => {
                 let congested = message.conns.get(&conn).is_some_and(|c| c.congested.is_some());
                 if row.max_size > 0 && known.is_some_and(|total| total > row.max_size) {
                     too_large = true;
-                } else if !congested || targets.len() == 1 {
+                } else if !congested || (alone && !own) {
                     let (stage, only_imdn) = (CopyStage::Live, !row.may_receive);
                     judge |= only_imdn;
-                    copies.push(Copy { leg: *target, serial: row.serial, stage, begun: false, only_imdn });
+                    copies.push(Copy {
+                        leg: *target,
+                        serial: row.serial,
+                        stage,
+                        begun: false,
+                        only_imdn,
+                        own,
+                    });
                 }
             }
+            // Nobody waits for his own other devices.
+            _ if own => {}
             Stage::Listening(_) | Stage::Dialing => coming = true,
             Stage::New => unknown = true,
             Stage::Lost => {}
@@ -51,10 +65,10 @@ pub(crate) fn begin(
     }
     // A target whose connection is on its way is waited for; one whose peer nobody knows yet only if it is the only
     // kind there is.
-    if coming || (copies.is_empty() && unknown) {
+    if coming || (is_nobody(&copies) && unknown) {
         return Verdict::Wait;
     }
-    if copies.is_empty() {
+    if is_nobody(&copies) {
         return match (too_large, held) {
             // The far leg's max-size is respected (CPM-FACTS §3.6).
             (true, _) => Verdict::Refuse(Status::STOP, Drop::MsrpRefused),
@@ -107,23 +121,21 @@ pub(crate) fn decide(
         return content(p);
     }
     let all = Ok(Judged::Go(Bytes::copy_from_slice(&p.held)));
-    let Some(row) = message.row(source).filter(|row| row.imdn_once && !too_much) else { return all };
-    let context = row.key.context;
+    let Some(row) = message.row(source).filter(|row| row.imdn_once > 0 && !too_much) else { return all };
+    let (context, devices) = (row.key.context, row.imdn_once);
     if !whole {
         p.holds = Holds::Whole;
         return Ok(Judged::More);
     }
     let body = p.held.get(head.body_offset()..).unwrap_or_default();
     let Ok(imdn) = cpm::imdn::Imdn::read(body, &message.cpm) else { return all };
-    let members = message.members.get(&context).map(Vec::as_slice).unwrap_or_default();
-    let devices = members.iter().filter(|leg| message.row(**leg).is_some_and(|row| row.imdn_once)).count();
     if message.memory(context).pass(&imdn, devices) { all } else { Ok(Judged::Swallow) }
 }
 
 /// It is content: it goes where content may go.
 fn content(p: &mut Passage) -> Result<Judged, Status> {
     p.copies.retain(|copy| !copy.only_imdn);
-    if p.only_imdn || p.copies.is_empty() {
+    if p.only_imdn || p.copies.iter().all(|copy| copy.own) {
         return Err(Status::FORBIDDEN);
     }
     Ok(Judged::Go(Bytes::copy_from_slice(&p.held)))

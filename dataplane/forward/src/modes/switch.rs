@@ -132,6 +132,7 @@ pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<
             stage: CopyStage::Live,
             begun: false,
             only_imdn: false,
+            own: false,
         })
     };
     p.copies = recipients.iter().filter_map(takes).collect();

@@ -186,6 +186,40 @@ fn of_several_devices_one_success_is_enough_and_all_failures_are_one() {
 }
 
 #[test]
+fn ones_own_other_devices_get_a_copy_and_prove_nothing() {
+    // A Participating Function with two devices: near -> far and the other near.
+    let named = |n, participant: &str| contract::Leg { participant: participant.into(), ..msrp_leg(n) };
+    let legs = vec![named(1, "far"), named(2, "near"), named(3, "near")];
+    let lines = "Success-Report: yes\r\nContent-Type: text/plain\r\n";
+    let mut phones = Phones::up(legs.clone(), vec![path(1, Mode::Distribute, &[2, 3], &[1, 2, 3])]);
+    phones.say(2, &Send { lines, ..Send::default() });
+    assert_eq!(phones.answer(2), 200);
+    let (far, sibling) = (phones.read(1), phones.read(3));
+    assert_eq!((far.len(), sibling.len()), (1, 1));
+    phones.report(3, &sibling[0], 200);
+    phones.report(3, &sibling[0], 413);
+    assert!(phones.read(2).is_empty(), "it was not delivered by that");
+    phones.report(1, &far[0], 200);
+    assert_eq!(phones.read(2)[0].head.status(), Some(Status::OK));
+    // A sibling alone is no receiver, and one that is stuck holds nobody up.
+    phones.rig.stalled.insert(3);
+    let body = vec![b'x'; 600_000];
+    for piece in phones
+        .request(2, "SEND", "big1", "Message-ID: big1\r\nContent-Type: a/b\r\n", Some(&body), '$')
+        .chunks(8192)
+    {
+        let done = phones.say_raw(2, piece);
+        assert!(!done.iter().any(|d| matches!(d, Done::Stream(crate::Output::Pause { .. }))));
+    }
+    assert_eq!(phones.read(1)[0].body.len(), body.len());
+    phones.read(2);
+    phones.rig.input(Input::Closed { conn: conn(1), why: CloseReason::Reset });
+    phones.read(2);
+    phones.say(2, &Send { id: "message3", ..Send::default() });
+    assert_eq!(phones.answer(2), 408);
+}
+
+#[test]
 fn a_far_leg_that_is_silent_or_lost_is_reported() {
     for (why, closes) in [("no response in 30 s (RFC 4975 §7.1.4)", false), ("its connection is lost", true)]
     {
