@@ -10,7 +10,7 @@ use sip::{Limits, Message, Method, Name, Peer, Request, Response, Transport};
 
 use crate::turn::{Desk, Turn};
 use crate::{
-    Ask, Change, ClientTx, Config, Input, Key, LaneKey, Output, Route, Row, ServerTx, Service, Source,
+    Ask, Change, ClientTx, Config, Input, Key, Output, Route, Row, ServerTx, Service, Source,
     SubscriberEntry, UserId,
 };
 
@@ -469,9 +469,4 @@ pub(crate) fn call_sdp(host: &str, port: u16, direction: &str, version: u32) -> 
 /// The body as a description.
 pub(crate) fn sdp_of(body: &Bytes) -> sdp::Session {
     sdp::Session::parse(body, &sdp::Limits::default()).unwrap()
-}
-
-/// The bucket of a user of the test domain.
-pub(crate) fn bucket(user: &str) -> LaneKey {
-    LaneKey::of_user(&UserId::parse(&format!("sip:{user}@weir.example")).unwrap())
 }
