@@ -46,7 +46,8 @@ mod tests {
     /// CPM-FACTS §2.11 "De-duplication", row by row.
     #[test]
     fn the_table_of_reports() {
-        let rows: &[(&str, u8, &[(Notification, Verdict)])] = &[
+        type Steps = &'static [(Notification, Verdict)];
+        let rows: &[(&str, u8, Steps)] = &[
             ("the first delivered passes", 2, &[(DELIVERED, Pass), (DELIVERED, Swallow)]),
             ("display implies delivery", 2, &[(DISPLAYED, Pass), (DELIVERED, Swallow), (DISPLAYED, Swallow)]),
             ("delivered, then displayed", 2, &[(DELIVERED, Pass), (DISPLAYED, Pass), (DISPLAYED, Swallow)]),

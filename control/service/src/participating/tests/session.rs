@@ -390,7 +390,7 @@ fn an_offer_in_the_2xx_passes_with_its_answer_in_the_ack() {
     let [(first, request), _] = forked(&mut world);
     assert!(request.body.is_empty());
     world.reply(first, reply(&request, 200, "b1", &call_sdp("192.0.2.2", 5002, "sendrecv", 1)));
-    assert!(matches!(world.next(phone(BOB)), None), "its ACK waits for Alice's answer");
+    assert!(world.next(phone(BOB)).is_none(), "its ACK waits for Alice's answer");
     let answer = world.answer(tx).unwrap().clone();
     assert_eq!(answer.code, 200);
     world.ack(phone(ALICE), inside("ACK", 1, &answer, true, &call_sdp("192.0.2.1", 5001, "sendrecv", 1)));
