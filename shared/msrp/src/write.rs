@@ -183,3 +183,86 @@ pub fn report(tid: &Tid, request: &Head, range: ByteRange, status: Status) -> By
         .end(Flag::Last);
     buffer.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, Framer, Limits};
+
+    fn head(text: &str) -> Head {
+        let mut bytes = Bytes::from(text.replace('\n', "\r\n"));
+        match Framer::new(Limits::default()).next(&mut bytes) {
+            Ok(Some(Event::Head(head))) => head,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const PATHS: &str = "To-Path: msrp://b:2/y;tcp\nFrom-Path: msrp://r:3/z;tcp msrp://a:1/x;tcp\n";
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let incoming = head(&format!(
+            "MSRP abcd SEND\n{PATHS}X-One: 1\nMessage-ID: 87652491\nX-Two:   2\nContent-Description: d\nContent-Type: x/y\n-------abcd$\n"
+        ));
+        let tid = Tid::parse(b"9gdgh4ss").unwrap();
+        let mut buffer = BytesMut::new();
+        HeadWriter::request(&mut buffer, &tid, "SEND", b"msrp://c:4/w;tcp", b"msrp://b:2/own;tcp")
+            .message_id(incoming.message_id())
+            .success_report(true)
+            .failure_report(FailureReport::No)
+            .byte_range(ByteRange::OPEN)
+            .others_of(&incoming)
+            .body(b"x/y");
+        let mut bytes = buffer.freeze();
+        assert_eq!(
+            bytes,
+            "MSRP 9gdgh4ss SEND\r\nTo-Path: msrp://c:4/w;tcp\r\nFrom-Path: msrp://b:2/own;tcp\r\n\
+             Message-ID: 87652491\r\nSuccess-Report: yes\r\nFailure-Report: no\r\nByte-Range: 1-*/*\r\nX-One: 1\r\n\
+             X-Two: 2\r\nContent-Description: d\r\nContent-Type: x/y\r\n\r\n"
+        );
+        let mut framer = Framer::new(Limits::default());
+        assert!(matches!(framer.next(&mut bytes), Ok(Some(Event::Head(_)))));
+        let mut end = end_line(&tid, Flag::More);
+        assert_eq!(end, "\r\n-------9gdgh4ss+\r\n");
+        assert!(matches!(framer.next(&mut end), Ok(Some(Event::End(Flag::More)))));
+    }
+
+    #[test]
+    fn no_value_can_add_lines() {
+        let tid = Tid::parse(b"abcd").unwrap();
+        let mut buffer = BytesMut::new();
+        HeadWriter::request(&mut buffer, &tid, "SEND", b"t", b"f")
+            .header(b"X\r\nEvil", b"1\r\n-------abcd$\r\n")
+            .end(Flag::Last);
+        assert_eq!(
+            buffer,
+            "MSRP abcd SEND\r\nTo-Path: t\r\nFrom-Path: f\r\nX  Evil: 1  -------abcd$  \r\n-------abcd$\r\n"
+        );
+    }
+
+    #[test]
+    fn rfc4975_s7_2_who_is_answered_and_where() {
+        let one_hop = "To-Path: msrp://r:3/z;tcp\r\nFrom-Path: msrp://b:2/y;tcp\r\n";
+        let whole = "To-Path: msrp://r:3/z;tcp msrp://a:1/x;tcp\r\nFrom-Path: msrp://b:2/y;tcp\r\n";
+        for (start, more, status, path) in [
+            ("SEND", "", Status::OK, Some(one_hop)),
+            ("SEND", "Failure-Report: partial\n", Status::OK, None),
+            ("SEND", "Failure-Report: partial\n", Status::STOP, Some(one_hop)),
+            ("SEND", "Failure-Report: no\n", Status::NO_SESSION, None),
+            ("NICKNAME", "", Status::NICKNAME_IN_USE, Some(whole)),
+            ("AUTH", "", Status::UNAUTHORIZED, Some(whole)),
+            ("PING", "", Status::UNKNOWN_METHOD, Some(whole)),
+            ("REPORT", "Status: 000 200\n", Status::BAD_REQUEST, None),
+            ("200 OK", "", Status::BAD_REQUEST, None),
+        ] {
+            let request = head(&format!("MSRP abcd {start}\n{PATHS}Message-ID: abcd\n{more}-------abcd$\n"));
+            let expected =
+                path.map(|path| format!("MSRP abcd {status} {}\r\n{path}-------abcd$\r\n", status.comment()));
+            assert_eq!(
+                response(&request, status).as_deref(),
+                expected.as_deref().map(str::as_bytes),
+                "{start} {more}"
+            );
+        }
+    }
+}
