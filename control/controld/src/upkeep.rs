@@ -41,8 +41,8 @@ pub(crate) async fn run(
         count(&*store, metrics.clone());
         if sweep_at <= Instant::now() {
             // A sweep that found much comes again with the next tick: the store has other work to do.
-            let swept = sweep(&*store, clock).await;
-            sweep_at = Instant::now() + if swept > 0 { Duration::ZERO } else { SWEEP_EVERY };
+            let more = sweep(&*store, clock).await;
+            sweep_at = Instant::now() + if more { Duration::ZERO } else { SWEEP_EVERY };
         }
     }
 }
@@ -91,7 +91,8 @@ fn count(store: &dyn Store, metrics: Arc<Metrics>) {
     }));
 }
 
-async fn sweep(store: &dyn Store, clock: Clock) -> usize {
+/// True when there is more.
+async fn sweep(store: &dyn Store, clock: Clock) -> bool {
     let (send, receive) = tokio::sync::oneshot::channel();
     store.sweep(
         clock.now().wall,
@@ -100,12 +101,12 @@ async fn sweep(store: &dyn Store, clock: Clock) -> usize {
         }),
     );
     match receive.await {
-        Ok(Ok(swept)) => swept,
+        Ok(Ok(swept)) => swept.more,
         Ok(Err(error)) => {
             tracing::warn!(%error, "old rows could not be swept");
-            0
+            false
         }
-        Err(_) => 0,
+        Err(_) => false,
     }
 }
 

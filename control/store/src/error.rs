@@ -20,9 +20,9 @@ pub enum StoreError {
         /// Octets of its body.
         octets: usize,
     },
-    /// A row cannot be read: its body does not decode.
-    #[error("a row of {} does not decode", .table.label())]
-    Undecodable {
+    /// A record cannot be written as bytes.
+    #[error("a row of {} does not encode", .table.label())]
+    Unencodable {
         /// The table of that row.
         table: Table,
     },
@@ -53,7 +53,7 @@ impl StoreError {
             StoreError::Conflict { .. } => Fault::Misbehaved,
             StoreError::TooLarge { .. } => Fault::Refused,
             StoreError::Schema { .. } => Fault::Unsupported,
-            StoreError::Undecodable { .. } | StoreError::Unavailable { .. } => Fault::Unavailable,
+            StoreError::Unencodable { .. } | StoreError::Unavailable { .. } => Fault::Unavailable,
         }
     }
 }

@@ -16,7 +16,7 @@ mod sqlite;
 #[cfg(test)]
 mod suite;
 
-use base::UnixTime;
+use base::{Private, UnixTime};
 use service::{Change, Key, Row, Table};
 
 pub use error::StoreError;
@@ -34,6 +34,33 @@ pub struct Share {
     pub lanes: usize,
 }
 
+/// Where a restore goes on; the default is its beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Index into `Table::ALL`.
+    table: usize,
+    /// The last key that was given.
+    after: Private<String>,
+}
+
+/// A part of a restore.
+#[derive(Debug, PartialEq)]
+pub struct Part {
+    /// Some rows.
+    pub rows: Vec<Row>,
+    /// Where the next part begins; `None` when this was the last one.
+    pub next: Option<Cursor>,
+}
+
+/// What one sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Rows that were forgotten.
+    pub forgotten: usize,
+    /// There is more to look at: sweep again soon.
+    pub more: bool,
+}
+
 /// What control remembers.
 pub trait Store: Send + std::marker::Sync + std::fmt::Debug {
     /// The rows of those keys; keys without a row are left out. Rows that expired may still be there.
@@ -42,9 +69,9 @@ pub trait Store: Send + std::marker::Sync + std::fmt::Debug {
     /// Commits all changes or none (compare-and-set: `service::Change`).
     fn commit(&self, changes: Vec<Change>, done: Done<()>);
 
-    /// Every row of the tables with `Table::restored` that belongs to that share, in parts: `part` is called with
-    /// some rows at a time, then `done`.
-    fn restore(&self, share: Share, part: Box<dyn FnMut(Vec<Row>) + Send>, done: Done<()>);
+    /// Rows of the tables with `Table::restored` that belong to that share, a bounded part at a time. Rows that do not
+    /// decode are left out and logged, here and in fetches: one bad row must not keep a lane down.
+    fn restore(&self, share: Share, from: Cursor, done: Done<Part>);
 
     /// Raises the owner's epoch by one and answers with it: once at each start. What an older owner does is refused
     /// by whoever has seen the newer epoch.
@@ -56,9 +83,8 @@ pub trait Store: Send + std::marker::Sync + std::fmt::Debug {
     /// Remembers a number under a name.
     fn set_number(&self, name: &'static str, value: u64, done: Done<()>);
 
-    /// Forgets rows that expired more than a day before `now`; answers with how many. It does a bounded piece of work:
-    /// call again when the answer is not 0.
-    fn sweep(&self, now: UnixTime, done: Done<usize>);
+    /// Forgets rows that expired more than a day before `now`: a bounded piece of work.
+    fn sweep(&self, now: UnixTime, done: Done<Swept>);
 
     /// The first rows of a table, in the order of their keys: for people who look.
     fn list(&self, table: Table, rows_max: usize, done: Done<Vec<Row>>);

@@ -2,13 +2,12 @@
 //! a store in a folder (the same folder again is the same store).
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use base::{Private, UnixTime};
 use service::records::{Columns, Direction, Group, ImdnState, RosterRow};
 use service::{Change, Key, LaneKey, Record, Row, Table};
 
-use crate::{Share, Store, StoreError, wait};
+use crate::{Cursor, Share, Store, StoreError, Swept, wait};
 
 /// Opens the store of a folder.
 pub(crate) type Open = fn(&Path) -> Box<dyn Store>;
@@ -54,13 +53,21 @@ pub(crate) fn fetch(store: &dyn Store, table: Table, ids: &[&str]) -> Vec<Row> {
     wait(|done| store.fetch(keys, done)).unwrap()
 }
 
-fn restored(store: &dyn Store, share: Share) -> Vec<Row> {
-    let all = Arc::new(Mutex::new(Vec::new()));
-    let into = all.clone();
-    wait(|done| store.restore(share, Box::new(move |part| into.lock().unwrap().extend(part)), done)).unwrap();
-    let mut rows = std::mem::take(&mut *all.lock().unwrap());
+/// All of a share, and how many parts it came in.
+fn restored(store: &dyn Store, share: Share) -> (Vec<Row>, usize) {
+    let (mut rows, mut parts, mut from) = (Vec::new(), 0, Cursor::default());
+    loop {
+        let part = wait(|done| store.restore(share, from, done)).unwrap();
+        assert!(part.rows.len() <= 1024);
+        rows.extend(part.rows);
+        parts += 1;
+        match part.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
     rows.sort_by(|a: &Row, b| a.key.cmp(&b.key));
-    rows
+    (rows, parts)
 }
 
 pub(crate) fn a_row_comes_back_as_it_was_put(open: Open, folder: &Path) {
@@ -206,10 +213,11 @@ pub(crate) fn a_share_restores_its_own_rows_whole(open: Open, folder: &Path) {
     }
     let mut all = Vec::new();
     for lane in 0..3 {
-        let share = restored(&*store, Share { lane, lanes: 3 });
+        let (share, _) = restored(&*store, Share { lane, lanes: 3 });
         assert!(share.iter().all(|row| row.lane.lane(3) == lane));
         all.extend(share);
     }
+    assert!(restored(&*store, Share { lane: 0, lanes: 1 }).1 > 2, "in parts");
     all.sort_by(|a, b| a.key.cmp(&b.key));
     wanted.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(all, wanted);
@@ -236,11 +244,34 @@ pub(crate) fn rows_are_forgotten_a_day_after_they_expired(open: Open, folder: &P
     let day = 86_400_000;
     commit(&*store, vec![expiring("never", 0), expiring("past", 1000), expiring("later", 2000)]).unwrap();
     let sweep = |at| wait(|done| store.sweep(UnixTime::from_millis(at), done)).unwrap();
-    assert_eq!(sweep(day), 0);
-    assert_eq!(sweep(day + 1500), 1);
+    assert_eq!(sweep(day), Swept { forgotten: 0, more: false });
+    assert_eq!(sweep(day + 1500), Swept { forgotten: 1, more: false });
     let left = fetch(&*store, Table::Roster, &["never", "past", "later"]);
     let ids: Vec<_> = left.iter().map(|row| row.key.id.expose().as_str()).collect();
     assert_eq!(ids, ["never", "later"]);
+}
+
+/// Much is swept in pieces, and each piece says whether there is more.
+pub(crate) fn a_long_sweep_comes_in_pieces(open: Open, folder: &Path) {
+    let store = open(folder);
+    let expired = |i: u64| {
+        let mut row = roster(&format!("r{i}"), 1, b"");
+        row.columns.expires = UnixTime::from_millis(1);
+        row.columns.conversation = format!("c{i}");
+        put(row)
+    };
+    commit(&*store, (0..3000).map(expired).collect()).unwrap();
+    let (mut forgotten, mut pieces) = (0, 0);
+    loop {
+        let swept = wait(|done| store.sweep(UnixTime::from_millis(200_000_000), done)).unwrap();
+        forgotten += swept.forgotten;
+        pieces += 1;
+        if !swept.more {
+            break;
+        }
+    }
+    assert_eq!(forgotten, 3000);
+    assert!(pieces >= 3, "{pieces}");
 }
 
 pub(crate) fn a_body_over_the_limit_is_refused_alone(open: Open, folder: &Path) {

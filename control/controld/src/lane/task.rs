@@ -16,7 +16,7 @@ use std::time::Duration;
 use base::{Entropy, HashSeed, Map, Outbox, map};
 use service::{Ask, ClientTx, Input, OUTPUTS_MAX, Output, Row, ServerTx, Service};
 use sip::Request;
-use store::{Share, Store, StoreError};
+use store::{Cursor, Part, Share, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -50,8 +50,7 @@ pub(crate) struct Parts {
 enum Return {
     Committed { life: u32, serial: u64, outcome: Result<(), StoreError> },
     Facts { life: u32, ask: Ask, outcome: Result<Vec<Row>, StoreError> },
-    Rows { life: u32, rows: Vec<Row> },
-    Restored { life: u32, outcome: Result<(), StoreError> },
+    Restored { life: u32, outcome: Result<Part, StoreError> },
 }
 
 /// A decision that waits for its commit, or behind one that does.
@@ -306,9 +305,6 @@ impl Lane {
                 Ok(rows) => self.decide(Input::Facts { ask, rows }).await,
                 Err(error) => self.fail(&error).await,
             },
-            Return::Rows { life: of, rows } if of == life => {
-                self.decide(Input::Restored { rows, done: false }).await;
-            }
             Return::Restored { life: of, outcome } if of == life => self.restored(outcome).await,
             _ => {}
         }
@@ -351,26 +347,35 @@ impl Lane {
     fn restore(&mut self) {
         self.phase = Phase::Restoring;
         self.born = Instant::now();
+        self.restore_from(Cursor::default());
+    }
+
+    /// Asks for the next part: the one before it has been taken, so no more than one is ever held.
+    fn restore_from(&self, from: Cursor) {
         let (life, returned) = (self.life, self.returned.clone());
-        let part = {
-            let returned = returned.clone();
-            move |rows| {
-                let _ = returned.send(Return::Rows { life, rows });
-            }
-        };
+        let share = Share { lane: self.parts.index, lanes: self.parts.lanes.count() };
         let done = move |outcome| {
             let _ = returned.send(Return::Restored { life, outcome });
         };
-        let share = Share { lane: self.parts.index, lanes: self.parts.lanes.count() };
-        self.parts.store.restore(share, Box::new(part), Box::new(done));
+        self.parts.store.restore(share, from, Box::new(done));
     }
 
-    async fn restored(&mut self, outcome: Result<(), StoreError>) {
-        if let Err(error) = outcome {
-            return self.fail(&error).await;
+    async fn restored(&mut self, outcome: Result<Part, StoreError>) {
+        match outcome {
+            Err(error) => self.fail(&error).await,
+            Ok(Part { rows, next: Some(next) }) => {
+                self.decide(Input::Restored { rows, done: false }).await;
+                self.restore_from(next);
+            }
+            Ok(Part { rows, next: None }) => {
+                self.decide(Input::Restored { rows, done: true }).await;
+                self.up().await;
+            }
         }
+    }
+
+    async fn up(&mut self) {
         self.phase = Phase::Up;
-        self.decide(Input::Restored { rows: Vec::new(), done: true }).await;
         if self.life > 0
             && let Some(welcome) = self.dataplane.clone()
         {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::{Entropy, UnixTime};
 use service::{Change, Key, Row, Table};
 use sip::{Message, Peer};
-use store::{Done, Share, Sqlite, Store, StoreError};
+use store::{Cursor, Done, Part, Share, Sqlite, Store, StoreError, Swept};
 use tokio::time::timeout;
 
 use super::*;
@@ -74,8 +74,8 @@ impl Store for Brittle {
         self.inner.commit(changes, done);
     }
 
-    fn restore(&self, share: Share, part: Box<dyn FnMut(Vec<Row>) + Send>, done: Done<()>) {
-        self.inner.restore(share, part, done);
+    fn restore(&self, share: Share, from: Cursor, done: Done<Part>) {
+        self.inner.restore(share, from, done);
     }
 
     fn take_epoch(&self, done: Done<u64>) {
@@ -90,7 +90,7 @@ impl Store for Brittle {
         self.inner.set_number(name, value, done);
     }
 
-    fn sweep(&self, now: UnixTime, done: Done<usize>) {
+    fn sweep(&self, now: UnixTime, done: Done<Swept>) {
         self.inner.sweep(now, done);
     }
 

@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use service::{Change, Key, Row, Table};
 
-use crate::{Done, Share, Store, StoreError};
+use crate::{Cursor, Done, Part, Share, Store, StoreError, Swept};
 use thread::Job;
 
 /// How much a commit waits for.
@@ -126,8 +126,8 @@ impl Store for Sqlite {
         self.call(Job::Commit(changes, done));
     }
 
-    fn restore(&self, share: Share, part: Box<dyn FnMut(Vec<Row>) + Send>, done: Done<()>) {
-        self.call(Job::Restore(share, part, done));
+    fn restore(&self, share: Share, from: Cursor, done: Done<Part>) {
+        self.call(Job::Restore(share, from, done));
     }
 
     fn take_epoch(&self, done: Done<u64>) {
@@ -142,7 +142,7 @@ impl Store for Sqlite {
         self.call(Job::SetNumber(name, value, done));
     }
 
-    fn sweep(&self, now: UnixTime, done: Done<usize>) {
+    fn sweep(&self, now: UnixTime, done: Done<Swept>) {
         self.call(Job::Sweep(now, done));
     }
 

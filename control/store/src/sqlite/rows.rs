@@ -10,7 +10,7 @@ use crate::{Share, StoreError};
 /// Rows of one part of a restore.
 const PART_ROWS: usize = 256;
 /// Rows that one sweep forgets of a table at most.
-const SWEEP_ROWS: usize = 1024;
+pub(super) const SWEEP_ROWS: usize = 1024;
 /// How long a row stays after it expired, milliseconds: nobody holds a version of it in hand any more.
 const SWEEP_AFTER_MS: u64 = 86_400_000;
 
@@ -33,23 +33,25 @@ pub(super) fn fetch(connection: &Connection, key: &Key) -> Result<Option<Row>, S
     let mut statement =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM \"{}\" WHERE id = ?1", table.label()))?;
     let raw = statement.query_row([key.id.expose()], Raw::read).optional()?;
-    raw.map(|raw| raw.row(table)).transpose()
+    Ok(raw.and_then(|raw| raw.row(table)))
 }
 
-/// The next part of a table, after the row with that id.
+/// The next rows of a table, after the one with that id, and the id to go on from; `None` at the end.
 pub(super) fn part(
     connection: &Connection,
     table: Table,
     share: Share,
     after: &str,
-) -> Result<Vec<Row>, StoreError> {
+) -> Result<(Vec<Row>, Option<String>), StoreError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM \"{}\" WHERE id > ?1 AND bucket % ?2 = ?3 ORDER BY id LIMIT {PART_ROWS}",
         table.label()
     ))?;
     let lanes = int(share.lanes.max(1) as u64);
     let raws = statement.query_map(params![after, lanes, int(share.lane as u64)], Raw::read)?;
-    raws.map(|raw| raw?.row(table)).collect()
+    let raws = raws.collect::<Result<Vec<_>, _>>()?;
+    let last = raws.last().map(|raw| raw.id.clone());
+    Ok((raws.into_iter().filter_map(|raw| raw.row(table)).collect(), last))
 }
 
 /// Carries out one change; `modseq` is the number that the change gets.
@@ -71,7 +73,7 @@ pub(super) fn change(
 
 fn put(connection: &Connection, row: &Row, modseq: u64, body_max: usize) -> Result<(), StoreError> {
     let table = row.key.table;
-    let body = row.record.to_bytes().map_err(|_| StoreError::Undecodable { table })?;
+    let body = row.record.to_bytes().map_err(|_| StoreError::Unencodable { table })?;
     if body.len() > body_max {
         return Err(StoreError::TooLarge { table, octets: body.len() });
     }
@@ -155,24 +157,39 @@ pub(super) fn sweep(connection: &Connection, table: Table, now: UnixTime) -> Res
     Ok(statement.execute([int(now.as_millis().saturating_sub(SWEEP_AFTER_MS))])?)
 }
 
-/// Forgets the uids of conversations that have had no rows for long, and notes which ones have none now.
-pub(super) fn sweep_conversations(connection: &Connection, now: UnixTime) -> Result<usize, StoreError> {
-    let unused: Vec<String> = Table::ALL
+/// Looks at some conversations, from the one after `after` on: notes which have no rows now, and forgets the uids of
+/// those that have had none for long. Answers with how many were forgotten and where to go on; `None` at the end.
+pub(super) fn sweep_conversations(
+    connection: &Connection,
+    now: UnixTime,
+    after: &str,
+) -> Result<(usize, Option<String>), StoreError> {
+    let used: Vec<String> = Table::ALL
         .iter()
-        .map(|table| {
-            format!("NOT EXISTS (SELECT 1 FROM \"{}\" r WHERE r.conversation = c.id)", table.label())
-        })
+        .map(|table| format!("EXISTS (SELECT 1 FROM \"{}\" r WHERE r.conversation = c.id)", table.label()))
         .collect();
-    let unused = unused.join(" AND ");
-    let some = |idle: &str| {
-        format!("IN (SELECT id FROM conversation c WHERE idle_since {idle} AND {unused} LIMIT {SWEEP_ROWS})")
-    };
-    let forget = format!("DELETE FROM conversation WHERE id {}", some("BETWEEN 1 AND ?1"));
-    let note = format!("UPDATE conversation SET idle_since = ?1 WHERE id {}", some("= 0"));
-    let before = int(now.as_millis().saturating_sub(CONVERSATION_IDLE_MS));
-    let forgotten = connection.prepare_cached(&forget)?.execute([before])?;
-    connection.prepare_cached(&note)?.execute([int(now.as_millis().max(1))])?;
-    Ok(forgotten)
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT id, idle_since, {} FROM conversation c WHERE id > ?1 ORDER BY id LIMIT {SWEEP_ROWS}",
+        used.join(" OR ")
+    ))?;
+    let some = statement.query_map([after], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let some = some.collect::<Result<Vec<(String, i64, bool)>, _>>()?;
+    let long_ago = int(now.as_millis().saturating_sub(CONVERSATION_IDLE_MS));
+    let mut note = connection.prepare_cached("UPDATE conversation SET idle_since = ?2 WHERE id = ?1")?;
+    let mut forget = connection.prepare_cached("DELETE FROM conversation WHERE id = ?1")?;
+    let mut forgotten = 0;
+    for (id, idle_since, used) in &some {
+        match (*used, *idle_since) {
+            (true, _) => {}
+            (false, 0) => {
+                note.execute(params![id, int(now.as_millis().max(1))])?;
+            }
+            (false, since) if since <= long_ago => forgotten += forget.execute([id])?,
+            (false, _) => {}
+        }
+    }
+    let last = some.last().filter(|_| some.len() == SWEEP_ROWS).map(|(id, ..)| id.clone());
+    Ok((forgotten, last))
 }
 
 pub(super) fn count(connection: &Connection, table: Table) -> Result<u64, StoreError> {
@@ -208,14 +225,22 @@ impl Raw {
         })
     }
 
-    fn row(self, table: Table) -> Result<Row, StoreError> {
-        let record = Record::from_bytes(&self.body).map_err(|_| StoreError::Undecodable { table })?;
+    /// `None` when the body does not decode.
+    fn row(self, table: Table) -> Option<Row> {
+        let Ok(record) = Record::from_bytes(&self.body) else {
+            tracing::error!(
+                table = table.label(),
+                octets = self.body.len(),
+                "a row does not decode: left out"
+            );
+            return None;
+        };
         let direction = match self.direction {
             1 => Direction::Sent,
             2 => Direction::Received,
             _ => Direction::None,
         };
-        Ok(Row {
+        Some(Row {
             key: Key::new(table, self.id),
             lane: LaneKey(self.bucket),
             version: uint(self.version),

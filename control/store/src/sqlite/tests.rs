@@ -9,7 +9,7 @@ use service::{Key, Table};
 
 use super::{Settings, Sqlite, schema};
 use crate::suite::{commit, fetch, put, roster, suite};
-use crate::{Store, StoreError, wait};
+use crate::{Cursor, Share, Store, StoreError, wait};
 
 fn open(folder: &Path) -> Box<dyn Store> {
     Box::new(Sqlite::open(&folder.join("control.sqlite"), &Settings::default()).unwrap())
@@ -30,6 +30,7 @@ suite! {
     a_share_restores_its_own_rows_whole
     a_table_is_listed_up_to_a_limit
     rows_are_forgotten_a_day_after_they_expired
+    a_long_sweep_comes_in_pieces
     a_body_over_the_limit_is_refused_alone
 }
 
@@ -71,8 +72,9 @@ fn uids_of_a_conversation_are_forgotten_when_it_was_long_without_rows() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     commit(&*store, vec![put(roster("a", 1, b""))]).unwrap();
-    let sweep =
-        |days: u64| wait(|done| store.sweep(base::UnixTime::from_millis(days * 86_400_000), done)).unwrap();
+    let sweep = |days: u64| {
+        wait(|done| store.sweep(base::UnixTime::from_millis(days * 86_400_000), done)).unwrap().forgotten
+    };
     assert_eq!((sweep(100), sweep(200)), (0, 0));
     commit(&*store, vec![service::Change::Remove(Key::new(Table::Roster, "a"))]).unwrap();
     assert_eq!((sweep(300), sweep(329), sweep(331)), (0, 0, 1));
@@ -145,6 +147,26 @@ fn a_file_that_becomes_read_only_still_answers_fetches() {
     assert_eq!(outcomes.len(), 10);
     assert!(outcomes.iter().all(|o| matches!(o, Err(StoreError::Unavailable { .. }))), "{outcomes:?}");
     assert_eq!(fetch(&store, Table::Roster, &["1"]), []);
+}
+
+/// A row of a build that wrote something else: it is left out, and its neighbours come.
+#[test]
+fn a_row_that_does_not_decode_keeps_nobody_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    commit(&*store, vec![put(roster("a", 1, b"")), put(roster("b", 1, b"")), put(roster("c", 1, b""))])
+        .unwrap();
+    drop(store);
+    let file = Connection::open(folder.path().join("control.sqlite")).unwrap();
+    file.execute("UPDATE roster SET body = x'ff' WHERE id <> 'a'", []).unwrap();
+    drop(file);
+    let store = open(folder.path());
+    assert_eq!(fetch(&*store, Table::Roster, &["a", "b", "c"]), [roster("a", 1, b"")]);
+    let share = Share { lane: 0, lanes: 1 };
+    let part = wait(|done| store.restore(share, Cursor::default(), done)).unwrap();
+    assert_eq!(part.rows, [roster("a", 1, b"")]);
+    let last = wait(|done| store.restore(share, part.next.unwrap(), done)).unwrap();
+    assert_eq!((last.rows.len(), last.next), (0, None));
 }
 
 const CRASH_FILE: &str = "WEIR_STORE_CRASH_FILE";

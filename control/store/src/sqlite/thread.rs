@@ -8,20 +8,17 @@ use rusqlite::Connection;
 use service::{Change, Key, Row, Table};
 
 use super::{Settings, rows};
-use crate::{Done, Share, StoreError};
-
-/// Called with some rows of a restore at a time.
-pub(super) type Part = Box<dyn FnMut(Vec<Row>) + Send>;
+use crate::{Cursor, Done, Part, Share, StoreError, Swept};
 
 /// One call.
 pub(super) enum Job {
     Fetch(Vec<Key>, Done<Vec<Row>>),
     Commit(Vec<Change>, Done<()>),
-    Restore(Share, Part, Done<()>),
+    Restore(Share, Cursor, Done<Part>),
     TakeEpoch(Done<u64>),
     Number(&'static str, Done<Option<u64>>),
     SetNumber(&'static str, u64, Done<()>),
-    Sweep(UnixTime, Done<usize>),
+    Sweep(UnixTime, Done<Swept>),
     List(Table, usize, Done<Vec<Row>>),
     Count(Done<Vec<u64>>),
 }
@@ -35,7 +32,8 @@ impl Job {
         let error = error.clone();
         match self {
             Job::Fetch(_, done) | Job::List(_, _, done) => done(Err(error)),
-            Job::Commit(_, done) | Job::Restore(_, _, done) | Job::SetNumber(_, _, done) => done(Err(error)),
+            Job::Commit(_, done) | Job::SetNumber(_, _, done) => done(Err(error)),
+            Job::Restore(_, _, done) => done(Err(error)),
             Job::TakeEpoch(done) => done(Err(error)),
             Job::Number(_, done) => done(Err(error)),
             Job::Sweep(_, done) => done(Err(error)),
@@ -56,13 +54,16 @@ pub(super) struct Engine {
     modseq: u64,
     group_max: usize,
     body_max: usize,
+    /// The conversation that the last sweep looked at last; empty at the end.
+    swept_to: String,
 }
 
 impl Engine {
     pub(super) fn new(connection: Connection, settings: &Settings) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(128);
         let modseq = rows::number(&connection, "modseq")?.unwrap_or(0);
-        Ok(Engine { connection, modseq, group_max: settings.group_max.max(1), body_max: settings.body_max })
+        let (group_max, body_max) = (settings.group_max.max(1), settings.body_max);
+        Ok(Engine { connection, modseq, group_max, body_max, swept_to: String::new() })
     }
 
     /// Until every caller's end of the queue is gone.
@@ -121,7 +122,7 @@ impl Engine {
         match job {
             Job::Commit(changes, done) => verdict(done, self.commit(&changes, lost)),
             Job::Fetch(keys, done) => verdict(done, self.fetch(&keys)),
-            Job::Restore(share, part, done) => verdict(done, self.restore(share, part)),
+            Job::Restore(share, from, done) => verdict(done, self.restore(share, from)),
             Job::TakeEpoch(done) => {
                 let taken = self.take_epoch();
                 verdict(done, watch(taken, lost))
@@ -168,38 +169,44 @@ impl Engine {
     }
 
     fn list(&self, table: Table, rows_max: usize) -> Result<Vec<Row>, StoreError> {
-        let mut listed = Vec::new();
+        let (mut listed, mut after) = (Vec::new(), String::new());
         while listed.len() < rows_max {
-            let after = listed.last().map(|row: &Row| row.key.id.expose().clone()).unwrap_or_default();
-            let some = rows::part(&self.connection, table, Share { lane: 0, lanes: 1 }, &after)?;
-            if some.is_empty() {
-                break;
-            }
+            let (some, last) = rows::part(&self.connection, table, Share { lane: 0, lanes: 1 }, &after)?;
+            let Some(last) = last else { break };
             listed.extend(some);
+            after = last;
         }
         listed.truncate(rows_max);
         Ok(listed)
     }
 
-    fn restore(&self, share: Share, mut part: Part) -> Result<(), StoreError> {
-        for table in Table::ALL.into_iter().filter(|table| table.restored()) {
-            let mut after = String::new();
-            loop {
-                let some = rows::part(&self.connection, table, share, &after)?;
-                let Some(last) = some.last() else { break };
-                after.clone_from(last.key.id.expose());
-                part(some);
+    /// At most one query that finds rows, so that a large share keeps nobody waiting.
+    fn restore(&self, share: Share, from: Cursor) -> Result<Part, StoreError> {
+        let Cursor { mut table, after } = from;
+        let mut after = after.into_inner();
+        while let Some(name) = Table::ALL.get(table) {
+            if name.restored() {
+                let (rows, last) = rows::part(&self.connection, *name, share, &after)?;
+                if let Some(last) = last {
+                    return Ok(Part { rows, next: Some(Cursor { table, after: last.into() }) });
+                }
             }
+            table += 1;
+            after.clear();
         }
-        Ok(())
+        Ok(Part { rows: Vec::new(), next: None })
     }
 
-    fn sweep(&self, now: UnixTime) -> Result<usize, StoreError> {
-        let mut swept = rows::sweep_conversations(&self.connection, now)?;
+    fn sweep(&mut self, now: UnixTime) -> Result<Swept, StoreError> {
+        let (mut forgotten, after) = rows::sweep_conversations(&self.connection, now, &self.swept_to)?;
+        self.swept_to = after.unwrap_or_default();
+        let mut more = !self.swept_to.is_empty();
         for table in Table::ALL {
-            swept += rows::sweep(&self.connection, table, now)?;
+            let of_table = rows::sweep(&self.connection, table, now)?;
+            more |= of_table == rows::SWEEP_ROWS;
+            forgotten += of_table;
         }
-        Ok(swept)
+        Ok(Swept { forgotten, more })
     }
 
     fn take_epoch(&self) -> Result<u64, StoreError> {
