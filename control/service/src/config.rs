@@ -223,7 +223,7 @@ impl Default for Limits {
             bindings_max: 100_000,
             bindings_per_user_max: 10,
             sessions_max: 50_000,
-            sessions_per_user_max: 50,
+            sessions_per_user_max: 1000,
             messages_max: 50_000,
             imdn_max: 100_000,
             asks_max: 10_000,

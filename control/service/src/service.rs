@@ -200,9 +200,8 @@ fn acknowledged(turn: &mut Turn<'_>, functions: &mut Functions, request: &Reques
 fn answered(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx, response: sip::Response) {
     let Some(owner) = turn.desk.owner(tx) else { return };
     let part = &mut functions.participating;
-    // Further 2xx of a forked INVITE may follow: an INVITE's owner is forgotten with its session.
-    if response.code >= 200 && !matches!(owner, Owner::Session(_) | Owner::Focus(_)) {
-        turn.desk.forget(tx);
+    if response.code >= 200 {
+        turn.desk.answered(tx, &response);
     }
     match owner {
         Owner::Message(id, leg) => part.messages.answered(turn, &mut part.states, id, leg, response),
@@ -261,8 +260,9 @@ fn tell(turn: &mut Turn<'_>, functions: &mut Functions, context: u64, news: &con
     }
 }
 
-/// Contexts that nobody claims are removed.
-fn audit(turn: &mut Turn<'_>, functions: &Functions, contexts: &[u64]) {
+/// Contexts that nobody claims are removed; those that the data plane lost while we were away are put again.
+fn audit(turn: &mut Turn<'_>, functions: &mut Functions, contexts: &[u64]) {
+    functions.participating.sessions.put_missing(contexts);
     let stray = contexts
         .iter()
         .copied()

@@ -1,16 +1,20 @@
 //! What every machine of a lane works with during one call: the time, the lane's desk (configuration,
 //! randomness, who owns which transaction and timer), and the way out.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use base::{Entropy, HashSeed, Instant, Map, Now, Outbox, TimerId, Timers, map};
 use contract::{Batch, Change as MediaChange, Decide};
 use sip::digest::{Algorithm, Replays, Server};
-use sip::typed::Reason;
-use sip::{Request, Response};
+use sip::typed::{CSeq, Reason};
+use sip::{Method, Request, Response};
 
 use crate::records::Row;
 use crate::{Ask, Change, ClientTx, Config, Counters, Key, LaneKey, Output, Route, ServerTx, UserId};
+
+/// Accepted INVITEs that may still bring another 2xx; the oldest ones are forgotten beyond it.
+const ACCEPTED_MAX: usize = 4096;
 
 /// Which machine sent a request and gets its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +70,8 @@ pub(crate) struct Desk {
     pub(crate) replays: Replays,
     timers: Timers<Wake>,
     owners: Map<ClientTx, Owner>,
+    /// INVITEs that got a 2xx: others may follow for a while (RFC 3261 §13.2.2.4).
+    accepted: VecDeque<ClientTx>,
     orderers: Map<Ask, Orderer>,
     serial: u64,
     fingerprint: Vec<u8>,
@@ -83,6 +89,7 @@ impl Desk {
         Desk {
             timers: Timers::with_max(config.limits.timers_max),
             owners: map(seed),
+            accepted: VecDeque::new(),
             orderers: map(seed),
             serial: 0,
             fingerprint: Vec::new(),
@@ -118,6 +125,22 @@ impl Desk {
     /// Who waits for the answers of a transaction.
     pub(crate) fn owner(&self, tx: ClientTx) -> Option<Owner> {
         self.owners.get(&tx).copied()
+    }
+
+    /// A final answer came: after a 2xx to an INVITE more of them may come, else the transaction is forgotten.
+    pub(crate) fn answered(&mut self, tx: ClientTx, response: &Response) {
+        let invite =
+            response.headers.typed::<CSeq>().ok().flatten().is_some_and(|c| c.method == Method::Invite);
+        if !invite || response.code >= 300 {
+            self.forget(tx);
+            return;
+        }
+        self.accepted.push_back(tx);
+        if self.accepted.len() > ACCEPTED_MAX
+            && let Some(oldest) = self.accepted.pop_front()
+        {
+            self.forget(oldest);
+        }
     }
 
     /// Nobody waits for that transaction any more.

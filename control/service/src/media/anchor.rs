@@ -80,12 +80,12 @@ impl Anchor {
                     set.legs.retain(|l| *l != id);
                 }
             }
-            self.paths.retain(|_, p| {
-                let named = |set: &Option<contract::LegSet>| {
-                    set.as_ref().is_some_and(|s| !s.legs.is_empty() || !s.media.is_empty())
-                };
-                named(&p.sources) && named(&p.targets)
-            });
+            let named = |set: &Option<contract::LegSet>| {
+                set.as_ref().is_some_and(|s| !s.legs.is_empty() || !s.media.is_empty())
+            };
+            let bare = self.paths.values().filter(|p| !(named(&p.sources) && named(&p.targets)));
+            let bare: Vec<u32> = bare.map(|p| p.id).collect();
+            bare.into_iter().for_each(|path| self.remove_path(path));
         }
     }
 
@@ -99,7 +99,6 @@ impl Anchor {
     }
 
     /// Wants a path gone.
-    #[expect(dead_code, reason = "the Controlling Function needs it")]
     pub(crate) fn remove_path(&mut self, id: u32) {
         if let Some(path) = self.paths.remove(&id) {
             self.changes.push(put(Verb::RemovePath(path.key())));

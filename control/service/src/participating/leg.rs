@@ -2,12 +2,12 @@
 
 use cpm::feature::{AcceptContact, FeatureSet, RejectContact};
 use sip::typed::{From, To};
-use sip::{Headers, Method, Name, Request, Uri};
+use sip::{Dialog, Headers, Method, Name, Request, Transport, Uri};
 
 use crate::b2b;
 use crate::registrar::Bound;
 use crate::turn::Turn;
-use crate::{LaneKey, Route, UserId};
+use crate::{Config, LaneKey, Route, UserId};
 
 /// Who sends, as far as we vouch for it (RFC 3325).
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Target {
     pub(crate) fn device(bound: &Bound) -> Option<Target> {
         let binding = &bound.binding;
         Some(Target {
-            route: Route::Peer(binding.flow),
+            route: Route::Peer(bound.peer()?),
             uri: bound.contact()?,
             device: bound.key.clone(),
             instance: binding.instance.as_ref().map(|i| i.expose().clone()),
@@ -145,8 +145,14 @@ fn assert_identity(headers: &mut Headers, origin: &Request, caller: &Caller, tar
         .values(&Name::Privacy)
         .flat_map(|v| v.split(|b| *b == b';'))
         .any(|v| v.trim_ascii().eq_ignore_ascii_case(b"id"));
-    if target.is_device() && private {
-        return;
+    if target.is_device() {
+        // What networks tell each other is not for devices (RFC 7315 §5, RFC 3325 §5).
+        for name in [Name::PAccessNetworkInfo, Name::PChargingVector, Name::PChargingFunctionAddresses] {
+            headers.remove(&name);
+        }
+        if private {
+            return;
+        }
     }
     for identity in &caller.identity {
         headers.push(Name::PAssertedIdentity, identity);
@@ -167,6 +173,24 @@ fn aim(headers: &mut Headers, target: &Target) {
     }
     if let Some(instance) = &target.instance {
         headers.push(Name::AcceptContact, AcceptContact::instance(instance.trim_matches(['<', '>'])));
+    }
+}
+
+/// Where the requests of a dialog go. A stream is a flow: requests go back on it. Datagrams go where the route
+/// set or the remote target says (RFC 3261 §12.2.1.1), as far as that is the host that spoke to us or one
+/// that we trust: behind a NAT only the source is right, and nobody may send us at third parties.
+pub(crate) fn route_of(config: &Config, route: &Route, dialog: &Dialog) -> Route {
+    let Route::Peer(peer) = route else { return route.clone() };
+    let next = dialog.next_hop().and_then(|hop| hop.peer());
+    match next.filter(|_| peer.transport == Transport::Udp) {
+        Some(next)
+            if next.transport == Transport::Udp
+                && (next.addr.ip() == peer.addr.ip()
+                    || config.identity.trusted_peers.contains(&next.addr.ip())) =>
+        {
+            Route::Peer(next)
+        }
+        _ => route.clone(),
     }
 }
 

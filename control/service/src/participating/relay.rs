@@ -255,9 +255,12 @@ impl Pair {
         if opened && opening {
             let far = Dialog::uac(&passed.sent, response).ok();
             let near = Dialog::uas(&passed.request, &answer).ok();
-            let [first, second] = &mut self.ends;
-            first.dialog = near;
-            second.dialog = far;
+            for (end, dialog) in self.ends.iter_mut().zip([near, far]) {
+                if let Some(dialog) = &dialog {
+                    end.route = leg::route_of(turn.config(), &end.route, dialog);
+                }
+                end.dialog = dialog;
+            }
         }
         turn.respond(passed.server, answer);
         let ended = passed.request.method == Method::Notify && is_terminated(&passed.request);

@@ -1,6 +1,6 @@
 //! The sessions of one lane: finding the one that an event is for. What a session does is its own business.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base::{Map, map};
 use contract::{Applied, News, Refusal};
@@ -17,6 +17,9 @@ use crate::{Ask, ClientTx, ServerTx, UserId};
 /// Sessions that are given back to a data plane in one call: the outbox has its limits.
 const BACKLOG_STEP: usize = 16;
 
+/// Answered INVITEs of one session that a missing ACK may still name.
+const INVITES_KEPT: usize = 4;
+
 /// What waits its turn after a restart of one side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Chore {
@@ -32,6 +35,8 @@ pub(crate) struct Sessions {
     table: Map<u64, Session>,
     tags: Map<String, u64>,
     invites: Map<ServerTx, u64>,
+    /// The same from the other side: what to forget with a session.
+    invites_of: Map<u64, Vec<ServerTx>>,
     contexts: Map<u64, u64>,
     users: Map<UserId, usize>,
     anchors: BTreeMap<u64, Anchor>,
@@ -47,6 +52,7 @@ impl Sessions {
             table: map(desk.seed),
             tags: map(desk.seed),
             invites: map(desk.seed),
+            invites_of: map(desk.seed),
             contexts: map(desk.seed),
             users: map(desk.seed),
             anchors: BTreeMap::new(),
@@ -103,26 +109,30 @@ impl Sessions {
             }
         }
         for tx in session.invites() {
-            self.invites.insert(tx, id);
+            if self.invites.insert(tx, id).is_none() {
+                self.remember_invite(id, tx);
+            }
         }
         if let Some(context) = session.context() {
             self.contexts.insert(context, id);
         }
     }
 
+    /// An INVITE that has its final answer stays findable until its ACK is sure to be there or missing: the
+    /// last few of each session do.
+    fn remember_invite(&mut self, id: u64, tx: ServerTx) {
+        let known = self.invites_of.entry(id).or_default();
+        known.push(tx);
+        if known.len() > INVITES_KEPT {
+            self.invites.remove(&known.remove(0));
+        }
+    }
+
     /// One event for one session, then the indices.
     fn with(&mut self, turn: &mut Turn<'_>, id: u64, event: impl FnOnce(&mut Session, &mut Turn<'_>)) {
         let Some(mut session) = self.table.remove(&id) else { return };
-        let before: Vec<ServerTx> = session.invites().collect();
         let context = session.context();
         event(&mut session, turn);
-        for tx in before {
-            // An INVITE that has its final answer stays findable for its ACK's sake until the session ends or
-            // another one takes its place.
-            if session.invites().next().is_some_and(|now| now != tx) {
-                self.invites.remove(&tx);
-            }
-        }
         if let Some(context) = context
             && session.context().is_none()
         {
@@ -141,7 +151,9 @@ impl Sessions {
             self.tags.remove(tag);
         }
         let id = session.id();
-        self.invites.retain(|_, owner| *owner != id);
+        for tx in self.invites_of.remove(&id).unwrap_or_default() {
+            self.invites.remove(&tx);
+        }
         if let Some(count) = self.users.get_mut(session.user()) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -212,6 +224,16 @@ impl Sessions {
     pub(crate) fn put_again(&mut self) {
         let mut ids: Vec<u64> = self.table.keys().copied().collect();
         ids.sort_unstable();
+        self.backlog.extend(ids.into_iter().map(Chore::PutAgain));
+    }
+
+    /// The data plane holds these contexts only: sessions whose media it lost are given back to it.
+    pub(crate) fn put_missing(&mut self, held: &[u64]) {
+        let held: BTreeSet<u64> = held.iter().copied().collect();
+        let mut ids: Vec<u64> =
+            self.contexts.iter().filter(|(context, _)| !held.contains(*context)).map(|(_, id)| *id).collect();
+        ids.sort_unstable();
+        ids.retain(|id| !self.backlog.contains(&Chore::PutAgain(*id)));
         self.backlog.extend(ids.into_iter().map(Chore::PutAgain));
     }
 

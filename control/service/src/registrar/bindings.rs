@@ -29,6 +29,18 @@ impl Bound {
         self.binding.contact.expose().parse().ok()
     }
 
+    /// Where requests to it go: the flow of its REGISTER. A datagram phone without outbound (RFC 5626) may
+    /// listen on another port of the same host than it registered from; its Contact says where.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        let flow = self.binding.flow;
+        if flow.transport.is_reliable() || self.binding.reg_id.is_some() {
+            return Some(flow);
+        }
+        let named = sip::hop::target_of(&self.contact()?).and_then(|target| target.peer());
+        let there = named.filter(|p| p.transport == flow.transport && p.addr.ip() == flow.addr.ip());
+        Some(there.unwrap_or(flow))
+    }
+
     /// Its features, `+sip.instance` not among them (RFC 3840 §9).
     pub(crate) fn features(&self) -> FeatureSet {
         FeatureSet::parse(&self.binding.features)

@@ -286,11 +286,13 @@ impl Session {
         }
         let sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
         let Some(side) = self.side_mut(at) else { return };
+        let route = leg::route_of(turn.config(), &side.route, &dialog);
         if !late_offer {
             let ack = dialog.ack(INVITE_SEQ);
-            turn.ack(tx, side.route.clone(), ack);
+            turn.ack(tx, route.clone(), ack);
         }
         side.state = SideState::Confirmed;
+        side.route = route;
         side.update = leg::allows_update(&response.headers);
         side.clock = clock::agreed(turn.now.mono, side.clock.clone(), &response);
         side.dialog = Some(dialog);
@@ -339,11 +341,12 @@ impl Session {
     /// A 2xx that nobody wants any more: ACK and BYE (RFC 3261 §13.2.2.4, §9.1).
     fn too_late(&mut self, turn: &mut Turn<'_>, at: usize, tx: ClientTx, mut dialog: Dialog) {
         let Some(side) = self.side_mut(at) else { return };
+        let route = leg::route_of(turn.config(), &side.route, &dialog);
         let ack = dialog.ack(INVITE_SEQ);
-        turn.ack(tx, side.route.clone(), ack);
+        turn.ack(tx, route.clone(), ack);
         let mut bye = dialog.request(Method::Bye);
         bye.headers.add(&elsewhere());
-        turn.send(Owner::Nobody, side.route.clone(), bye);
+        turn.send(Owner::Nobody, route, bye);
         if side.state != SideState::Confirmed {
             side.state = SideState::Gone;
         }
@@ -376,6 +379,7 @@ impl Session {
             self.end_all(turn, None, "SIP;cause=400");
             return;
         };
+        side.route = leg::route_of(turn.config(), &side.route, &dialog);
         side.dialog = Some(dialog);
         side.state = SideState::Confirmed;
         turn.respond(setup.tx, answer);

@@ -552,3 +552,53 @@ fn the_data_plane_dies_and_is_given_everything_again() {
     world.pass(40);
     assert_eq!(world.service.counters().sessions, 2);
 }
+
+#[test]
+fn media_that_was_lost_while_control_was_away_is_put_again() {
+    let Talk { mut world, .. } = call();
+    world.restart();
+    world.batches.clear();
+    world.input(Input::Audited { contexts: Vec::new() });
+    world.settle();
+    let legs = world.batches.iter().flat_map(|b| &b.changes);
+    let legs = legs.filter(|c| matches!(c.verb, Some(Verb::PutLeg(_)))).count();
+    assert_eq!(legs, 2);
+    assert_eq!(world.service.counters().sessions, 2);
+}
+
+#[test]
+fn datagram_phones_are_called_where_their_contact_says() {
+    use sip::{Peer, Transport};
+    let mut config = World::new().config;
+    config.identity.trusted_peers = vec![[127, 0, 0, 1].into()];
+    let mut world = World::with(config);
+    let udp = |port: u16| Peer::new(Transport::Udp, ([127, 0, 0, 1], port).into());
+    let register = |contact: &str, call: &str| {
+        text(&format!(
+            "REGISTER sip:weir.example SIP/2.0\r\n{}From: <sip:bob@weir.example>;tag=r\r\n\
+             To: <sip:bob@127.0.0.1:5060>\r\nCall-ID: {call}\r\nCSeq: 1 REGISTER\r\nContact: {contact}\r\n\
+             Content-Length: 0\r\n\r\n",
+            crate::testing::via()
+        ))
+    };
+    // It registers from 9000 and listens on 9001; another one is behind a NAT.
+    world.send(udp(9000), register("<sip:bob@127.0.0.1:9001>", "a"));
+    world.send(udp(9002), register("<sip:bob@10.0.0.7:5060>", "b"));
+    let offer = call_sdp("127.0.0.1", 5001, "sendrecv", 1);
+    let mut call = request("INVITE", "sipp", "bob", "c1", "", SDP, &offer);
+    call.uri = "sip:bob@127.0.0.1:5060".parse().unwrap();
+    let tx = world.send(udp(9100), call);
+    assert!(world.next(udp(9000)).is_none());
+    world.request(udp(9002), &Method::Invite);
+    let (client, invite) = world.request(udp(9001), &Method::Invite);
+    let mut accepted = reply(&invite, 200, "b", &call_sdp("127.0.0.1", 5002, "sendrecv", 1));
+    accepted.headers.set(Name::Contact, "<sip:bob@127.0.0.1:9001>");
+    world.reply(client, accepted);
+    assert_eq!(world.code(tx), Some(200));
+    // The caller's Contact names 7000: that is where his BYE goes (RFC 3261 §12.2.1.1).
+    let alice = world.answer(tx).unwrap().clone();
+    world.ack(udp(9100), inside("ACK", 1, &alice, true, ""));
+    let bob = reply(&invite, 200, "b", "");
+    world.send(udp(9001), inside("BYE", 1, &bob, false, ""));
+    world.request(udp(7000), &Method::Bye);
+}
