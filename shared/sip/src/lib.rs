@@ -60,6 +60,8 @@ pub mod multipart;
 mod name;
 mod params;
 mod peer;
+#[cfg(test)]
+mod props;
 #[cfg(feature = "rsip")]
 mod rsip_types;
 mod scan;

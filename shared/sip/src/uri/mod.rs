@@ -176,7 +176,7 @@ impl fmt::Display for Uri {
         write!(f, "{}:", self.scheme.as_str())?;
         if let Some(user) = &self.user {
             match self.scheme {
-                Scheme::Sip | Scheme::Sips => parse::write_escaped(f, user, parse::is_user)?,
+                Scheme::Sip | Scheme::Sips => parse::write_escaped(f, user, parse::is_user_tolerant)?,
                 _ => parse::write_escaped(f, user, parse::is_opaque)?,
             }
             if let Some(password) = &self.password {
@@ -196,14 +196,14 @@ impl fmt::Display for Uri {
             parse::write_escaped(f, name, parse::is_param)?;
             if let Some(value) = value {
                 f.write_str("=")?;
-                parse::write_escaped(f, value, parse::is_param)?;
+                parse::write_escaped(f, value, parse::is_param_tolerant)?;
             }
         }
         for (at, (name, value)) in self.headers.iter().enumerate() {
             f.write_str(if at == 0 { "?" } else { "&" })?;
             parse::write_escaped(f, name, parse::is_header)?;
             f.write_str("=")?;
-            parse::write_escaped(f, value, parse::is_header)?;
+            parse::write_escaped(f, value, parse::is_header_tolerant)?;
         }
         Ok(())
     }

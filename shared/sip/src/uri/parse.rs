@@ -36,9 +36,20 @@ const fn is_number(b: u8) -> bool {
     b.is_ascii_hexdigit() || matches!(b, b'+' | b'-' | b'.' | b'(' | b')' | b'*' | b'#')
 }
 
-/// What is tolerated in a parameter value beyond the grammar: clients write `=` and commas there unescaped.
-const fn is_param_tolerant(b: u8) -> bool {
-    is_param(b) || matches!(b, b'=' | b',' | b'@' | b'`' | b'|' | b'^' | b'{' | b'}' | b'#')
+/// What is tolerated in a user beyond the grammar: service codes come with `#` unescaped.
+pub(super) const fn is_user_tolerant(b: u8) -> bool {
+    is_user(b) || b == b'#'
+}
+
+/// What is tolerated in a parameter value beyond the grammar, and written as it came: clients leave these
+/// unescaped. None of them ends a parameter, a URI or its angle brackets.
+pub(super) const fn is_param_tolerant(b: u8) -> bool {
+    is_param(b) || matches!(b, b'=' | b',' | b'`' | b'|' | b'^' | b'{' | b'}' | b'#')
+}
+
+/// The same for the value of a header field.
+pub(super) const fn is_header_tolerant(b: u8) -> bool {
+    is_header(b) || matches!(b, b'=' | b';' | b',')
 }
 
 pub(super) fn uri(bytes: &[u8]) -> Result<Uri, BadUri> {
@@ -76,8 +87,7 @@ fn sip(scheme: Scheme, rest: &[u8]) -> Result<Uri, BadUri> {
             if user.is_empty() {
                 return Err(BadUri("empty user"));
             }
-            // Real numbers come with `#` unescaped (service codes); nothing hangs on it.
-            uri.user = Some(escaped(user, |b| is_user(b) || b == b'#')?);
+            uri.user = Some(escaped(user, is_user_tolerant)?);
             uri.password = password.map(|p| escaped(p, is_password)).transpose()?;
             host.get(1..).unwrap_or_default()
         }
@@ -96,8 +106,8 @@ fn sip(scheme: Scheme, rest: &[u8]) -> Result<Uri, BadUri> {
             if name.is_empty() {
                 return Err(BadUri("header without a name"));
             }
-            let tolerant = |b| is_header(b) || matches!(b, b'=' | b';' | b',' | b'@');
-            uri.headers.push((escaped(name, is_header)?, escaped(value.unwrap_or_default(), tolerant)?));
+            uri.headers
+                .push((escaped(name, is_header)?, escaped(value.unwrap_or_default(), is_header_tolerant)?));
         }
     }
     Ok(uri)
