@@ -41,6 +41,9 @@ pub(crate) struct Load {
 /// Before each measurement.
 const START: Duration = Duration::from_millis(300);
 
+/// What has not come for so long is given up.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// A socket on loopback with large buffers.
 pub(crate) fn socket() -> anyhow::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -98,7 +101,8 @@ impl Load {
         let end = Instant::now() + time;
         while Instant::now() < end {
             // Half a window at a time: the measured thread always has the other half before it.
-            let under_way = turn.sent - (turn.arrived + turn.lost) / self.copies as u64;
+            let expected = turn.sent * self.copies as u64;
+            let under_way = expected.saturating_sub(turn.arrived + turn.lost) / self.copies as u64;
             if under_way as usize <= self.window / 2 {
                 let burst = self.window - under_way as usize;
                 sender.burst(burst)?;
@@ -108,10 +112,12 @@ impl Load {
             turn.arrived += got as u64;
             if got > 0 {
                 turn.quiet = Instant::now();
-            } else if turn.quiet.elapsed() > Duration::from_millis(50) {
-                turn.lost = turn.sent * self.copies as u64 - turn.arrived;
+            } else if turn.quiet.elapsed() > QUIET {
+                turn.lost = expected.saturating_sub(turn.arrived);
                 turn.quiet = Instant::now();
             }
+            // What was given up and came after all was not lost: the measured thread had no core meanwhile.
+            turn.lost = turn.lost.min((turn.sent * self.copies as u64).saturating_sub(turn.arrived));
         }
         Ok(())
     }

@@ -295,7 +295,9 @@ impl Driver for Polled {
             self.wait(wait)?;
         }
         self.receive();
-        self.streams.expire(Instant::now(), &mut self.watch, &mut self.tally);
+        if self.streams.has_deadline() {
+            self.streams.expire(Instant::now(), &mut self.watch, &mut self.tally);
+        }
         while self.batch.len() < self.config.batch_max {
             let Some(happening) = self.streams.next(&mut self.watch, &mut self.tally) else { break };
             self.batch.push(Item::Stream(happening));

@@ -249,6 +249,81 @@ fn a_burst_over_the_settling_of_a_socket_arrives_whole_and_in_order(kind: Kind) 
     sender.join().unwrap();
 }
 
+fn a_flood_of_datagrams_outlives_the_settling_of_its_socket(kind: Kind) {
+    let Some(mut driver) = driver(kind, &config()) else { return };
+    let (socket, address) = open(&mut *driver);
+    let (peer, sink) = (phone(), media());
+    let mut targets = Vec::new();
+    for _ in 0..16 {
+        let (target, _) = open(&mut *driver);
+        driver.aim(target, Some(at(&sink)), true).unwrap();
+        targets.push(target);
+    }
+    driver.aim(socket, Some(at(&peer)), true).unwrap();
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = over.clone();
+    let flood = std::thread::spawn(move || {
+        while !flag.load(std::sync::atomic::Ordering::Relaxed) {
+            for _ in 0..32 {
+                let _ = peer.send_to(&[0x80; 172], address);
+            }
+            std::thread::yield_now();
+        }
+        peer
+    });
+    // Before, while and long after the socket settles.
+    let start = Instant::now();
+    let mut quiet = Instant::now();
+    while start.elapsed() < Duration::from_millis(400) {
+        let n = driver.poll(Some(Duration::from_millis(1))).unwrap();
+        for index in 0..n {
+            for target in &targets {
+                driver.forward_patched(index, *target, &[0x80; 12]);
+            }
+            quiet = Instant::now();
+        }
+        while netio::discard(&sink) > 0 {}
+        assert!(
+            quiet.elapsed() < Duration::from_millis(200),
+            "silent after {:?}: {:?}",
+            start.elapsed(),
+            driver.tally()
+        );
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    flood.join().unwrap();
+}
+
+fn a_socket_that_settles_is_deaf_at_no_time(kind: Kind) {
+    let Some(mut driver) = driver(kind, &config()) else { return };
+    let (socket, address) = open(&mut *driver);
+    let peer = phone();
+    driver.aim(socket, Some(at(&peer)), true).unwrap();
+    let origin = Instant::now();
+    let sender = std::thread::spawn(move || {
+        for _ in 0..40 {
+            std::thread::sleep(Duration::from_millis(5));
+            let sent = origin.elapsed().as_millis() as u64;
+            peer.send_to(&sent.to_be_bytes(), address).unwrap();
+        }
+        peer
+    });
+    let mut got = 0;
+    while got < 40 {
+        // A driver that sleeps for long is woken by what arrives, whatever its receives are going through.
+        let n = driver.poll(Some(Duration::from_secs(2))).unwrap();
+        for index in 0..n {
+            if let Event::Datagram { bytes, .. } = driver.event(index) {
+                let sent = u64::from_be_bytes(bytes.try_into().unwrap());
+                let late = origin.elapsed().as_millis() as u64 - sent;
+                assert!(late < 1000, "{late} ms late, {sent} ms after the start");
+                got += 1;
+            }
+        }
+    }
+    sender.join().unwrap();
+}
+
 /// Trap: an empty buffer ring ends a multishot with ENOBUFS; the packets stay in the socket.
 fn too_few_buffers_lose_nothing(kind: Kind) {
     let small = DriverConfig { buffers: 8, batch_max: 8, ..config() };
@@ -678,6 +753,8 @@ suite! {
     what_a_stranger_queued_before_the_connect_is_never_taken_for_the_peers,
     a_new_peer_takes_over_a_connected_socket,
     a_burst_over_the_settling_of_a_socket_arrives_whole_and_in_order,
+    a_flood_of_datagrams_outlives_the_settling_of_its_socket,
+    a_socket_that_settles_is_deaf_at_no_time,
     too_few_buffers_lose_nothing,
     an_icmp_error_ends_no_receive,
     an_empty_datagram_ends_no_receive,

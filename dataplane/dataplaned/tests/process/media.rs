@@ -92,6 +92,38 @@ fn a_capture_becomes_a_pcap_file_of_the_contexts_packets() {
 }
 
 #[test]
+fn tshark_reads_a_capture_without_complaint_where_it_is_installed() {
+    let node = Node::start("auto", |_| {});
+    let mut control = node.control(1);
+    let (a, b) = (phone(), phone());
+    let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+    let capture = |on| Capture { context: 1, file: "tshark.pcap".into(), on, max_bytes: 0 };
+    control.say(Order::Capture(capture(true)));
+    control.answer();
+    for sequence in 100..110 {
+        a.send_to(&rtp(sequence, 0x1234), placed[0]).unwrap();
+        b.recv_from(&mut [0; 2048]).unwrap();
+    }
+    control.say(Order::Capture(capture(false)));
+    control.answer();
+    let file = node.config.spool_folder().join("tshark.pcap");
+    let decode = format!("udp.port=={},rtp", placed[0].port());
+    let fields = ["-T", "fields", "-e", "rtp.seq", "-e", "udp.checksum.status", "-e", "_ws.expert.severity"];
+    let checks = ["-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"];
+    let run = std::process::Command::new("tshark")
+        .arg("-r")
+        .arg(&file)
+        .args(["-d", &decode, "-Y", &format!("udp.dstport=={}", placed[0].port())])
+        .args(checks)
+        .args(fields)
+        .output();
+    let Ok(output) = run else { return eprintln!("tshark is not installed") };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected: String = (100..110).map(|sequence| format!("{sequence}\t1\t\n")).collect();
+    assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn counters_and_latching_are_news() {
     let node = Node::start("auto", |config| config.metrics.counters_ms = 50);
     let mut control = node.control(1);

@@ -340,6 +340,10 @@ impl Streams {
         queue(&mut self.ready, conn, slot);
     }
 
+    pub(crate) fn has_deadline(&self) -> bool {
+        !(self.opening.is_empty() && self.leaving.is_empty())
+    }
+
     /// Until the next deadline.
     pub(crate) fn until_deadline(&self, now: Instant) -> Option<Duration> {
         let first =

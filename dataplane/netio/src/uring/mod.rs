@@ -204,6 +204,12 @@ impl Uring {
         }
     }
 
+    /// What there is without waiting. What was drained came before what the receive that followed has.
+    fn gather(&mut self) {
+        self.sockets.take_drained(&mut self.batch);
+        self.take_completions();
+    }
+
     fn take_completions(&mut self) {
         self.core.ring.completions(&mut self.done);
         for index in 0..self.done.len() {
@@ -286,16 +292,22 @@ impl Driver for Uring {
 
     fn poll(&mut self, wait: Option<Duration>) -> io::Result<usize> {
         self.finish_batch()?;
-        // What was drained came before what the receive that followed has.
-        self.sockets.take_drained(&mut self.batch);
-        self.take_completions();
-        if self.batch.is_empty() && !self.streams.busy() {
+        self.gather();
+        if self.batch.is_empty() && self.sockets.has_ended() {
+            // Nobody sleeps beside a socket that does not receive.
+            self.sockets.rearm(&mut self.core, &mut self.tally)?;
+            self.core.enter(0, None)?;
+            self.gather();
+        }
+        if self.batch.is_empty() && !self.streams.busy() && !self.sockets.has_ended() {
             self.wait(wait)?;
             self.take_completions();
         }
-        let now = Instant::now();
-        self.sockets.settle(now, &mut self.core, &mut self.tally);
-        self.streams.expire(now, &mut self.core, &mut self.tally);
+        if self.sockets.has_due() || self.streams.has_deadline() {
+            let now = Instant::now();
+            self.sockets.settle(now, &mut self.core, &mut self.tally);
+            self.streams.expire(now, &mut self.core, &mut self.tally);
+        }
         while self.batch.len() < self.config.batch_max {
             let Some(happening) = self.streams.next(&mut self.core, &mut self.tally) else { break };
             self.batch.push(Item::Stream(happening));

@@ -263,8 +263,17 @@ impl Sockets {
         }
     }
 
+    pub(super) fn has_due(&self) -> bool {
+        !self.settling.is_empty()
+    }
+
     pub(super) fn until_due(&self, now: Instant) -> Option<Duration> {
         self.settling.front().map(|(at, _)| at.saturating_duration_since(now))
+    }
+
+    /// Receives wait to be begun again.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     /// What was read while receives changed; all of it, so that its order holds.
