@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sip::Transport;
 
 use crate::UserId;
+use crate::focus::config::Controlling;
 
 /// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,8 @@ pub struct Config {
     pub registrar: Registrar,
     /// The Participating Function.
     pub participating: Participating,
+    /// The Controlling Function.
+    pub controlling: Controlling,
     /// Media that we anchor.
     pub media: Media,
     /// Tables.
@@ -318,6 +321,6 @@ impl Config {
         if self.limits.fork_max == 0 || self.limits.fork_max > 32 {
             return value("limits.fork_max", "1 to 32");
         }
-        Ok(())
+        self.controlling.check()
     }
 }

@@ -58,8 +58,9 @@ pub(crate) enum Addressee {
 }
 
 impl Addressee {
-    pub(crate) fn of(config: &Config, uri: &sip::Uri) -> Addressee {
-        if let Some(lane) = Focus::lane_of(config, uri) {
+    pub(crate) fn of(config: &Config, request: &sip::Request) -> Addressee {
+        let uri = &request.uri;
+        if let Some(lane) = Focus::lane_of(config, request) {
             return Addressee::Conference(lane);
         }
         if uri.is_sip() && !config.is_ours(&uri.host.to_string()) {

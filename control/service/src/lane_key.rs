@@ -12,6 +12,9 @@ use sip::{Method, Name, NameAddr, Request, Uri};
 
 use crate::{Config, UserId};
 
+/// How the names of ad-hoc groups begin: `grp-<bucket>-<random>`.
+pub(crate) const AD_HOC: &str = "grp-";
+
 /// The URI parameter that carries the key in our Contacts.
 pub(crate) const LANE_PARAM: &str = "lane";
 
@@ -25,9 +28,10 @@ impl LaneKey {
         LaneKey::hash(user.as_str().as_bytes())
     }
 
-    /// The bucket of a conference, by the user part of its focus URI.
+    /// The bucket of a conference, by the user part of its focus URI. The name of an ad-hoc group says it.
     pub fn of_conference(focus: &str) -> Self {
-        LaneKey::hash(focus.as_bytes())
+        let said = focus.strip_prefix(AD_HOC).and_then(|rest| LaneKey::parse(rest.split('-').next()?));
+        said.unwrap_or_else(|| LaneKey::hash(focus.as_bytes()))
     }
 
     /// The bucket of a context (see [`LaneKey::context`]).

@@ -53,6 +53,7 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use cpm::UserId;
+pub use focus::config::{Controlling, GroupEntry, Medium, Plain};
 pub use input::{Input, Source};
 pub use lane_key::{LaneKey, lane_of};
 pub use output::{Ask, ClientTx, OUTPUTS_MAX, Output, Route, ServerTx};

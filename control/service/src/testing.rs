@@ -85,6 +85,8 @@ pub(crate) struct World {
     pub(crate) dataplane_slow: bool,
     pub(crate) waiting: VecDeque<(Ask, Batch)>,
     pub(crate) dataplane_full: bool,
+    /// Answers to the data plane's questions.
+    pub(crate) decisions: Vec<contract::Decide>,
     askers: BTreeMap<ServerTx, Asker>,
     lanes: BTreeMap<ClientTx, ServerTx>,
     peers: BTreeMap<ClientTx, Peer>,
@@ -126,6 +128,7 @@ impl World {
             dataplane_slow: false,
             waiting: VecDeque::new(),
             dataplane_full: false,
+            decisions: Vec::new(),
             askers: BTreeMap::new(),
             lanes: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -206,7 +209,8 @@ impl World {
                 let rows = keys.iter().filter_map(|key| self.store.get(key).cloned()).collect();
                 queue.push_back(Input::Facts { ask, rows });
             }
-            Output::Write(_) | Output::Decide(_) => {}
+            Output::Write(_) => {}
+            Output::Decide(decide) => self.decisions.push(decide),
             Output::Program { ask, batch } => {
                 self.batches.push(batch.clone());
                 if self.dataplane_full {

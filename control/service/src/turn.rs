@@ -26,7 +26,6 @@ pub(crate) enum Owner {
     /// A relayed subscription or REFER.
     Relay(u64),
     /// The Controlling Function, with a number of its own.
-    #[expect(dead_code, reason = "the Controlling Function needs it")]
     Focus(u64),
     /// Nobody waits for the answer (the BYE of a late 2xx).
     Nobody,
@@ -38,7 +37,6 @@ pub(crate) enum Orderer {
     /// A session.
     Session(u64),
     /// The Controlling Function, with a number of its own.
-    #[expect(dead_code, reason = "the Controlling Function needs it")]
     Focus(u64),
     /// Nobody waits (removals).
     Nobody,
@@ -56,7 +54,6 @@ pub(crate) enum Wake {
     /// A relayed subscription ends.
     Relay(u64),
     /// The Controlling Function, with a number of its own.
-    #[expect(dead_code, reason = "the Controlling Function needs it")]
     Focus(u64),
 }
 
@@ -229,7 +226,6 @@ impl<'a> Turn<'a> {
     }
 
     /// Answers the data plane's question.
-    #[expect(dead_code, reason = "the Controlling Function needs it")]
     pub(crate) fn decide(&mut self, decide: Decide) {
         self.put(Output::Decide(decide));
     }

@@ -1,117 +1,597 @@
-//! The Controlling Function (CPM-FACTS §2.6): conferences. This file is the door through which the lane's
-//! events come in; what is behind it comes next.
+//! The Controlling Function: the conferences of one lane (CPM-FACTS §2.6; RFC 4353, RFC 4579).
+//!
+//! [`Focus`] finds the conference that an event belongs to; [`conference::Conference`] decides. Requests come here
+//! when their Request-URI names the factory, a conference or a pre-defined group ([`Focus::lane_of`]), or when their
+//! To tag is one of ours; answers, orders and timers carry the conference's number.
+//!
+//! Not here: floor control, charging, hidden members, anonymity (asked for, it is refused: nobody is named who
+//! does not want to be).
 
-use contract::{Applied, News, Refusal};
+mod call;
+mod clock;
+mod conference;
+pub(crate) mod config;
+mod end;
+mod exchange;
+mod factory;
+mod invite;
+mod join;
+mod leave;
+mod nicknames;
+mod notify;
+mod offer;
+mod refer;
+mod repair;
+mod room;
+mod roster;
+mod rows;
+mod say;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base::{Map, map};
+use contract::{Applied, Decide, LegKey, News, Refusal, message_news, news};
+use cpm::UserId;
 use sip::typed::Reason;
-use sip::{Request, Response, Uri};
+use sip::{Method, Request, Response};
 
+use self::call::CallId;
+use self::conference::{Conference, Kind, Phase};
+use self::factory::{Founding, refuse};
+use self::nicknames::Verdict;
+use self::roster::MemberId;
+use self::rows::Found;
+use self::subscribe::SubscriptionId;
+use crate::b2b;
 use crate::facts::Facts;
 use crate::media::Anchor;
 use crate::methods::Arrival;
 use crate::participating::Caller;
-use crate::records::Row;
+use crate::records::{Record, Row};
 use crate::turn::{Desk, Turn};
-use crate::{Ask, ClientTx, Config, Key, LaneKey, ServerTx};
+use crate::{Ask, ClientTx, Config, Key, LaneKey, Route, ServerTx};
+
+pub(crate) use crate::lane_key::AD_HOC;
+
+/// Time between two helpings of many things.
+pub(crate) const PACE: Duration = Duration::from_millis(20);
 
 /// The conferences of one lane.
-#[derive(Debug)]
-pub(crate) struct Focus {}
+pub(crate) struct Focus {
+    conferences: BTreeMap<u64, Conference>,
+    by_id: Map<String, u64>,
+    by_contribution: Map<String, u64>,
+    by_tag: Map<String, u64>,
+    by_context: Map<u64, u64>,
+    by_server: Map<ServerTx, u64>,
+    /// Rows that came so far, by focus.
+    found: BTreeMap<String, Found>,
+    contexts: BTreeMap<String, Vec<Anchor>>,
+    /// Conferences whose rooms are to be put again.
+    backlog: Vec<u64>,
+}
+
+impl std::fmt::Debug for Focus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Focus").field("conferences", &self.conferences.len()).finish_non_exhaustive()
+    }
+}
 
 impl Focus {
-    pub(crate) fn new(_desk: &Desk) -> Self {
-        Focus {}
+    pub(crate) fn new(desk: &Desk) -> Self {
+        let seed = desk.seed;
+        Focus {
+            conferences: BTreeMap::new(),
+            by_id: map(seed),
+            by_contribution: map(seed),
+            by_tag: map(seed),
+            by_context: map(seed),
+            by_server: map(seed),
+            found: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            backlog: Vec::new(),
+        }
     }
 
-    /// The bucket of the conference that a URI names: factory, exploder, pre-defined group, focus; `None` when
-    /// it names none. A factory URI has a bucket for each request, so that conferences spread.
-    pub(crate) fn lane_of(_config: &Config, _uri: &Uri) -> Option<LaneKey> {
-        None
+    /// The bucket of the conference that a request is for; `None` when it is for none. The factory's is that of
+    /// the Contribution-ID, so that a restart finds the group that it restarts.
+    pub(crate) fn lane_of(config: &Config, request: &Request) -> Option<LaneKey> {
+        Some(match target(config, request)? {
+            Target::Factory => {
+                let contribution = request.headers.text(&sip::Name::ContributionId).map(str::trim);
+                LaneKey::of_conference(contribution.or_else(|| request.call_id()).unwrap_or_default())
+            }
+            Target::Conference(id) => LaneKey::of_conference(&id),
+        })
     }
 
     /// How many conferences there are.
     pub(crate) fn len(&self) -> usize {
-        0
-    }
-
-    /// True when the tag names one of our dialogs.
-    #[expect(dead_code, reason = "the Controlling Function needs it")]
-    pub(crate) fn has(&self, _tag: &str) -> bool {
-        false
+        self.conferences.len()
     }
 
     /// True for a context of ours.
-    pub(crate) fn owns_context(&self, _context: u64) -> bool {
-        false
+    pub(crate) fn owns_context(&self, context: u64) -> bool {
+        self.by_context.contains_key(&context)
     }
 
-    /// The facts that a request outside dialogs needs.
+    /// The facts that a request outside dialogs needs: none, groups are in the configuration.
     pub(crate) fn needs(&self, _turn: &Turn<'_>, _request: &Request) -> Vec<Key> {
         Vec::new()
     }
 
     /// A request outside dialogs, from the lane of its sender's Participating Function: the caller is vouched
-    /// for. INVITE, MESSAGE, REFER, SUBSCRIBE, OPTIONS.
+    /// for.
     pub(crate) fn request(&mut self, turn: &mut Turn<'_>, arrival: Arrival, _caller: Caller, _facts: &Facts) {
-        let response = crate::b2b::refuse(turn.config(), &arrival.request, 404);
-        turn.respond(arrival.tx, response);
+        let route = route_back(&arrival);
+        self.outside(turn, arrival.tx, route, arrival.request);
     }
 
-    /// A request inside the dialog whose local tag is `tag`.
-    pub(crate) fn in_dialog(&mut self, turn: &mut Turn<'_>, _tag: &str, tx: ServerTx, request: Request) {
-        turn.respond(tx, request.respond(481));
+    /// In a dialog (RFC 3261 §12.2.2).
+    pub(crate) fn in_dialog(&mut self, turn: &mut Turn<'_>, tag: &str, tx: ServerTx, request: Request) {
+        let number = self.by_tag.get(tag).copied();
+        let known = number.and_then(|n| self.conferences.get_mut(&n));
+        let Some(conference) = known else {
+            return turn.respond(tx, b2b::refuse(turn.config(), &request, 481));
+        };
+        conference.request_within(turn, tx, tag, request);
+        self.settle(turn, number);
     }
 
-    /// The ACK of a 2xx of ours.
-    pub(crate) fn ack(&mut self, _turn: &mut Turn<'_>, _tag: &str, _request: &Request) {}
+    fn outside(&mut self, turn: &mut Turn<'_>, tx: ServerTx, route: Route, request: Request) {
+        let Some(found) = target(turn.config(), &request) else {
+            return turn.respond(tx, b2b::refuse(turn.config(), &request, 404));
+        };
+        if say::wants_privacy(&request) {
+            return turn.respond(tx, b2b::refuse_with(turn.config(), &request, 403, say::NO_ANONYMITY));
+        }
+        let Some(sender) = say::sender(&request) else {
+            return turn.respond(tx, b2b::refuse(turn.config(), &request, 403));
+        };
+        let result = match (&request.method, found) {
+            (Method::Invite, Target::Factory) => self.create(turn, tx, route, &request, sender),
+            (Method::Invite, Target::Conference(id)) => self.enter(turn, tx, route, &request, &id, sender),
+            (Method::Subscribe | Method::Refer, Target::Conference(id)) => {
+                self.act(turn, tx, route, &request, &id, &sender.0)
+            }
+            (Method::Options, _) => {
+                let mut response = request.respond(200);
+                response.headers.set(sip::Name::Allow, b2b::ALLOW);
+                response.headers.set(sip::Name::AllowEvents, "conference, refer");
+                response.headers.set(sip::Name::Accept, "application/sdp, application/resource-lists+xml");
+                turn.respond(tx, response);
+                Ok(())
+            }
+            _ => Err((405, None)),
+        };
+        if let Err(refusal) = result {
+            turn.respond(tx, refuse(turn, &request, refusal));
+        }
+    }
+
+    /// INVITE to the factory: a new group, or a known one that is restarted.
+    fn create(
+        &mut self,
+        turn: &mut Turn<'_>,
+        tx: ServerTx,
+        route: Route,
+        request: &Request,
+        sender: (UserId, String, String),
+    ) -> Result<(), factory::Refusal> {
+        let founding = Founding::read(turn, request, &sender.0)?;
+        if let Some(number) = self.by_contribution.get(&founding.contribution).copied()
+            && let Some(known) =
+                self.conferences.get_mut(&number).filter(|c| !matches!(c.phase, Phase::Ending | Phase::Gone))
+        {
+            let member = known.member_of(&sender.0).ok_or((403, Some(say::NOT_AUTHORISED)))?;
+            known.add_listed(&founding, &sender.0);
+            known.revive(turn, request);
+            known.join(turn, tx, route, request.clone(), member);
+            self.settle(turn, Some(number));
+            return Ok(());
+        }
+        self.room_for_more(turn)?;
+        let lane = LaneKey::of_conference(&founding.contribution);
+        let id = factory::draw_id(turn, lane);
+        let number = turn.desk.serial();
+        let mut conference = Conference::found(turn, number, id, founding, sender);
+        conference.open_room(turn, request);
+        conference.join(turn, tx, route, request.clone(), MemberId(0));
+        self.add(turn, conference);
+        Ok(())
+    }
+
+    /// INVITE to a conference or a group: a member joins, or comes back.
+    fn enter(
+        &mut self,
+        turn: &mut Turn<'_>,
+        tx: ServerTx,
+        route: Route,
+        request: &Request,
+        id: &str,
+        sender: (UserId, String, String),
+    ) -> Result<(), factory::Refusal> {
+        let group = turn.config().controlling.group(id).cloned();
+        let newcomer = match &group {
+            Some(group) => Conference::group_member(group, &sender.0, &sender.1),
+            None => None,
+        };
+        let number = match (self.by_id.get(id).copied(), &group) {
+            (Some(number), _) => number,
+            (None, Some(group)) => {
+                if newcomer.is_none() {
+                    return Err((403, Some(say::NOT_AUTHORISED)));
+                }
+                self.room_for_more(turn)?;
+                let number = turn.desk.serial();
+                let conference = Conference::of_group(turn, number, group, request)?;
+                // Settled below, when the first one is on the way in.
+                self.insert(conference);
+                number
+            }
+            // The focus is gone: on 404 clients restart the group (CPM-FACTS §2.6).
+            (None, None) => return Err((404, None)),
+        };
+        let max = turn.config().controlling.members_max;
+        let conference = self.conferences.get_mut(&number).ok_or((404, None))?;
+        if matches!(conference.phase, Phase::Ending | Phase::Gone) {
+            return Err((404, None));
+        }
+        let member = match (conference.member_of(&sender.0), newcomer) {
+            (Some(member), _) => member,
+            (None, Some(_)) if conference.roster.len() >= max => return Err((486, Some(say::TOO_MANY))),
+            (None, Some(newcomer)) => conference.roster.add(newcomer),
+            (None, None) => return Err((403, Some(say::NOT_AUTHORISED))),
+        };
+        conference.roster.change(member, |m| {
+            if !sender.2.is_empty() {
+                m.display = base::Private::new(sender.2.clone());
+            }
+        });
+        if let Some(group) = group.filter(|g| {
+            g.invite_members && conference.calls.is_empty() && conference.kind == Kind::PreDefined
+        }) {
+            conference.invite_group(&group, &sender.0);
+        }
+        conference.revive(turn, request);
+        conference.join(turn, tx, route, request.clone(), member);
+        self.settle(turn, Some(number));
+        Ok(())
+    }
+
+    /// SUBSCRIBE and REFER outside a session's dialog.
+    fn act(
+        &mut self,
+        turn: &mut Turn<'_>,
+        tx: ServerTx,
+        route: Route,
+        request: &Request,
+        id: &str,
+        sender: &UserId,
+    ) -> Result<(), factory::Refusal> {
+        let number = self.by_id.get(id).copied().ok_or((404, None))?;
+        let conference =
+            self.conferences.get_mut(&number).filter(|c| c.phase != Phase::Gone).ok_or((404, None))?;
+        let member = conference.member_of(sender).ok_or((403, Some(say::NOT_AUTHORISED)))?;
+        match request.method {
+            Method::Subscribe => conference.subscribe(turn, tx, request, route, member, None),
+            _ => conference.refer(turn, tx, request, route, member, None),
+        }
+        self.settle(turn, Some(number));
+        Ok(())
+    }
+
+    fn room_for_more(&self, turn: &Turn<'_>) -> Result<(), factory::Refusal> {
+        let full = self.conferences.len() >= turn.config().controlling.conferences_max;
+        if full { Err((503, None)) } else { Ok(()) }
+    }
+
+    fn add(&mut self, turn: &mut Turn<'_>, conference: Conference) {
+        let number = conference.number;
+        self.insert(conference);
+        self.settle(turn, Some(number));
+    }
+
+    fn insert(&mut self, conference: Conference) {
+        let number = conference.number;
+        self.by_id.insert(conference.id.clone(), number);
+        self.by_contribution.insert(conference.contribution.clone(), number);
+        self.conferences.insert(number, conference);
+    }
+
+    /// An ACK of a 2xx.
+    pub(crate) fn ack(&mut self, turn: &mut Turn<'_>, tag: &str, request: &Request) {
+        let number = self.by_tag.get(tag).copied();
+        self.with(turn, number, |conference, turn| {
+            if let Some(call) = conference.call_by_tag(tag) {
+                conference.ack(turn, call, request);
+            }
+        });
+    }
 
     /// The sender took an INVITE back.
-    pub(crate) fn cancelled(&mut self, _turn: &mut Turn<'_>, _tx: ServerTx, _reason: Option<&Reason>) {}
-
-    /// A 2xx of ours got no ACK.
-    pub(crate) fn ack_missing(&mut self, _turn: &mut Turn<'_>, _tx: ServerTx) {}
-
-    /// An answer to a request that was sent for `Owner::Focus(number)`.
-    pub(crate) fn response(
-        &mut self,
-        _turn: &mut Turn<'_>,
-        _number: u64,
-        _tx: ClientTx,
-        _response: Response,
-    ) {
+    pub(crate) fn cancelled(&mut self, turn: &mut Turn<'_>, tx: ServerTx, _reason: Option<&Reason>) {
+        let number = self.by_server.get(&tx).copied();
+        self.with(turn, number, |conference, turn| conference.cancelled(turn, tx));
     }
 
-    /// No final answer will come.
-    pub(crate) fn expired(&mut self, _turn: &mut Turn<'_>, _number: u64, _tx: ClientTx) {}
+    /// A 2xx of ours got no ACK.
+    pub(crate) fn ack_missing(&mut self, turn: &mut Turn<'_>, tx: ServerTx) {
+        let number = self.by_server.get(&tx).copied();
+        self.with(turn, number, |conference, turn| conference.ack_missing(turn, tx));
+    }
 
-    /// The data plane did what was ordered for `Orderer::Focus(number)`.
-    pub(crate) fn applied(&mut self, _turn: &mut Turn<'_>, _number: u64, _ask: Ask, _applied: &Applied) {}
+    /// An answer to a request of conference `number`.
+    pub(crate) fn response(&mut self, turn: &mut Turn<'_>, number: u64, tx: ClientTx, response: Response) {
+        // Further 2xx of a forked INVITE may follow; nothing else does.
+        let is_invite = response.cseq().is_ok_and(|c| c.method == Method::Invite);
+        if response.code >= 200 && !(is_invite && response.is_success()) {
+            turn.desk.forget(tx);
+        }
+        self.with(turn, Some(number), |conference, turn| conference.response(turn, tx, &response));
+    }
 
-    /// It did not.
-    pub(crate) fn refused(&mut self, _turn: &mut Turn<'_>, _number: u64, _ask: Ask, _refusal: &Refusal) {}
+    /// No answer will come.
+    pub(crate) fn expired(&mut self, turn: &mut Turn<'_>, number: u64, tx: ClientTx) {
+        self.with(turn, Some(number), |conference, turn| conference.expired(turn, tx));
+    }
+
+    /// The data plane did what conference `number` ordered.
+    pub(crate) fn applied(&mut self, turn: &mut Turn<'_>, number: u64, ask: Ask, applied: &Applied) {
+        self.with(turn, Some(number), |conference, turn| conference.applied(turn, ask, applied));
+    }
+
+    /// The data plane did not.
+    pub(crate) fn refused(&mut self, turn: &mut Turn<'_>, number: u64, ask: Ask, refusal: &Refusal) {
+        self.with(turn, Some(number), |conference, turn| conference.refused(turn, ask, refusal));
+    }
+
+    /// A timer of conference `number`.
+    pub(crate) fn wake(&mut self, turn: &mut Turn<'_>, number: u64) {
+        self.with(turn, Some(number), Conference::wake);
+    }
 
     /// News about one of our contexts.
-    pub(crate) fn news(&mut self, _turn: &mut Turn<'_>, _context: u64, _news: &News) {}
+    pub(crate) fn news(&mut self, turn: &mut Turn<'_>, context: u64, news: &News) {
+        let number = self.by_context.get(&context).copied();
+        self.with(turn, number, |conference, turn| match &news.what {
+            Some(news::What::LegLost(lost)) => {
+                if let Some(leg) = lost.leg {
+                    conference.leg_lost(turn, leg);
+                }
+            }
+            Some(news::What::Message(message)) => {
+                if let (Some(leg), Some(message_news::What::Nickname(text))) = (message.leg, &message.what) {
+                    conference.nickname(turn, leg, message.id, text);
+                }
+            }
+            Some(news::What::Counters(counters)) => conference.counters(turn, &counters.legs),
+            _ => {}
+        });
+    }
 
-    /// A timer that was set for `Wake::Focus(number)`.
-    pub(crate) fn wake(&mut self, _turn: &mut Turn<'_>, _number: u64) {}
-
-    /// The data plane has lost its tables: put everything again, at the pace of `work_off`.
-    pub(crate) fn put_again(&mut self) {}
+    /// The data plane has lost its tables: everything is put again, one room with each `work_off`.
+    pub(crate) fn put_again(&mut self) {
+        self.backlog = self.conferences.values().filter(|c| c.room.is_some()).map(|c| c.number).collect();
+    }
 
     /// True while calls of `work_off` are wanted at once.
     pub(crate) fn has_backlog(&self) -> bool {
-        false
+        !self.backlog.is_empty()
     }
 
     /// A part of what waits.
-    pub(crate) fn work_off(&mut self, _turn: &mut Turn<'_>) {}
+    pub(crate) fn work_off(&mut self, turn: &mut Turn<'_>) {
+        let number = self.backlog.pop();
+        self.with(turn, number, Conference::restore_media);
+    }
 
     /// A row of ours (Dialog, Roster, Subscription) at start.
-    pub(crate) fn restore(&mut self, _turn: &mut Turn<'_>, _row: Row) {}
+    pub(crate) fn restore(&mut self, turn: &mut Turn<'_>, row: Row) {
+        let id = row.key.id.expose();
+        let numbered = Conference::number_in_key(id).map(|(focus, number)| (focus.to_owned(), number));
+        match (row.record, numbered) {
+            (Record::Roster(body), _) => {
+                let focus = body.focus.clone();
+                self.found.entry(focus).or_default().roster = Some((row.version, body));
+            }
+            (Record::Dialog(body), Some((focus, number))) => {
+                let found = self.found.entry(focus).or_default();
+                found.dialogs.push((CallId(number), row.version, *body));
+            }
+            (Record::Subscription(body), Some((focus, number))) => {
+                let found = self.found.entry(focus).or_default();
+                found.subscriptions.push((SubscriptionId(number), row.version, *body));
+            }
+            _ => turn.desk.counters.rows_unread += 1,
+        }
+    }
 
     /// A context's row that belongs to no session.
-    pub(crate) fn restore_anchor(&mut self, _anchor: Anchor) {}
+    pub(crate) fn restore_anchor(&mut self, anchor: Anchor) {
+        self.contexts.entry(anchor.owner().to_owned()).or_default().push(anchor);
+    }
 
-    /// Every row is here.
-    pub(crate) fn restored(&mut self, _turn: &mut Turn<'_>) {}
+    /// All rows have come: the conferences are taken over. Rooms that nobody claims are removed.
+    pub(crate) fn restored(&mut self, turn: &mut Turn<'_>) {
+        let mut contexts = std::mem::take(&mut self.contexts);
+        for (focus, mut found) in std::mem::take(&mut self.found) {
+            let number = turn.desk.serial();
+            // The newest one: an older one belonged to a life before a sleep.
+            found.context = contexts.get_mut(&focus).and_then(Vec::pop);
+            let sweeping = Found { roster: None, context: None, ..Found::default() };
+            let (dialogs, subscriptions) = (found.dialogs.clone(), found.subscriptions.clone());
+            match Conference::restore(turn.now, number, found) {
+                Some(conference) => {
+                    self.add(turn, conference);
+                }
+                None => Conference::sweep(turn, &Found { dialogs, subscriptions, ..sweeping }, &focus),
+            }
+        }
+        for mut orphan in contexts.into_values().flatten() {
+            orphan.remove(turn);
+        }
+    }
+
+    fn with(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: Option<u64>,
+        act: impl FnOnce(&mut Conference, &mut Turn<'_>),
+    ) {
+        if let Some(conference) = number.and_then(|n| self.conferences.get_mut(&n)) {
+            act(conference, turn);
+            self.settle(turn, number);
+        }
+    }
+
+    /// After every event: the conference's own affairs, then the tables that find it.
+    fn settle(&mut self, turn: &mut Turn<'_>, number: Option<u64>) {
+        let Some(number) = number else { return };
+        let Some(conference) = self.conferences.get_mut(&number) else { return };
+        conference.settle(turn);
+        let gone = conference.phase == Phase::Gone;
+        self.by_tag.retain(|_, n| *n != number);
+        self.by_context.retain(|_, n| *n != number);
+        self.by_server.retain(|_, n| *n != number);
+        if gone {
+            self.by_id.retain(|_, n| *n != number);
+            self.by_contribution.retain(|_, n| *n != number);
+            self.conferences.remove(&number);
+            return;
+        }
+        for tag in conference.tags() {
+            self.by_tag.insert(tag.to_owned(), number);
+        }
+        for tx in conference.servers() {
+            self.by_server.insert(tx, number);
+        }
+        if let Some(room) = &conference.room {
+            self.by_context.insert(room.anchor.id(), number);
+        }
+    }
+}
+
+/// Where our requests in the dialog go: to the lane that the peer's Contact names, when it is one of ours.
+fn route_back(arrival: &Arrival) -> Route {
+    let contact = arrival.request.headers.typed::<sip::typed::Contact>().ok().flatten();
+    let named = contact.and_then(|c| LaneKey::parse(c.uri.params.get(crate::lane_key::LANE_PARAM)?));
+    match (arrival.route(), named) {
+        (Route::Lane(_), Some(lane)) => Route::Lane(lane),
+        (route, _) => route,
+    }
+}
+
+/// What a request is aimed at.
+enum Target {
+    Factory,
+    Conference(String),
+}
+
+fn target(config: &Config, request: &Request) -> Option<Target> {
+    let uri = &request.uri;
+    if !uri.is_sip() || !config.is_ours(&uri.host.to_string()) {
+        return None;
+    }
+    let user = uri.user_decoded()?;
+    if *user == *config.controlling.factory {
+        return Some(Target::Factory);
+    }
+    let known = user.starts_with(AD_HOC) || config.controlling.group(&user).is_some();
+    known.then(|| Target::Conference(user.into_owned()))
+}
+
+impl Conference {
+    /// A request in one of our dialogs.
+    fn request_within(&mut self, turn: &mut Turn<'_>, tx: ServerTx, tag: &str, request: Request) {
+        let call = self.call_by_tag(tag);
+        if let Err(code) = self.accept_within(call, tag, &request) {
+            return turn.respond(tx, b2b::refuse(turn.config(), &request, code));
+        }
+        let who = match call {
+            Some(call) => self.calls.get(&call).map(|c| (c.member, c.route.clone())),
+            None => {
+                let own = self.subscriptions.values().find(|s| s.own_tag() == Some(tag));
+                own.map(|s| (s.member, s.route.clone()))
+            }
+        };
+        let Some((member, route)) = who else {
+            return turn.respond(tx, b2b::refuse(turn.config(), &request, 481));
+        };
+        match (&request.method, call) {
+            (Method::Bye, Some(call)) => self.bye(turn, call, tx, &request),
+            (Method::Invite | Method::Update, Some(call)) => self.modify(turn, call, tx, request),
+            (Method::Subscribe, call) => self.subscribe(turn, tx, &request, route, member, call),
+            (Method::Refer, call) => self.refer(turn, tx, &request, route, member, call),
+            (Method::Options | Method::Info, Some(_)) => turn.respond(tx, request.respond(200)),
+            _ => turn.respond(tx, b2b::refuse(turn.config(), &request, 405)),
+        }
+    }
+
+    /// RFC 3261 §12.2.2: of this dialog, and in order.
+    fn accept_within(&mut self, call: Option<call::CallId>, tag: &str, request: &Request) -> Result<(), u16> {
+        let dialog = match call {
+            Some(id) => self.calls.get_mut(&id).and_then(|c| {
+                c.dirty = true;
+                c.dialog.as_mut()
+            }),
+            None => self.subscriptions.values_mut().find(|s| s.own_tag() == Some(tag)).and_then(|s| {
+                s.dirty = true;
+                match &mut s.via {
+                    subscribe::Via::Own(dialog) => Some(&mut **dialog),
+                    subscribe::Via::Call(_) => None,
+                }
+            }),
+        };
+        dialog.ok_or(481_u16)?.accept(request).map_err(sip::Misbehaved::code)
+    }
+
+    /// A sleeping group wakes up: a room, and everybody is called again.
+    fn revive(&mut self, turn: &mut Turn<'_>, request: &Request) {
+        let asleep = self.phase == Phase::Dormant;
+        self.open_room(turn, request);
+        if asleep {
+            self.phase = Phase::Forming;
+            self.until = None;
+            self.invite_absent();
+        }
+    }
+
+    /// NICKNAME in the room (RFC 7701 §7; REQ-CF-25).
+    fn nickname(&mut self, turn: &mut Turn<'_>, leg: LegKey, id: u64, text: &str) {
+        let member =
+            self.calls.values_mut().find_map(|c| c.talk.strand_of(leg.leg).is_some().then_some(c.member));
+        let Some(member) = member else {
+            return turn.decide(Decide { leg: Some(leg), id, status: 481, nickname: String::new() });
+        };
+        let (now, config) = (turn.now.wall, turn.desk.config.controlling.clone());
+        let held = self.roster.get(member).and_then(|m| m.nickname.as_ref()).map(|n| n.expose().clone());
+        match self.nicknames.ask(&config, now, member, text) {
+            Verdict::Granted(shown) => {
+                let nickname = shown.clone().unwrap_or_default();
+                turn.decide(Decide { leg: Some(leg), id, status: 200, nickname });
+                self.roster.change(member, |m| m.nickname = shown.map(base::Private::new));
+                self.rename(turn, member);
+            }
+            Verdict::Refused(status) => {
+                let nickname = held.unwrap_or_default();
+                turn.decide(Decide { leg: Some(leg), id, status, nickname });
+            }
+        }
+    }
+
+    /// The wanted state of a member's legs holds its nickname, for a data plane that has lost it.
+    fn rename(&mut self, turn: &mut Turn<'_>, member: MemberId) {
+        let who = self.chatter(member);
+        let legs: Vec<u64> =
+            self.calls_of(member).flat_map(|c| c.talk.strands.iter().map(|s| s.leg)).collect();
+        if let Some(room) = &mut self.room {
+            legs.into_iter().for_each(|leg| room.rename(leg, &who));
+        }
+        self.order(turn, Vec::new());
+    }
 }

@@ -3,7 +3,7 @@
 //! Changes gather until `commit`; the placements that come back are kept in the legs, so every later Put of a
 //! leg names its ports (DESIGN §3 "Who owns what").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::Private;
 use contract::{Applied, Batch, Change, Context, Leg, Path, change::Verb, leg, placement};
@@ -23,13 +23,30 @@ pub(crate) struct Anchor {
     paths: BTreeMap<u32, Path>,
     changes: Vec<Change>,
     version: u64,
+    /// Legs that the data plane has told us the place of.
+    known: BTreeSet<u64>,
+    /// The data plane has not done what the changes so far said: the next order carries everything.
+    stale: bool,
+    /// Differs from the row.
+    unsaved: bool,
 }
 
 impl Anchor {
     /// A new context of `owner`'s (the key of the row that it belongs to).
     pub(crate) fn new(id: u64, owner: String) -> Self {
         let changes = vec![put(Verb::PutContext(Context { id }))];
-        Anchor { id, owner, legs_next: 1, legs: BTreeMap::new(), paths: BTreeMap::new(), changes, version: 0 }
+        Anchor {
+            id,
+            owner,
+            legs_next: 1,
+            legs: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            changes,
+            version: 0,
+            known: BTreeSet::new(),
+            stale: false,
+            unsaved: true,
+        }
     }
 
     /// The context's id.
@@ -105,12 +122,38 @@ impl Anchor {
         }
     }
 
+    /// A path as it is wanted.
+    #[cfg(test)]
+    pub(crate) fn path(&self, id: u32) -> Option<&Path> {
+        self.paths.get(&id)
+    }
+
+    /// An order was refused: what it held is not in the data plane, and the next one carries everything.
+    pub(crate) fn mark_stale(&mut self) {
+        self.stale = true;
+    }
+
+    /// True once after each difference from the row.
+    pub(crate) fn take_unsaved(&mut self) -> bool {
+        std::mem::take(&mut self.unsaved)
+    }
+
     /// Orders what has changed since the last commit; `None` when nothing has.
     pub(crate) fn commit(&mut self, turn: &mut Turn<'_>, orderer: Orderer) -> Option<Ask> {
         if self.changes.is_empty() {
             return None;
         }
-        let changes = std::mem::take(&mut self.changes);
+        self.unsaved = true;
+        let mut changes = std::mem::take(&mut self.changes);
+        if std::mem::take(&mut self.stale) {
+            changes = self.whole();
+            let gone: Vec<u64> =
+                self.known.iter().copied().filter(|leg| !self.legs.contains_key(leg)).collect();
+            changes.extend(
+                gone.into_iter().map(|leg| put(Verb::RemoveLeg(contract::LegKey::new(self.id, leg)))),
+            );
+        }
+        self.known.retain(|leg| self.legs.contains_key(leg));
         Some(turn.program(orderer, &self.trace(), changes))
     }
 
@@ -133,6 +176,8 @@ impl Anchor {
     /// Keeps the placements of an answer: each leg's local end as the data plane has it.
     pub(crate) fn placed(&mut self, applied: &Applied) {
         for placement in applied.placements.iter().filter(|p| p.context == self.id) {
+            self.known.insert(placement.leg);
+            self.unsaved = true;
             let Some(leg) = self.legs.get_mut(&placement.leg) else { continue };
             match (&mut leg.kind, &placement.at) {
                 (Some(leg::Kind::Rtp(rtp)), Some(placement::At::Rtp(local))) => {
@@ -171,9 +216,13 @@ impl Anchor {
         anchor.changes.clear();
         anchor.legs_next = row.legs_next;
         anchor.version = version;
+        anchor.unsaved = false;
         for change in batch.changes {
             match change.verb {
-                Some(Verb::PutLeg(leg)) => drop(anchor.legs.insert(leg.id, leg)),
+                Some(Verb::PutLeg(leg)) => {
+                    anchor.known.insert(leg.id);
+                    anchor.legs.insert(leg.id, leg);
+                }
                 Some(Verb::PutPath(path)) => drop(anchor.paths.insert(path.id, path)),
                 _ => {}
             }

@@ -26,7 +26,7 @@ pub(super) fn decide(
     if let Err(response) = ensure_ids(turn, &mut arrival.request) {
         return turn.respond(arrival.tx, *response);
     }
-    let addressee = Addressee::of(turn.config(), &arrival.request.uri);
+    let addressee = Addressee::of(turn.config(), &arrival.request);
     let from_focus = contact.has_feature("isfocus");
     let (user, originating, targets) = match case {
         Case::Originating(user) => match addressee.target(&arrival.request.uri) {

@@ -78,7 +78,7 @@ fn originate(
     about: &About,
     facts: &Facts,
 ) {
-    let Some(target) = Addressee::of(turn.config(), &arrival.request.uri).target(&arrival.request.uri) else {
+    let Some(target) = Addressee::of(turn.config(), &arrival.request).target(&arrival.request.uri) else {
         return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 404));
     };
     let messages = &mut functions.participating.messages;

@@ -108,7 +108,7 @@ fn ensure_ids(turn: &mut Turn<'_>, request: &mut Request) -> Result<(), Box<Resp
 fn case(turn: &Turn<'_>, arrival: &Arrival, caller: &Caller) -> Case {
     let config = turn.config();
     let request = &arrival.request;
-    let addressee = Addressee::of(config, &request.uri);
+    let addressee = Addressee::of(config, request);
     let top = request.headers.typed().ok().flatten();
     let originating = match arrival.source {
         Source::Lane(_) => false,
@@ -136,7 +136,7 @@ pub(crate) fn needs(turn: &Turn<'_>, functions: &Functions, arrival: &Arrival) -
         return keys;
     }
     let trusted = identity::is_trusted(turn.config(), &arrival.source);
-    let addressee = Addressee::of(turn.config(), &request.uri);
+    let addressee = Addressee::of(turn.config(), request);
     match &addressee {
         // 404 or 480: a user without a device may still be a subscriber.
         Addressee::User(user) if trusted && functions.bindings.all(user).is_empty() => {

@@ -11,7 +11,7 @@ use crate::turn::Turn;
 /// True when we are meant, or when the request may go no further (RFC 3261 §11).
 pub(super) fn is_ping(turn: &Turn<'_>, arrival: &Arrival) -> bool {
     let request = &arrival.request;
-    b2b::max_forwards(request) == 0 || Addressee::of(turn.config(), &request.uri) == Addressee::Node
+    b2b::max_forwards(request) == 0 || Addressee::of(turn.config(), request) == Addressee::Node
 }
 
 /// What we can.

@@ -28,7 +28,7 @@ pub(super) fn decide(
     if subscribe && package.as_deref() != Some("conference") {
         return refuse(turn, 489);
     }
-    let addressee = Addressee::of(turn.config(), &request.uri);
+    let addressee = Addressee::of(turn.config(), request);
     let (Case::Originating(user), Addressee::Conference(_)) = (case, &addressee) else {
         return refuse(turn, if subscribe { 404 } else { 403 });
     };

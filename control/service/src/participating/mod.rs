@@ -13,7 +13,7 @@ mod leg;
 mod merge;
 mod message;
 mod relay;
-mod session;
+pub(crate) mod session;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ const BUSY_RETRY: Duration = Duration::from_secs(5);
 
 /// The timer of one side.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// Seconds; 0 = none.
     interval_s: u32,
     /// We refresh.
@@ -31,26 +31,26 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) const fn next(&self) -> Option<Instant> {
+    pub(crate) const fn next(&self) -> Option<Instant> {
         self.next
     }
 
-    pub(super) const fn interval_s(&self) -> u32 {
+    pub(crate) const fn interval_s(&self) -> u32 {
         self.interval_s
     }
 
-    pub(super) const fn refresher(&self) -> bool {
+    pub(crate) const fn refresher(&self) -> bool {
         self.refresher
     }
 
-    pub(super) fn new(now: Instant, interval_s: u32, refresher: bool) -> Self {
+    pub(crate) fn new(now: Instant, interval_s: u32, refresher: bool) -> Self {
         let mut clock = Clock { interval_s, refresher, next: None };
         clock.wind(now);
         clock
     }
 
     /// The session was refreshed now.
-    pub(super) fn wind(&mut self, now: Instant) {
+    pub(crate) fn wind(&mut self, now: Instant) {
         let interval = u64::from(self.interval_s);
         self.next = match (self.interval_s, self.refresher) {
             (0, _) => None,
@@ -77,7 +77,7 @@ fn session_expires(headers: &sip::Headers) -> Option<(u32, Option<bool>)> {
 }
 
 /// An INVITE or UPDATE comes: its interval, or the 422 that it gets (RFC 4028 §9).
-pub(super) fn accept(turn: &Turn<'_>, request: &Request, route: &Route) -> Result<Clock, Box<Response>> {
+pub(crate) fn accept(turn: &Turn<'_>, request: &Request, route: &Route) -> Result<Clock, Box<Response>> {
     if matches!(route, Route::Lane(_)) {
         return Ok(Clock::default());
     }
@@ -96,7 +96,7 @@ pub(super) fn accept(turn: &Turn<'_>, request: &Request, route: &Route) -> Resul
 }
 
 /// Puts the agreed interval into the 2xx and starts the clock (RFC 4028 §9, table 2).
-pub(super) fn answer(now: Instant, clock: &mut Clock, request: &Request, response: &mut Response) {
+pub(crate) fn answer(now: Instant, clock: &mut Clock, request: &Request, response: &mut Response) {
     response.headers.set(Name::Supported, "timer");
     if clock.interval_s == 0 {
         return;
@@ -113,7 +113,7 @@ pub(super) fn answer(now: Instant, clock: &mut Clock, request: &Request, respons
 }
 
 /// Asks for our interval in an INVITE or UPDATE (RFC 4028 §7.1).
-pub(super) fn propose(turn: &Turn<'_>, request: &mut Request, route: &Route) -> Clock {
+pub(crate) fn propose(turn: &Turn<'_>, request: &mut Request, route: &Route) -> Clock {
     request.headers.set(Name::Supported, "timer");
     if matches!(route, Route::Lane(_)) {
         return Clock::default();
@@ -125,7 +125,7 @@ pub(super) fn propose(turn: &Turn<'_>, request: &mut Request, route: &Route) -> 
 }
 
 /// What the 2xx to our INVITE or UPDATE says (RFC 4028 §7.2): without Session-Expires there is no timer.
-pub(super) fn agreed(now: Instant, proposed: Clock, response: &Response) -> Clock {
+pub(crate) fn agreed(now: Instant, proposed: Clock, response: &Response) -> Clock {
     if proposed.interval_s == 0 {
         return Clock::default();
     }

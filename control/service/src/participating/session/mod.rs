@@ -24,7 +24,7 @@
 //! other in-dialog requests), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
 //! the anchor). This file holds the state and takes events to them.
 
-mod clock;
+pub(crate) mod clock;
 mod end;
 mod exchange;
 mod passing;

@@ -1,0 +1,303 @@
+//! The room in the data plane (REQ-CF-11, REQ-CF-14, REQ-CF-25; RFC 7701; issue 2 "kill -9 of the data plane").
+
+use contract::{LegKey, LegLost, MessageNews, Mode, News, change::Verb, leg, message_news, news, path};
+use sip::{Method, Name};
+
+use super::{Phone, entry, group_of, user, world};
+use crate::Input;
+use crate::testing::{World, call_sdp, chat_sdp, sdp_of};
+
+/// The legs and paths that the data plane has, as ordered.
+fn ordered(world: &World) -> (Vec<contract::Leg>, Vec<contract::Path>) {
+    let (mut legs, mut paths) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+    for change in world.batches.iter().flat_map(|b| &b.changes) {
+        match change.verb.clone().unwrap() {
+            Verb::PutLeg(leg) => drop(legs.insert(leg.id, leg)),
+            Verb::RemoveLeg(key) => {
+                legs.remove(&key.leg);
+                for path in paths.values_mut() {
+                    let path: &mut contract::Path = path;
+                    for set in [&mut path.sources, &mut path.targets].into_iter().flatten() {
+                        set.legs.retain(|leg| *leg != key.leg);
+                    }
+                }
+            }
+            Verb::PutPath(path) => drop(paths.insert(path.id, path)),
+            Verb::RemovePath(key) => drop(paths.remove(&key.path)),
+            Verb::PutContext(_) | Verb::RemoveContext(_) => {}
+        }
+    }
+    (legs.into_values().collect(), paths.into_values().collect())
+}
+
+fn msrp(leg: &contract::Leg) -> &contract::MsrpLeg {
+    match &leg.kind {
+        Some(leg::Kind::Msrp(msrp)) => msrp,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The chat leg of a user.
+fn chat_leg(world: &World, name: &str) -> contract::Leg {
+    let (legs, _) = ordered(world);
+    let own = user(name).as_str().to_owned();
+    let is = |l: &contract::Leg| matches!(&l.kind, Some(leg::Kind::Msrp(m)) if m.addresses.contains(&own));
+    legs.into_iter().find(is).expect("a chat leg")
+}
+
+fn tell(world: &mut World, what: news::What) {
+    world.input(Input::News(News { what: Some(what) }));
+    world.settle();
+}
+
+// RFC 7701: one switch for all chat legs; each leg knows whose it is and what its peer takes.
+#[test]
+fn chat_is_one_switch() {
+    let (mut world, mut phones) = world();
+    phones[1].sdp = chat_sdp("192.0.2.1", 7101, "actpass")
+        .replace("a=sendrecv", "a=chatroom:private-messages\r\na=sendrecv");
+    let focus = group_of(&mut world, &mut phones, &[1]);
+    let (legs, paths) = ordered(&world);
+    assert_eq!((legs.len(), paths.len()), (2, 1));
+    let Some(path::Parameters::Switch(switch)) = &paths[0].parameters else { panic!("a switch") };
+    assert!(switch.private_messages && switch.nicknames);
+    let id = focus.split('@').next().unwrap();
+    assert!(
+        switch.room.contains(&format!("{id}@weir.example"))
+            && switch.room.contains(&format!("{id}@127.0.0.1:5060"))
+    );
+    let bob = chat_leg(&world, "bob");
+    let bob = msrp(&bob);
+    assert!(bob.private_messages && !msrp(&chat_leg(&world, "alice")).private_messages);
+    assert_eq!(bob.remote_path, ["msrp://192.0.2.1:7101/7101x;tcp"]);
+    assert_eq!(bob.setup(), contract::Setup::Passive, "bob answered active");
+}
+
+fn audio(phone: &mut Phone, port: u16, formats: &str, rich: bool) {
+    let mark = if rich { "a=mid:a\r\n" } else { "" };
+    phone.sdp = format!(
+        "v=0\r\no=- {port} 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {formats}\r\n\
+         a=rtpmap:96 opus/48000/2\r\na=rtpmap:97 PCMU/8000\r\n{mark}"
+    );
+}
+
+// REQ-CF-14: a plain phone is selected for, the others get every stream; everybody speaks the room's codec.
+#[test]
+fn audio_is_distributed_in_one_codec_and_plain_phones_get_one_stream() {
+    let (mut world, [mut alice, mut bob, mut carol, _]) = world();
+    audio(&mut alice, 9000, "96 0", true);
+    audio(&mut bob, 9002, "0", false);
+    audio(&mut carol, 9004, "0", true);
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let answer = alice.invite(&mut world, request);
+    assert_eq!(answer.code, 200);
+    let taken = sdp_of(&answer.body);
+    let payloads = |sdp: &sdp::Session| {
+        sdp.lines[0].rtp().unwrap().formats.iter().map(|f| f.payload).collect::<Vec<_>>()
+    };
+    assert_eq!(payloads(&taken), [0], "G.711, which everybody has");
+    world.pass(1);
+    bob.answer(&mut world);
+    world.settle();
+    alice.within(
+        &mut world,
+        Method::Refer,
+        &[(Name::ReferTo, "<sip:carol@weir.example>"), (Name::ReferSub, "false")],
+        None,
+    );
+    world.pass(1);
+    carol.answer(&mut world);
+    let (legs, paths) = ordered(&world);
+    assert_eq!(legs.len(), 3);
+    let mode = |mode: Mode| paths.iter().find(|p| p.mode() == mode).unwrap();
+    let (rich, plain) = (mode(Mode::Distribute), mode(Mode::Select));
+    assert_eq!(rich.sources.as_ref().unwrap().legs, plain.sources.as_ref().unwrap().legs);
+    assert_eq!(
+        (rich.targets.as_ref().unwrap().legs.len(), plain.targets.as_ref().unwrap().legs.len()),
+        (2, 1)
+    );
+    let Some(path::Parameters::Select(select)) = &plain.parameters else { panic!("select") };
+    assert_eq!(select.slots, 1);
+    // Bob goes: his leg leaves every path.
+    bob.bye(&mut world, None);
+    let (legs, paths) = ordered(&world);
+    assert_eq!(legs.len(), 2);
+    assert!(paths.iter().all(|p| p.mode() != Mode::Select || p.targets.as_ref().unwrap().legs.is_empty()));
+}
+
+// A peer's payload types are mapped onto the room's; one without the codec is refused.
+#[test]
+fn payload_types_are_mapped_and_other_codecs_refused() {
+    let (mut world, [mut alice, mut bob, ..]) = world();
+    alice.sdp = call_sdp("192.0.2.1", 9000, "sendrecv", 1);
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let answer = alice.invite(&mut world, request);
+    let focus = super::focus_of(&answer.headers);
+    audio(&mut bob, 9002, "97", false);
+    assert_eq!(bob.join(&mut world, &focus).code, 200);
+    let (legs, _) = ordered(&world);
+    let maps: Vec<(u32, u32)> = legs
+        .iter()
+        .filter_map(|l| match &l.kind {
+            Some(leg::Kind::Rtp(rtp)) if rtp.remote.as_ref().is_some_and(|r| r.port == 9002) => {
+                Some(rtp.payloads.clone())
+            }
+            _ => None,
+        })
+        .flatten()
+        .map(|p| (p.peer, p.context))
+        .collect();
+    assert_eq!(maps, [(97, 0)]);
+    bob.bye(&mut world, None);
+    audio(&mut bob, 9002, "96", false);
+    assert_eq!(bob.join(&mut world, &focus).code, 488);
+}
+
+// RFC 3264 §8: hold, and a refresh that changes nothing keeps the o= version.
+#[test]
+fn a_participant_changes_its_session() {
+    let (mut world, [mut alice, mut bob, ..]) = world();
+    alice.sdp = call_sdp("192.0.2.1", 9000, "sendrecv", 1);
+    bob.sdp = call_sdp("192.0.2.1", 9002, "sendrecv", 1);
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let answer = alice.invite(&mut world, request);
+    let first = sdp_of(&answer.body);
+    world.pass(1);
+    bob.answer(&mut world);
+    alice.subscribe(&mut world);
+    alice.take(&mut world);
+    let same = alice.sdp.clone();
+    let again = alice.within(&mut world, Method::Invite, &[], Some(("application/sdp", &same)));
+    assert_eq!((again.code, sdp_of(&again.body).origin.version), (200, first.origin.version));
+    let held = call_sdp("192.0.2.1", 9000, "sendonly", 2);
+    let answer = alice.within(&mut world, Method::Update, &[], Some(("application/sdp", &held)));
+    let sdp = sdp_of(&answer.body);
+    assert_eq!(
+        (answer.code, sdp.lines[0].direction, sdp.origin.version),
+        (200, sdp::Direction::RecvOnly, first.origin.version + 1)
+    );
+    let (legs, _) = ordered(&world);
+    assert!(legs.iter().any(|l| l.direction() == contract::Direction::Sendonly));
+    world.pass(10);
+    alice.take(&mut world);
+    assert_eq!(alice.sees("alice"), Some(cpm::conference::Status::OnHold));
+    let broken = alice.within(&mut world, Method::Update, &[], Some(("application/sdp", "v=0\r\n")));
+    assert_eq!(broken.code, 488);
+}
+
+// REQ-CF-25; RFC 7701 §7: granted, taken, malformed; shown in the conference's state.
+#[test]
+fn nicknames_are_decided_and_shown() {
+    let (mut world, mut phones) = world();
+    group_of(&mut world, &mut phones, &[1]);
+    let [mut alice, ..] = phones;
+    alice.subscribe(&mut world);
+    alice.take(&mut world);
+    let ask = |world: &mut World, name: &str, id: u64, text: &str| {
+        let leg = chat_leg(world, name).key();
+        tell(
+            world,
+            news::What::Message(MessageNews {
+                leg: Some(leg),
+                id,
+                what: Some(message_news::What::Nickname(text.into())),
+            }),
+        );
+        let decide = world.decisions.last().unwrap().clone();
+        assert_eq!((decide.id, decide.leg), (id, Some(leg)));
+        (decide.status, decide.nickname)
+    };
+    assert_eq!(ask(&mut world, "alice", 1, "Big Al"), (200, "Big Al".to_owned()));
+    assert_eq!(ask(&mut world, "bob", 2, "big  al"), (425, String::new()));
+    assert_eq!(ask(&mut world, "bob", 3, "\u{202e}x"), (424, String::new()));
+    assert_eq!(ask(&mut world, "bob", 4, "Bobby"), (200, "Bobby".to_owned()));
+    world.pass(10);
+    alice.take(&mut world);
+    let shown = |name: &str| alice.roster.user(user(name).as_str()).unwrap().nickname.clone();
+    assert_eq!((shown("alice").as_deref(), shown("bob").as_deref()), (Some("Big Al"), Some("Bobby")));
+    // The wanted state of the leg holds it too.
+    assert_eq!(msrp(&chat_leg(&world, "bob")).nickname, "Bobby");
+}
+
+// CPM-FACTS §3.3: a lost connection is repaired by re-INVITE with a new path.
+#[test]
+fn a_lost_chat_is_set_up_anew() {
+    let (mut world, mut phones) = world();
+    group_of(&mut world, &mut phones, &[1]);
+    let [_, mut bob, ..] = phones;
+    let before = chat_leg(&world, "bob");
+    tell(&mut world, news::What::LegLost(LegLost { leg: Some(before.key()), reason: 1 }));
+    assert!(bob.take(&mut world).is_empty(), "a BYE may be about to come");
+    world.pass(3);
+    let (tx, invite) = bob.take(&mut world).pop().expect("a re-INVITE");
+    assert!(invite.to_tag().is_some());
+    let sdp = sdp_of(&invite.body);
+    let path = sdp.message_line().unwrap().1.message().unwrap().path.clone();
+    assert_ne!(path, msrp(&before).local.clone().unwrap().path);
+    bob.sdp = chat_sdp("192.0.2.1", 7102, "active");
+    world.reply(tx, crate::testing::reply(&invite, 200, "x", &bob.sdp));
+    let after = chat_leg(&world, "bob");
+    assert_eq!(msrp(&after).remote_path, ["msrp://192.0.2.1:7102/7102x;tcp"]);
+    assert_ne!(after.id, before.id);
+    world.pass(60);
+    assert!(bob.take(&mut world).is_empty() && bob.byes.is_empty());
+}
+
+// When nobody answers the re-INVITE the participant is disconnected, and a member still.
+#[test]
+fn a_chat_that_stays_lost_ends_the_session() {
+    let (mut world, mut phones) = world();
+    let focus = group_of(&mut world, &mut phones, &[1]);
+    let [mut alice, mut bob, ..] = phones;
+    alice.subscribe(&mut world);
+    alice.take(&mut world);
+    let leg = chat_leg(&world, "bob").key();
+    tell(&mut world, news::What::LegLost(LegLost { leg: Some(leg), reason: 1 }));
+    world.pass(3);
+    let (tx, _) = bob.take(&mut world).pop().unwrap();
+    world.expire(tx);
+    world.pass(10);
+    alice.take(&mut world);
+    assert_eq!(alice.sees("bob"), Some(cpm::conference::Status::Disconnected));
+    assert_eq!(bob.join(&mut world, &focus).code, 200);
+    let unknown = LegKey::new(leg.context, 999);
+    tell(&mut world, news::What::LegLost(LegLost { leg: Some(unknown), reason: 1 }));
+}
+
+// A new data plane: everything is put again, plain RTP with its ports, chat with a re-INVITE.
+#[test]
+fn a_new_data_plane_gets_the_room_again() {
+    let (mut world, mut phones) = world();
+    for (phone, port) in phones.iter_mut().zip([9000, 9002, 9004, 9006]) {
+        let audio = call_sdp("192.0.2.1", port, "sendrecv", 1);
+        let at = audio.find("m=audio").unwrap();
+        phone.sdp.push_str(&audio[at..]);
+    }
+    group_of(&mut world, &mut phones, &[1]);
+    let ports = |legs: &[contract::Leg]| -> Vec<u32> {
+        let rtp = legs.iter().filter_map(|l| match &l.kind {
+            Some(leg::Kind::Rtp(rtp)) => rtp.local.as_ref()?.advertised.as_ref().map(|a| a.port),
+            _ => None,
+        });
+        rtp.collect()
+    };
+    // What is wanted is in the row of the context.
+    let row = world.rows(crate::Table::Context)[0].clone();
+    let crate::Record::Context(body) = &row.record else { panic!("a context") };
+    let before = crate::media::Anchor::restore(body, row.version).unwrap();
+    let before = ports(&before.legs().cloned().collect::<Vec<_>>());
+    world.batches.clear();
+    let welcome = contract::Welcome { instance: 2, ..contract::Welcome::default() };
+    world.input(Input::DataplaneUp { welcome, instance_changed: true });
+    world.settle();
+    let (legs, _) = ordered(&world);
+    assert_eq!(ports(&legs), before, "the same ports");
+    world.pass(1);
+    for phone in &mut phones[..2] {
+        let (tx, invite) = phone.take(&mut world).pop().expect("a re-INVITE");
+        let sdp = phone.sdp.replace("actpass", "active");
+        world.reply(tx, crate::testing::reply(&invite, 200, "x", &sdp));
+    }
+    world.pass(60);
+    assert!(phones.iter().all(|p| p.byes.is_empty()));
+}
