@@ -57,7 +57,7 @@ const RELAY: &[Kind] = &[
 /// Runs everything, interleaved.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     let choice = netio::choose(netio::Wanted::Auto);
-    let mut report = Report::new(Machine::here(&choice.to_string()));
+    let mut report = Report::new(Machine::here(&format!("{} ({})", choice.kind.label(), choice.reason)));
     let distribute = interleave(plan, DISTRIBUTE, || Load::distribute(FAN_OUT))?;
     rows(&mut report, &format!("distribute_{FAN_OUT}x{PACKET_BYTES}"), DISTRIBUTE, &distribute);
     let relay = interleave(plan, RELAY, || Load::relay(plan.calls))?;
