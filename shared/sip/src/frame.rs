@@ -21,7 +21,7 @@ pub fn datagram(bytes: Bytes, limits: &Limits) -> Result<Option<Message>, Malfor
     let Some(start) = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n' | 0)) else {
         return Ok(None);
     };
-    let bytes = bytes.slice(start..);
+    let bytes = if start == 0 { bytes } else { bytes.slice(start..) };
     let head = Head::read(&bytes, limits)?;
     let rest = bytes.len() - head.len;
     let body_len = match head.body_len {
@@ -41,7 +41,7 @@ pub fn datagram(bytes: Bytes, limits: &Limits) -> Result<Option<Message>, Malfor
 /// A header section that was read; the body is still to come.
 #[derive(Debug)]
 pub(crate) struct Head {
-    start: Bytes,
+    start_len: usize,
     headers: Headers,
     /// Bytes up to and with the empty line.
     pub(crate) len: usize,
@@ -68,19 +68,24 @@ impl Head {
     }
 
     fn of(bytes: Bytes, index: Index<'_>) -> Head {
-        let (start, len) = (bytes.slice(..index.start_len), index.at);
-        let headers = Headers::indexed(bytes.slice(..index.at), index.fields);
-        Head { start, len, body_len: content_length(&headers), headers }
+        let (start_len, len) = (index.start_len, index.at);
+        // The whole message is kept, not only its head: a slice would cost a reference count and save nothing.
+        let headers = Headers::indexed(bytes, index.fields);
+        Head { start_len, len, body_len: content_length(&headers), headers }
+    }
+
+    fn start(&self) -> &[u8] {
+        self.headers.raw().get(..self.start_len).unwrap_or_default()
     }
 
     /// The refusal of this message.
     pub(crate) fn refuse(&self, why: Why, detail: &'static str) -> Malformed {
-        Malformed::answered(why, detail, method_of(&self.start), &self.headers)
+        Malformed::answered(why, detail, method_of(self.start()), &self.headers)
     }
 
     /// The message with its body.
     pub(crate) fn message(self, body: Bytes) -> Result<Message, Malformed> {
-        match start_line(&self.start) {
+        match start_line(self.start()) {
             Ok(Start::Request(method, uri)) => {
                 Ok(Message::Request(Request { method, uri, headers: self.headers, body }))
             }
@@ -147,7 +152,7 @@ struct Index<'a> {
 impl<'a> Index<'a> {
     fn new(bytes: &'a [u8], limits: &'a Limits) -> Self {
         let bytes = bytes.get(..limits.head_bytes_max).unwrap_or(bytes);
-        Index { bytes, limits, fields: Vec::with_capacity(32), start_len: 0, at: 0 }
+        Index { bytes, limits, fields: Vec::with_capacity(24), start_len: 0, at: 0 }
     }
 
     /// The line that begins at `at`, which is then behind its CRLF. A lone CR or LF is refused: two readers
@@ -209,7 +214,8 @@ impl<'a> Index<'a> {
 /// `name HCOLON value`. Blanks before the colon are legal (RFC 3261 §7.3.1).
 fn field(at: usize, line: &[u8]) -> Option<Field> {
     let name_len = line.iter().position(|b| !is_token(*b))?;
-    let mut scan = scan::Scan::new(line.get(name_len..)?);
+    let (name, rest) = line.split_at_checked(name_len)?;
+    let mut scan = scan::Scan::new(rest);
     scan.blanks();
     if name_len == 0 || !scan.eat(b':') {
         return None;
@@ -222,7 +228,7 @@ fn field(at: usize, line: &[u8]) -> Option<Field> {
         at: u32::try_from(value_at).ok()?,
         len: u32::try_from(scan::trim(value).len()).ok()?,
         name_len: u16::try_from(name_len).ok()?,
-        tag: name::tag_of(line.get(..name_len)?),
+        tag: name::tag_of(name),
         own: false,
     })
 }

@@ -42,6 +42,10 @@ impl Headers {
         Headers { raw, own: Vec::new(), fields }
     }
 
+    pub(crate) fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
     fn slice(&self, own: bool, at: u32, len: usize) -> &[u8] {
         let source: &[u8] = if own { &self.own } else { &self.raw };
         let at = at as usize;
@@ -63,6 +67,7 @@ impl Headers {
         }
     }
 
+    #[inline]
     fn is(&self, field: &Field, name: &Name) -> bool {
         field.tag == name.tag()
             && (field.tag != name::OTHER || self.name_of(field).eq_ignore_ascii_case(name.as_str()))
@@ -256,19 +261,17 @@ impl Headers {
         })
     }
 
-    /// The first known header that stands twice though it may stand once only (RFC 4475 §3.3.8).
-    pub(crate) fn repeated(&self) -> Option<&'static Name> {
-        let mut seen = [0u64; 4];
+    /// Which known headers there are, in one pass; or the first that stands twice though it may stand once
+    /// only (RFC 4475 §3.3.8).
+    pub(crate) fn present(&self) -> Result<Present, &'static Name> {
+        let mut present = Present::default();
         for field in &self.fields {
-            let Some(name) = name::name_of(field.tag).filter(|n| n.is_single()) else { continue };
-            let bit = 1u64 << (field.tag % 64);
-            let word = seen.get_mut(usize::from(field.tag / 64))?;
-            if *word & bit != 0 {
-                return Some(name);
+            let Some(name) = name::name_of(field.tag) else { continue };
+            if !present.note(field.tag) && name.is_single() {
+                return Err(name);
             }
-            *word |= bit;
         }
-        None
+        Ok(present)
     }
 
     /// How many fields there are.
@@ -316,6 +319,27 @@ impl Headers {
         }
         // Writing into a growing buffer does not fail.
         let _ = write!(out, "Content-Length: {body_len}\r\n\r\n");
+    }
+}
+
+/// A set of known header names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Present([u64; 4]);
+
+impl Present {
+    /// Adds a tag; says whether it was new.
+    fn note(&mut self, tag: u8) -> bool {
+        let bit = 1u64 << (tag % 64);
+        let Some(word) = self.0.get_mut(usize::from(tag / 64)) else { return true };
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+
+    /// True when the header is there.
+    pub(crate) fn has(&self, name: &Name) -> bool {
+        let tag = name.tag();
+        self.0.get(usize::from(tag / 64)).is_some_and(|word| word & (1u64 << (tag % 64)) != 0)
     }
 }
 
@@ -395,8 +419,8 @@ mod tests {
         h.push(Name::Via, "a");
         h.push(Name::Via, "b");
         h.push(Name::CSeq, "1 INVITE");
-        assert_eq!(h.repeated(), None);
+        assert!(h.present().is_ok_and(|p| p.has(&Name::Via) && !p.has(&Name::To)));
         h.push("cseq".into(), "1 INVITE");
-        assert_eq!(h.repeated(), Some(&Name::CSeq));
+        assert_eq!(h.present().err(), Some(&Name::CSeq));
     }
 }

@@ -47,6 +47,7 @@
 //! # Ok::<(), BadUri>(())
 //! ```
 
+mod class;
 mod dialog;
 pub mod digest;
 mod frame;

@@ -226,6 +226,7 @@ const fn build(rows: &[Row]) -> [u8; SLOTS] {
 static TABLE: [u8; SLOTS] = build(ROWS);
 
 /// The tag of a name on the wire.
+#[inline]
 pub(crate) fn tag_of(name: &[u8]) -> u8 {
     if let [letter] = name {
         return compact(letter.to_ascii_lowercase());

@@ -75,7 +75,11 @@ fn read_all(headers: &Headers) {
     each::<Date>(headers);
     each::<Authorization>(headers);
     each::<crate::digest::WwwAuthenticate>(headers);
-    let _ = (headers.one::<Challenge>(&Name::ProxyAuthenticate), Contacts::of(headers), headers.repeated());
+    let _ = (
+        headers.one::<Challenge>(&Name::ProxyAuthenticate),
+        Contacts::of(headers),
+        headers.present().is_ok(),
+    );
 }
 
 fn survive(bytes: &[u8]) {

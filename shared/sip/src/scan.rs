@@ -1,20 +1,23 @@
 //! Lexing after RFC 3261 §25.1: tokens, white space, quoted strings, comma lists. Folds are blanks already
 //! (see `frame`), so white space here is SP and HT.
 
+use crate::class;
+
 /// `token` characters.
-pub(crate) const fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+#[inline]
+pub(crate) fn is_token(b: u8) -> bool {
+    class::is(b, class::TOKEN)
 }
 
 /// SP or HT.
+#[inline]
 pub(crate) const fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t')
 }
 
 /// The bytes as text when they are a token.
 pub(crate) fn token_str(bytes: &[u8]) -> Option<&str> {
-    if bytes.is_empty() || !bytes.iter().all(|b| is_token(*b)) {
+    if bytes.is_empty() || !class::all(bytes, class::TOKEN) {
         return None;
     }
     std::str::from_utf8(bytes).ok()
@@ -65,19 +68,23 @@ impl<'a> Scan<'a> {
         Scan { rest: bytes }
     }
 
+    #[inline]
     pub(crate) const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
+    #[inline]
     pub(crate) const fn is_done(&self) -> bool {
         self.rest.is_empty()
     }
 
+    #[inline]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
     }
 
     /// Takes `b` if it is next.
+    #[inline]
     pub(crate) fn eat(&mut self, b: u8) -> bool {
         match self.rest {
             [first, rest @ ..] if *first == b => {
@@ -89,6 +96,7 @@ impl<'a> Scan<'a> {
     }
 
     /// `LWS b LWS`, as SLASH, SEMI, EQUAL and COMMA are defined.
+    #[inline]
     pub(crate) fn eat_spaced(&mut self, b: u8) -> bool {
         let before = *self;
         self.blanks();
@@ -101,11 +109,19 @@ impl<'a> Scan<'a> {
     }
 
     /// Skips white space; says whether there was any.
+    #[inline]
     pub(crate) fn blanks(&mut self) -> bool {
-        self.take_while(is_blank).is_some()
+        let before = self.rest.len();
+        while let [first, rest @ ..] = self.rest
+            && is_blank(*first)
+        {
+            self.rest = rest;
+        }
+        self.rest.len() < before
     }
 
     /// Takes the longest run of matching octets, if there is one.
+    #[inline]
     pub(crate) fn take_while(&mut self, matches: impl Fn(u8) -> bool) -> Option<&'a [u8]> {
         let end = self.rest.iter().position(|b| !matches(*b)).unwrap_or(self.rest.len());
         let (run, rest) = self.rest.split_at_checked(end)?;
@@ -114,6 +130,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Takes a token as text.
+    #[inline]
     pub(crate) fn token(&mut self) -> Option<&'a str> {
         self.take_while(is_token).and_then(|run| std::str::from_utf8(run).ok())
     }
@@ -199,6 +216,10 @@ impl<'a> Iterator for Commas<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let value = self.rest?;
+        if memchr::memchr(b',', value).is_none() {
+            self.rest = None;
+            return Some(trim(value));
+        }
         let (mut quoted, mut escaped, mut angle) = (false, false, false);
         let comma = value.iter().position(|b| {
             match b {

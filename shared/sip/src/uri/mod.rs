@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use host::{Host, HostPort};
 
+use crate::class;
 use crate::params::Params;
 use crate::peer::Transport;
 
@@ -176,12 +177,12 @@ impl fmt::Display for Uri {
         write!(f, "{}:", self.scheme.as_str())?;
         if let Some(user) = &self.user {
             match self.scheme {
-                Scheme::Sip | Scheme::Sips => parse::write_escaped(f, user, parse::is_user_tolerant)?,
+                Scheme::Sip | Scheme::Sips => parse::write_escaped(f, user, |b| class::is(b, class::USER))?,
                 _ => parse::write_escaped(f, user, parse::is_opaque)?,
             }
             if let Some(password) = &self.password {
                 f.write_str(":")?;
-                parse::write_escaped(f, password, parse::is_password)?;
+                parse::write_escaped(f, password, |b| class::is(b, class::PASSWORD))?;
             }
             if self.is_sip() {
                 f.write_str("@")?;
@@ -193,17 +194,17 @@ impl fmt::Display for Uri {
         }
         for (name, value) in self.params.iter() {
             f.write_str(";")?;
-            parse::write_escaped(f, name, parse::is_param)?;
+            parse::write_escaped(f, name, |b| class::is(b, class::PARAM))?;
             if let Some(value) = value {
                 f.write_str("=")?;
-                parse::write_escaped(f, value, parse::is_param_tolerant)?;
+                parse::write_escaped(f, value, |b| class::is(b, class::PARAM_VALUE))?;
             }
         }
         for (at, (name, value)) in self.headers.iter().enumerate() {
             f.write_str(if at == 0 { "?" } else { "&" })?;
-            parse::write_escaped(f, name, parse::is_header)?;
+            parse::write_escaped(f, name, |b| class::is(b, class::HEADER))?;
             f.write_str("=")?;
-            parse::write_escaped(f, value, parse::is_header_tolerant)?;
+            parse::write_escaped(f, value, |b| class::is(b, class::HEADER_VALUE))?;
         }
         Ok(())
     }

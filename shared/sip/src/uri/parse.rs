@@ -4,27 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::{BadUri, Host, HostPort, Scheme, Uri};
+use crate::class;
 use crate::params::Params;
-
-const fn is_unreserved(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')')
-}
-
-pub(super) const fn is_user(b: u8) -> bool {
-    is_unreserved(b) || matches!(b, b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/')
-}
-
-pub(super) const fn is_password(b: u8) -> bool {
-    is_unreserved(b) || matches!(b, b'&' | b'=' | b'+' | b'$' | b',')
-}
-
-pub(super) const fn is_param(b: u8) -> bool {
-    is_unreserved(b) || matches!(b, b'[' | b']' | b'/' | b':' | b'&' | b'+' | b'$')
-}
-
-pub(super) const fn is_header(b: u8) -> bool {
-    is_unreserved(b) || matches!(b, b'[' | b']' | b'/' | b'?' | b':' | b'+' | b'$')
-}
 
 /// What may stand in a URI of a scheme that is carried whole: no blank, no bracket that would end it.
 pub(super) const fn is_opaque(b: u8) -> bool {
@@ -34,22 +15,6 @@ pub(super) const fn is_opaque(b: u8) -> bool {
 /// What a tel number may hold (RFC 3966 §3): digits, separators, and `*`, `#`, `A`-`F` of local numbers.
 const fn is_number(b: u8) -> bool {
     b.is_ascii_hexdigit() || matches!(b, b'+' | b'-' | b'.' | b'(' | b')' | b'*' | b'#')
-}
-
-/// What is tolerated in a user beyond the grammar: service codes come with `#` unescaped.
-pub(super) const fn is_user_tolerant(b: u8) -> bool {
-    is_user(b) || b == b'#'
-}
-
-/// What is tolerated in a parameter value beyond the grammar, and written as it came: clients leave these
-/// unescaped. None of them ends a parameter, a URI or its angle brackets.
-pub(super) const fn is_param_tolerant(b: u8) -> bool {
-    is_param(b) || matches!(b, b'=' | b',' | b'`' | b'|' | b'^' | b'{' | b'}' | b'#')
-}
-
-/// The same for the value of a header field.
-pub(super) const fn is_header_tolerant(b: u8) -> bool {
-    is_header(b) || matches!(b, b'=' | b';' | b',')
 }
 
 pub(super) fn uri(bytes: &[u8]) -> Result<Uri, BadUri> {
@@ -87,8 +52,8 @@ fn sip(scheme: Scheme, rest: &[u8]) -> Result<Uri, BadUri> {
             if user.is_empty() {
                 return Err(BadUri("empty user"));
             }
-            uri.user = Some(escaped(user, is_user_tolerant)?);
-            uri.password = password.map(|p| escaped(p, is_password)).transpose()?;
+            uri.user = Some(escaped(user, class::USER)?);
+            uri.password = password.map(|p| escaped(p, class::PASSWORD)).transpose()?;
             host.get(1..).unwrap_or_default()
         }
         None => rest,
@@ -106,8 +71,10 @@ fn sip(scheme: Scheme, rest: &[u8]) -> Result<Uri, BadUri> {
             if name.is_empty() {
                 return Err(BadUri("header without a name"));
             }
-            uri.headers
-                .push((escaped(name, is_header)?, escaped(value.unwrap_or_default(), is_header_tolerant)?));
+            uri.headers.push((
+                escaped(name, class::HEADER)?,
+                escaped(value.unwrap_or_default(), class::HEADER_VALUE)?,
+            ));
         }
     }
     Ok(uri)
@@ -143,13 +110,15 @@ fn params_of(bytes: &[u8]) -> Result<Params, BadUri> {
         if name.is_empty() {
             return Err(BadUri("parameter without a name"));
         }
-        let mut name = escaped(name, is_param)?;
+        let mut name = escaped(name, class::PARAM)?;
         // RFC 3261 §19.1.4: an escaped character is the character, so `%6C%72` is `lr` (RFC 4475 §3.1.1.3).
-        let decoded = decode(&name);
-        if decoded.bytes().all(is_unreserved) {
-            name = decoded.into_owned();
+        if name.contains('%') {
+            let decoded = decode(&name);
+            if class::all(decoded.as_bytes(), class::UNRESERVED) {
+                name = decoded.into_owned();
+            }
         }
-        let value = value.map(|v| escaped(v, is_param_tolerant)).transpose()?;
+        let value = value.map(|v| escaped(v, class::PARAM_VALUE)).transpose()?;
         // RFC 3261 §19.1.1: a parameter name must not appear more than once.
         if params.has(&name) {
             return Err(BadUri("parameter stands twice"));
@@ -173,16 +142,18 @@ fn ascii(bytes: &[u8]) -> Result<String, BadUri> {
     }
 }
 
-/// Text whose octets are all allowed or whole escapes.
-fn escaped(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<String, BadUri> {
-    let mut rest = bytes;
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
-            (b'%', _) => return Err(BadUri("escape without two hexadecimal digits")),
-            (b, tail) if allowed(*b) => tail,
-            _ => return Err(BadUri("character that must be escaped")),
-        };
+/// Text whose octets are all of the class or whole escapes.
+fn escaped(bytes: &[u8], class: u8) -> Result<String, BadUri> {
+    if !class::all(bytes, class) {
+        let mut rest = bytes;
+        while let [first, tail @ ..] = rest {
+            rest = match (first, tail) {
+                (b'%', [high, low, tail @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
+                (b'%', _) => return Err(BadUri("escape without two hexadecimal digits")),
+                (b, tail) if class::is(*b, class) => tail,
+                _ => return Err(BadUri("character that must be escaped")),
+            };
+        }
     }
     ascii(bytes)
 }
@@ -227,11 +198,11 @@ fn escape(text: &str, allowed: impl Fn(u8) -> bool) -> String {
 }
 
 pub(super) fn escape_user(text: &str) -> String {
-    escape(text, is_user)
+    escape(text, |b| class::is(b, class::USER) && b != b'#')
 }
 
 pub(super) fn escape_header(text: &str) -> String {
-    escape(text, |b| is_header(b) && b != b'?')
+    escape(text, |b| class::is(b, class::HEADER) && b != b'?')
 }
 
 /// Takes escapes off.
