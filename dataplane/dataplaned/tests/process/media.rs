@@ -1,6 +1,6 @@
 //! Media through the whole process: sockets, engine, captures, metrics.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use contract::from_dataplane::Body as Word;
 use contract::to_dataplane::Body as Order;
@@ -121,6 +121,28 @@ fn tshark_reads_a_capture_without_complaint_where_it_is_installed() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let expected: String = (100..110).map(|sequence| format!("{sequence}\t1\t\n")).collect();
     assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_data_plane_with_nothing_to_do_sleeps() {
+    for kind in ["mio", "uring"] {
+        let node = Node::start(kind, |config| config.metrics.tick_ms = 200);
+        let mut control = node.control(1);
+        let (a, b) = (phone(), phone());
+        let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+        a.send_to(&rtp(1, 1), placed[0]).unwrap();
+        let _idle = std::net::TcpStream::connect(node.running().addresses().msrp[0].0).unwrap();
+        let thread = node.running().shard_threads()[0];
+        let cpu_ns = || -> u64 {
+            let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap();
+            text.split(' ').next().unwrap().parse().unwrap()
+        };
+        std::thread::sleep(Duration::from_millis(500));
+        let before = cpu_ns();
+        std::thread::sleep(Duration::from_secs(1));
+        let busy = cpu_ns() - before;
+        assert!(busy < 50_000_000, "{busy} ns of a second, with {kind}");
+    }
 }
 
 #[test]

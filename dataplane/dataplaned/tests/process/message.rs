@@ -152,6 +152,46 @@ fn a_connection_reaches_its_session_whichever_shard_accepts_it() {
 }
 
 #[test]
+fn a_session_over_tls_shows_the_certificate_of_the_welcome() {
+    use netio::{DriverConfig, Event, Kind, Tls};
+    let node = Node::start("auto", |_| {});
+    let mut control = node.control(1);
+    let mut leg = msrp_leg(1, 1);
+    let Some(leg::Kind::Msrp(msrp)) = &mut leg.kind else { panic!() };
+    msrp.tls = true;
+    msrp.remote_path = vec!["msrps://127.0.0.1:7777/aaaaaaaa;tcp".into()];
+    let placed = control.applied(vec![Verb::PutContext(Context { id: 1 }), Verb::PutLeg(leg)]).placements;
+    let Some(placement::At::Msrp(local)) = &placed[0].at else { panic!() };
+    assert!(local.path.starts_with("msrps://"), "{}", local.path);
+    let at = node.running().addresses().msrp[0].1.unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["peer".into()]).unwrap();
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    let mut driver = Kind::Mio.make(&DriverConfig::default()).unwrap();
+    driver.dial(1, at, Some(Tls::new(vec![made.cert.der().clone()], key).unwrap()));
+    let (start, mut text) = (std::time::Instant::now(), String::new());
+    while !text.contains("MSRP j0in 200") {
+        assert!(start.elapsed() < PATIENCE, "{text}");
+        for index in 0..driver.poll(Some(PATIENCE / 50)).unwrap() {
+            let conn = match driver.event(index) {
+                Event::Opened { conn, fingerprint, .. } => {
+                    assert_eq!(fingerprint.unwrap().to_vec(), control.welcome.fingerprint);
+                    conn
+                }
+                Event::Received { bytes, .. } => {
+                    text.push_str(&String::from_utf8_lossy(bytes));
+                    continue;
+                }
+                _ => continue,
+            };
+            let head = format!("MSRP j0in SEND\r\nTo-Path: {}\r\n", local.path);
+            let from = "From-Path: msrps://127.0.0.1:7777/aaaaaaaa;tcp\r\n";
+            let rest = "Message-ID: m0-0\r\nByte-Range: 1-0/0\r\n-------j0in$\r\n";
+            driver.write(conn, format!("{head}{from}{rest}").into_bytes().into());
+        }
+    }
+}
+
+#[test]
 fn a_session_that_is_nowhere_gets_481_from_each_shard() {
     let node = Node::start("auto", |config| config.shards.cores = vec![0, 0]);
     let mut control = node.control(1);
