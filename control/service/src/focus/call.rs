@@ -97,6 +97,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// Media is lost, and this is until when it may be set up again.
     pub(crate) lost_until: Option<Instant>,
+    /// Repairs since media last came up.
+    pub(crate) repairs: u8,
     /// Version of its row; 0 = none.
     pub(crate) version: u64,
     /// Its row has to be written.
@@ -124,6 +126,7 @@ impl Call {
             change: None,
             deadline: None,
             lost_until: None,
+            repairs: 0,
             version: 0,
             dirty: false,
         }

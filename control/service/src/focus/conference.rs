@@ -26,6 +26,7 @@ use cpm::UserId;
 use cpm::conference::Status;
 use sip::{Request, Response};
 
+use super::Handles;
 use super::call::{Call, CallId, CallState};
 use super::config::Medium;
 use super::nicknames::Nicknames;
@@ -35,7 +36,7 @@ use super::room::{Chatter, Room};
 use super::roster::{MemberId, Roster};
 use super::subscribe::{Subscription, SubscriptionId};
 use crate::turn::{Orderer, Owner, Turn, Wake};
-use crate::{Ask, ClientTx, Config, LaneKey, Route, ServerTx};
+use crate::{Ask, ClientTx, Config, LaneKey, Route};
 
 /// Where a conference stands; see the diagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -93,9 +94,11 @@ pub(crate) struct Conference {
     /// Invitations still to be sent, a few at a time.
     pub(crate) to_invite: Vec<MemberId>,
     pub(crate) timer: Option<TimerId>,
-    /// Version of its row, and what the row holds.
+    /// Version of its row, and a digest of what the row holds.
     pub(crate) version: u64,
-    pub(crate) written: Option<Vec<u8>>,
+    pub(crate) written: u64,
+    /// By what the tables find it.
+    pub(crate) handles: Handles,
     /// Rows that went with what they were about.
     pub(crate) rows_gone: Vec<crate::Key>,
 }
@@ -131,7 +134,8 @@ impl Conference {
             to_invite: Vec::new(),
             timer: None,
             version: 0,
-            written: None,
+            written: 0,
+            handles: Handles::default(),
             rows_gone: Vec::new(),
         }
     }
@@ -213,15 +217,20 @@ impl Conference {
         self.calls.values().find(|c| c.tag == tag).map(|c| c.id)
     }
 
-    /// Every tag by which in-dialog requests find the conference.
-    pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
+    /// By what it is found: our tags, the INVITE transactions in which we owe an answer or an ACK is due, its
+    /// context.
+    pub(crate) fn handles(&self) -> Handles {
         let calls = self.calls.values().map(|c| c.tag.as_str());
-        calls.chain(self.subscriptions.values().filter_map(Subscription::own_tag))
-    }
-
-    /// INVITE transactions in which we owe an answer or an ACK is due.
-    pub(crate) fn servers(&self) -> impl Iterator<Item = ServerTx> {
-        self.calls.values().flat_map(|c| c.server.as_ref().map(|(tx, _)| *tx).into_iter().chain(c.answered))
+        let tags = calls.chain(self.subscriptions.values().filter_map(Subscription::own_tag));
+        let servers = self
+            .calls
+            .values()
+            .flat_map(|c| c.server.as_ref().map(|(tx, _)| *tx).into_iter().chain(c.answered));
+        Handles {
+            tags: tags.map(str::to_owned).collect(),
+            servers: servers.collect(),
+            context: self.room.as_ref().map(|r| r.anchor.id()),
+        }
     }
 
     /// Sends a request whose answer this conference wants.

@@ -369,6 +369,11 @@ impl Focus {
                     conference.nickname(turn, leg, message.id, text);
                 }
             }
+            Some(news::What::LegUp(up)) => {
+                if let Some(leg) = up.leg {
+                    conference.leg_up(leg);
+                }
+            }
             Some(news::What::Counters(counters)) => conference.counters(turn, &counters.legs),
             _ => {}
         });
@@ -455,25 +460,40 @@ impl Focus {
         let Some(conference) = self.conferences.get_mut(&number) else { return };
         conference.settle(turn);
         let gone = conference.phase == Phase::Gone;
-        self.by_tag.retain(|_, n| *n != number);
-        self.by_context.retain(|_, n| *n != number);
-        self.by_server.retain(|_, n| *n != number);
+        let now = if gone { Handles::default() } else { conference.handles() };
+        let before = std::mem::replace(&mut conference.handles, now.clone());
         if gone {
-            self.by_id.retain(|_, n| *n != number);
-            self.by_contribution.retain(|_, n| *n != number);
+            self.by_id.remove(&conference.id);
+            // A successor may have the ids already.
+            if self.by_contribution.get(&conference.contribution) == Some(&number) {
+                self.by_contribution.remove(&conference.contribution);
+            }
             self.conferences.remove(&number);
+        }
+        if before == now {
             return;
         }
-        for tag in conference.tags() {
-            self.by_tag.insert(tag.to_owned(), number);
+        for tag in &before.tags {
+            self.by_tag.remove(tag);
         }
-        for tx in conference.servers() {
-            self.by_server.insert(tx, number);
+        for tx in &before.servers {
+            self.by_server.remove(tx);
         }
-        if let Some(room) = &conference.room {
-            self.by_context.insert(room.anchor.id(), number);
+        if let Some(context) = before.context {
+            self.by_context.remove(&context);
         }
+        self.by_tag.extend(now.tags.into_iter().map(|tag| (tag, number)));
+        self.by_server.extend(now.servers.into_iter().map(|tx| (tx, number)));
+        self.by_context.extend(now.context.map(|context| (context, number)));
     }
+}
+
+/// By what a conference is found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Handles {
+    tags: Vec<String>,
+    servers: Vec<ServerTx>,
+    context: Option<u64>,
 }
 
 /// Where our requests in the dialog go: to the lane that the peer's Contact names, when it is one of ours.

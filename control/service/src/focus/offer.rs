@@ -138,7 +138,15 @@ impl Talk {
         offer.host = Some(host);
         for (at, strand) in self.strands.iter().enumerate() {
             let line = match strand.medium {
-                Some(medium) => offered(room, terms, strand.leg, medium)?,
+                Some(medium) => {
+                    let mut line = offered(room, terms, strand.leg, medium)?;
+                    // Whoever answers with the mid knows more than one stream (RFC 5888 §9); a mid stays.
+                    line.mid = match self.peer.as_ref().and_then(|p| p.lines.get(at)) {
+                        Some(before) => before.mid.clone(),
+                        None => Some(label(medium).to_owned()),
+                    };
+                    line
+                }
                 // A place once used is never taken away (RFC 3264 §8).
                 None => self.peer.as_ref().and_then(|p| p.lines.get(at)).map(MediaLine::refused)?,
             };

@@ -22,10 +22,21 @@ use crate::turn::{Orderer, Turn};
 /// A peer that closes its connection is usually about to send BYE.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// A peer that takes every new path and connects to none of them is given up.
+const REPAIRS_MAX: u8 = 3;
+
 /// Sessions whose chat is set up anew in one go.
 const AT_ONCE: usize = 16;
 
 impl Conference {
+    /// A leg has its peer.
+    pub(crate) fn leg_up(&mut self, key: LegKey) {
+        let mut calls = self.calls.values_mut();
+        if let Some(call) = calls.find(|c| c.talk.strands.iter().any(|s| s.leg == key.leg)) {
+            call.repairs = 0;
+        }
+    }
+
     /// A leg has lost its peer.
     pub(crate) fn leg_lost(&mut self, turn: &mut Turn<'_>, key: LegKey) {
         let lost = self.calls.values_mut().find_map(|c| Some((c.id, c.talk.strand_of(key.leg)?.medium?)));
@@ -41,6 +52,10 @@ impl Conference {
         if call.lost_until.is_some() {
             return;
         }
+        if call.repairs >= REPAIRS_MAX {
+            return self.hang_up(turn, id, Some("SIP;cause=408;text=\"Media lost\""), Why::Lost);
+        }
+        call.repairs += 1;
         let grace = Duration::from_secs(turn.config().controlling.leg_lost_grace_s.into());
         call.lost_until = Some(turn.now.mono + grace);
         call.deadline = Some(turn.now.mono + GRACE.min(grace));

@@ -301,3 +301,87 @@ fn a_new_data_plane_gets_the_room_again() {
     world.pass(60);
     assert!(phones.iter().all(|p| p.byes.is_empty()));
 }
+
+// A peer that accepts every new path and never connects is given up, not re-invited for ever.
+#[test]
+fn repairs_are_counted() {
+    let (mut world, mut phones) = world();
+    group_of(&mut world, &mut phones, &[1]);
+    let [_, mut bob, ..] = phones;
+    for round in 0..4 {
+        let leg = chat_leg(&world, "bob").key();
+        if round == 1 {
+            tell(&mut world, news::What::LegUp(contract::LegUp { leg: Some(leg) }));
+        }
+        tell(&mut world, news::What::LegLost(LegLost { leg: Some(leg), reason: 7 }));
+        world.pass(3);
+        let (tx, invite) = bob.take(&mut world).pop().expect("a re-INVITE");
+        let sdp = bob.sdp.replace("actpass", "active");
+        world.reply(tx, crate::testing::reply(&invite, 200, "x", &sdp));
+    }
+    let leg = chat_leg(&world, "bob").key();
+    tell(&mut world, news::What::LegLost(LegLost { leg: Some(leg), reason: 7 }));
+    world.pass(3);
+    assert!(bob.take(&mut world).is_empty());
+    assert_eq!(bob.byes.len(), 1);
+}
+
+// CPM-FACTS §2.27: nothing said for long: asleep, without 410; an INVITE of a member wakes it.
+#[test]
+fn a_silent_group_falls_asleep_and_wakes_up() {
+    let mut config = super::config();
+    config.controlling.retention_s = 600;
+    let (mut world, mut phones) = super::world_with(config);
+    let focus = group_of(&mut world, &mut phones, &[1]);
+    let [mut alice, mut bob, ..] = phones;
+    let counters = |world: &World, idle_ms| {
+        let (legs, _) = ordered(world);
+        let legs =
+            legs.iter().map(|l| contract::LegCounters { leg: Some(l.key()), idle_ms, ..Default::default() });
+        news::What::Counters(contract::Counters { legs: legs.collect() })
+    };
+    let busy = counters(&world, 1000);
+    tell(&mut world, busy);
+    assert!(alice.take(&mut world).is_empty() && alice.byes.is_empty());
+    let idle = counters(&world, 1_800_000);
+    tell(&mut world, idle);
+    for phone in [&mut alice, &mut bob] {
+        phone.take(&mut world);
+        assert_eq!(phone.byes, ["SIP;cause=408;text=\"Inactivity\""]);
+    }
+    assert!(world.rows(crate::Table::Context).is_empty() && world.rows(crate::Table::Dialog).is_empty());
+    world.restart();
+    world.batches.clear();
+    assert_eq!(bob.join(&mut world, &focus).code, 200, "the record is kept");
+    world.pass(1);
+    alice.answer(&mut world);
+    assert_eq!(ordered(&world).0.len(), 2);
+    // Kept for so long, and no longer.
+    alice.bye(&mut world, None);
+    bob.bye(&mut world, None);
+    world.pass(601);
+    assert_eq!(bob.join(&mut world, &focus).code, 404);
+}
+
+// RFC 7701 §6.3: a member's sessions are one participant; beyond the limit the oldest goes.
+#[test]
+fn several_sessions_are_one_participant() {
+    let (mut world, mut phones) = world();
+    let focus = group_of(&mut world, &mut phones, &[1]);
+    let [mut alice, mut bob, ..] = phones;
+    for _ in 0..4 {
+        let sdp = bob.sdp.clone();
+        let request = bob.request("INVITE", &focus, "", "application/sdp", &sdp);
+        let tx = world.send(bob.peer, request.clone());
+        world.settle();
+        bob.conclude(&mut world, tx, &request);
+    }
+    let (legs, _) = ordered(&world);
+    let mut whose: Vec<&str> = legs.iter().map(|l| l.participant.as_str()).collect();
+    whose.sort_unstable();
+    assert_eq!(whose, ["p0", "p1", "p1", "p1", "p1"]);
+    alice.subscribe(&mut world);
+    alice.take(&mut world);
+    assert_eq!(alice.roster.user(user("bob").as_str()).unwrap().endpoints.len(), 4);
+    assert_eq!(alice.roster.current().unwrap().users.as_ref().unwrap().users.len(), 2);
+}
