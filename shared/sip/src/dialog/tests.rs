@@ -1,3 +1,5 @@
+//! Both ends of a dialog, clause by clause.
+
 use super::*;
 
 fn invite() -> Request {

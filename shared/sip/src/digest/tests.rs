@@ -1,3 +1,5 @@
+//! The examples of RFC 7616, client against server, and what is refused.
+
 use std::time::Duration;
 
 use base::{Entropy, UnixTime};

@@ -1,3 +1,5 @@
+//! What delimits a message, and what is refused because it does not.
+
 use super::*;
 
 const HEAD: &str = "INVITE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\

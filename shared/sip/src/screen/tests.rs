@@ -1,3 +1,5 @@
+//! Each answer of the screen.
+
 use super::*;
 use crate::limits::Limits;
 use crate::malformed::Why;

@@ -1,3 +1,5 @@
+//! The stack driven by messages and by time: RFC 3261 §17, RFC 6026.
+
 use std::time::Duration;
 
 use base::Outbox;

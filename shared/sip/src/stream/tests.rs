@@ -1,3 +1,5 @@
+//! Streams cut at every octet, and streams that are over.
+
 use super::*;
 use crate::name::Name;
 

@@ -1,3 +1,5 @@
+//! Grammar by grammar: what reads, what does not, what is written.
+
 use super::*;
 use crate::params::Params;
 use crate::peer::Transport;

@@ -1,3 +1,5 @@
+//! URIs: parts, escapes, the equivalences of RFC 3261 §19.1.4 and RFC 3966 §5.
+
 use super::*;
 
 fn uri(text: &str) -> Uri {
