@@ -6,12 +6,19 @@ use crate::{Key, Table, UserId};
 /// The rows that came for one `Need`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
+    keys: Vec<Key>,
     rows: Vec<Row>,
 }
 
 impl Facts {
-    pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Facts { rows }
+    /// What came for these keys.
+    pub(crate) fn new(keys: Vec<Key>, rows: Vec<Row>) -> Self {
+        Facts { keys, rows }
+    }
+
+    /// The store was asked for that row.
+    pub(crate) fn asked(&self, key: &Key) -> bool {
+        self.keys.contains(key)
     }
 
     fn find(&self, table: Table, id: &str) -> Option<&Row> {

@@ -172,6 +172,10 @@ fn identity_of(config: &Config, request: &Request, user: &UserId) -> String {
     let own =
         [preferred, from].into_iter().flatten().find(|a| user_of(config, &a.uri).as_ref() == Some(user));
     match own {
+        // An address by our host means the same user, and no one else's network knows it.
+        Some(NameAddr { uri, .. }) if uri.is_sip() && !config.serves(&uri.host.to_string()) => {
+            format!("<{}>", user.as_str())
+        }
         Some(NameAddr { display, uri, .. }) => {
             NameAddr { display, ..NameAddr::new(uri.address_of_record()) }.to_string()
         }

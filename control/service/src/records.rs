@@ -121,7 +121,8 @@ pub struct Columns {
     pub contribution: String,
     /// Which way.
     pub direction: Direction,
-    /// When the row may be forgotten; zero = when it is removed. The store may delete rows after it (Imdn).
+    /// When the store may delete the row by itself; zero = never. Only rows that their lane reads again after
+    /// it (Imdn) have one: what a lane holds in memory it removes itself, or its versions would not fit.
     pub expires: UnixTime,
 }
 

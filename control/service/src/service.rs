@@ -10,10 +10,17 @@ use crate::media::Anchor;
 use crate::methods::{self, Arrival};
 use crate::records::{Record, Row};
 use crate::turn::{Desk, Orderer, Owner, Turn, Wake};
-use crate::{Ask, Config, Counters, Input, Output, ServerTx, b2b};
+use crate::{Ask, Config, Counters, Input, Key, Output, ServerTx, b2b};
 
 /// Timers that one call works off; the driver calls again at once when more are due.
 const TIMERS_STEP: usize = 32;
+
+/// A request that waits for facts, and which.
+#[derive(Debug)]
+struct Waiting {
+    arrival: Arrival,
+    keys: Vec<Key>,
+}
 
 /// Every decision for the users and conferences of one lane.
 #[derive(Debug)]
@@ -21,7 +28,7 @@ pub struct Service {
     desk: Desk,
     functions: Functions,
     /// Requests that wait for facts.
-    waiting: Map<Ask, Arrival>,
+    waiting: Map<Ask, Waiting>,
 }
 
 impl Service {
@@ -81,7 +88,7 @@ impl Service {
     }
 }
 
-fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, Arrival>, input: Input) {
+fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, Waiting>, input: Input) {
     match input {
         Input::Request { tx, source, request } => {
             turn.desk.counters.requests += 1;
@@ -95,7 +102,7 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, A
         Input::Ack { request, .. } => acknowledged(turn, functions, &request),
         Input::Cancelled { tx, reason } => {
             if !functions.participating.sessions.cancelled(turn, tx, reason.as_ref()) {
-                waiting.retain(|_, arrival| arrival.tx != tx || !take_back(turn, arrival));
+                waiting.retain(|_, w| w.arrival.tx != tx || !take_back(turn, &w.arrival));
                 functions.focus.cancelled(turn, tx, reason.as_ref());
             }
         }
@@ -107,8 +114,8 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, A
         Input::Response { tx, response } => answered(turn, functions, tx, response),
         Input::Expired { tx } => expired(turn, functions, tx),
         Input::Facts { ask, rows } => {
-            if let Some(arrival) = waiting.remove(&ask) {
-                methods::decide(turn, functions, arrival, &Facts::new(rows));
+            if let Some(Waiting { arrival, keys }) = waiting.remove(&ask) {
+                methods::decide(turn, functions, arrival, &Facts::new(keys, rows));
             }
         }
         Input::Applied { ask, applied } => match turn.desk.take_orderer(ask) {
@@ -149,7 +156,7 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, A
 fn arrive(
     turn: &mut Turn<'_>,
     functions: &mut Functions,
-    waiting: &mut Map<Ask, Arrival>,
+    waiting: &mut Map<Ask, Waiting>,
     mut arrival: Arrival,
 ) {
     if let Err(response) = methods::screen(turn, &mut arrival) {
@@ -167,8 +174,8 @@ fn arrive(
         turn.respond(arrival.tx, response);
         return;
     }
-    let ask = turn.need(keys);
-    waiting.insert(ask, arrival);
+    let ask = turn.need(keys.clone());
+    waiting.insert(ask, Waiting { arrival, keys });
 }
 
 /// The INVITE still waited for facts; true when it was answered.

@@ -23,7 +23,7 @@ pub(super) fn needs(turn: &Turn<'_>, functions: &Functions, arrival: &Arrival) -
         }
         About::Message { id, originator, .. } => imdn_key(&id, &originator, &addressed(turn, request)?),
     };
-    (!functions.participating.states.has(key.id.expose())).then_some(key)
+    (!functions.participating.states.has(key.id.expose(), turn.now.wall)).then_some(key)
 }
 
 /// Sends it on.
@@ -89,13 +89,14 @@ fn originate(
     if let About::Notification { id, originator, notification } = about {
         let key = imdn_key(id, originator, user);
         let states = &mut functions.participating.states;
-        states.learn(key.id.expose(), facts.imdn(&key));
-        let (verdict, before) = states.report(turn, key.id.expose(), user, *notification);
-        if verdict == Verdict::Swallow {
-            // The device has done its duty; the sender hears of it once.
-            return turn.respond(arrival.tx, arrival.request.respond(200));
+        if states.learn(turn.now.wall, &key, facts) {
+            let (verdict, before) = states.report(turn, key.id.expose(), user, *notification);
+            if verdict == Verdict::Swallow {
+                // The device has done its duty; the sender hears of it once.
+                return turn.respond(arrival.tx, arrival.request.respond(200));
+            }
+            undo = Some(Undo { key: key.id.into_inner(), owner: user.clone(), before });
         }
-        undo = Some(Undo { key: key.id.into_inner(), owner: user.clone(), before });
     }
     send(turn, functions, arrival, caller, user, vec![target], undo, false);
 }
@@ -122,8 +123,9 @@ fn terminate(
     if let About::Message { id, originator, recipient } = about {
         let key = imdn_key(&id, &originator, user);
         let states = &mut functions.participating.states;
-        states.learn(key.id.expose(), facts.imdn(&key));
-        states.expect(turn, key.id.expose(), user, targets.len(), recipient);
+        if states.learn(turn.now.wall, &key, facts) {
+            states.expect(turn, key.id.expose(), user, targets.len(), recipient);
+        }
     }
     let durable = arrival.request.method == Method::Message;
     send(turn, functions, arrival, caller, user, targets, None, durable);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base::{Map, Private, map};
+use base::{Map, Private, UnixTime, map};
 use bytes::Bytes;
 use cpm::cpim::Head;
 use cpm::imdn::{self, Imdn, Notification};
@@ -12,9 +12,13 @@ use sip::Headers;
 use sip::typed::ContentType;
 
 use super::dispositions::Verdict;
+use crate::facts::Facts;
 use crate::records::{Columns, ImdnState, Record, Row};
 use crate::turn::{Desk, Turn};
 use crate::{Key, LaneKey, Table, UserId};
+
+/// What was read is good for this request only, give or take: the row's own end is not known here.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// What a MESSAGE is about, as far as notifications are concerned.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +89,8 @@ struct Held {
     state: ImdnState,
     version: u64,
     serial: u64,
+    /// The store may have forgotten it from then on.
+    until: UnixTime,
 }
 
 /// States in memory. The oldest ones make room; they are in the store.
@@ -102,16 +108,23 @@ impl States {
     }
 
     /// True when the state is in memory: no fact is needed.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.held.contains_key(key)
+    pub(crate) fn has(&self, key: &str, now: UnixTime) -> bool {
+        self.held.get(key).is_some_and(|held| held.until > now)
     }
 
-    /// What the store had; `None` says that it had nothing. What is in memory is newer.
-    pub(crate) fn learn(&mut self, key: &str, found: Option<(ImdnState, u64)>) {
-        if !self.has(key) {
-            let (state, version) = found.unwrap_or_default();
-            self.hold(key, state, version);
+    /// What the store had. What is in memory is newer. False when nobody knows: the store was not asked, and
+    /// nothing may be written that could contradict it.
+    pub(crate) fn learn(&mut self, now: UnixTime, key: &Key, facts: &Facts) -> bool {
+        let id = key.id.expose();
+        if self.has(id, now) {
+            return true;
         }
+        if !facts.asked(key) {
+            return false;
+        }
+        let (state, version) = facts.imdn(key).unwrap_or_default();
+        self.hold(id, state, version, now + KNOWN_FOR);
+        true
     }
 
     /// A message goes to so many devices, and its sender wants to know.
@@ -146,7 +159,10 @@ impl States {
 
     /// The sender was not told after all: the next device's report may pass.
     pub(crate) fn undo(&mut self, turn: &mut Turn<'_>, key: &str, owner: &UserId, before: ImdnState) {
-        self.write(turn, key, owner, before);
+        // Gone from memory: its version is not known any more.
+        if self.held.contains_key(key) {
+            self.write(turn, key, owner, before);
+        }
     }
 
     fn state(&self, key: &str) -> ImdnState {
@@ -155,8 +171,8 @@ impl States {
 
     fn write(&mut self, turn: &mut Turn<'_>, key: &str, owner: &UserId, state: ImdnState) {
         let version = self.held.get(key).map_or(0, |held| held.version) + 1;
-        self.hold(key, state.clone(), version);
         let keep = Duration::from_secs(u64::from(turn.config().participating.imdn_keep_days) * 86_400);
+        self.hold(key, state.clone(), version, turn.now.wall + keep);
         turn.put_row(Row {
             key: Key::new(Table::Imdn, key),
             lane: LaneKey::of_user(owner),
@@ -170,9 +186,9 @@ impl States {
         });
     }
 
-    fn hold(&mut self, key: &str, state: ImdnState, version: u64) {
+    fn hold(&mut self, key: &str, state: ImdnState, version: u64, until: UnixTime) {
         self.serial += 1;
-        let held = Held { state, version, serial: self.serial };
+        let held = Held { state, version, serial: self.serial, until };
         if let Some(old) = self.held.insert(key.to_owned(), held) {
             self.order.remove(&old.serial);
         }

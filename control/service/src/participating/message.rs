@@ -290,7 +290,7 @@ fn write_row(turn: &mut Turn<'_>, id: u64, user: &UserId, request: &Request) {
             conversation: text(Name::ConversationId),
             contribution: text(Name::ContributionId),
             direction: Direction::Received,
-            expires,
+            ..Columns::default()
         },
         record: Record::Message(Box::new(AcceptedMessage {
             user: user.clone(),

@@ -137,9 +137,9 @@ impl Relays {
         let code = match accepted {
             _ if !known => Some(405),
             None => Some(481),
-            Some(false) => Some(500),
-            Some(true) if pair.passing.len() >= PASSING_MAX => Some(503),
-            Some(true) => None,
+            Some(Err(fault)) => Some(fault.code()),
+            Some(Ok(())) if pair.passing.len() >= PASSING_MAX => Some(503),
+            Some(Ok(())) => None,
         };
         if let Some(code) = code {
             turn.respond(tx, b2b::refuse(turn.config(), &request, code));
@@ -311,7 +311,6 @@ impl Pair {
             version: self.version,
             columns: Columns {
                 owner: Private::new(self.user.as_str().to_owned()),
-                expires: self.expires + GRACE,
                 ..Columns::default()
             },
             record: Record::Relay(Box::new(RelayRow {

@@ -141,11 +141,7 @@ impl Bindings {
             key: Key::new(Table::Binding, key),
             lane: LaneKey::of_user(&user),
             version: bound.version,
-            columns: Columns {
-                owner: Private::new(user.as_str().to_owned()),
-                expires: bound.binding.expires,
-                ..Columns::default()
-            },
+            columns: Columns { owner: Private::new(user.as_str().to_owned()), ..Columns::default() },
             record: Record::Binding(bound.binding.clone()),
         });
     }

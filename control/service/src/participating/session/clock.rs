@@ -59,8 +59,11 @@ impl Clock {
         };
     }
 
-    fn postpone(&mut self, now: Instant) {
-        self.next = Some(now + BUSY_RETRY);
+    /// A busy or refused refresh is tried again.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        if self.interval_s != 0 {
+            self.next = Some(now + BUSY_RETRY);
+        }
     }
 }
 

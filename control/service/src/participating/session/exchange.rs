@@ -20,7 +20,8 @@ use bytes::Bytes;
 use contract::Refusal;
 use sip::{Method, Name, Request, Response};
 
-use super::{Phase, Plan, Session, SideState, clock};
+use super::clock::{self, Clock};
+use super::{Phase, Plan, Session, SideState};
 use crate::b2b;
 use crate::body;
 use crate::turn::{Owner, Turn};
@@ -64,6 +65,8 @@ pub(super) struct Exchange {
     accepted: Option<Response>,
     /// CSeq of our request.
     seq: u32,
+    /// The asker's clock as it will be, and the asked one's as it was.
+    clocks: [Clock; 2],
     deadline: Instant,
 }
 
@@ -103,11 +106,11 @@ impl Session {
             Some(_) => return turn.respond(tx, request.respond(491)),
             None => return turn.respond(tx, b2b::refuse(turn.config(), &request, 400)),
         };
-        let Some(side) = self.side_mut(at) else { return };
-        match clock::accept(turn, &request, &side.route) {
-            Ok(clock) => side.clock = clock,
+        let Some(side) = self.side(at) else { return };
+        let proposed = match clock::accept(turn, &request, &side.route) {
+            Ok(clock) => clock,
             Err(response) => return turn.respond(tx, *response),
-        }
+        };
         let same = offer == side.sdp_got;
         let deadline = turn.now.mono + OVERDUE;
         let exchange = Exchange {
@@ -121,6 +124,7 @@ impl Session {
             offer: offer.clone(),
             accepted: None,
             seq: 0,
+            clocks: [proposed, Clock::default()],
             deadline,
         };
         self.exchange = Some(exchange);
@@ -203,7 +207,8 @@ impl Session {
         b2b::pass(&original, &mut next);
         next.headers.set(Name::Contact, contact);
         next.headers.set(Name::Allow, b2b::ALLOW);
-        side.clock = clock::propose(turn, &mut next, &side.route);
+        let proposed = clock::propose(turn, &mut next, &side.route);
+        let before = std::mem::replace(&mut side.clock, proposed);
         if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
             body::replace_sdp(&mut next, sdp.clone());
             side.sdp_sent = sdp;
@@ -212,6 +217,7 @@ impl Session {
         if let Some(exchange) = &mut self.exchange {
             exchange.to = to;
             exchange.seq = seq;
+            exchange.clocks[1] = before;
             exchange.client = Some(tx);
             exchange.step = Step::Waiting;
         }
@@ -246,9 +252,9 @@ impl Session {
         let seq = dialog.local_seq.unwrap_or(1);
         request.headers.set(Name::Contact, contact);
         request.headers.set(Name::Allow, b2b::ALLOW);
-        let interval = side.clock.interval_s();
+        let before = side.clock.clone();
         let next = clock::propose(turn, &mut request, &side.route);
-        if interval != 0 {
+        if before.interval_s() != 0 {
             side.clock = next;
         }
         if !sdp.is_empty() {
@@ -267,6 +273,7 @@ impl Session {
             offer: sdp,
             accepted: None,
             seq,
+            clocks: [before.clone(), before],
             deadline: turn.now.mono + OVERDUE,
         });
         self.save(turn);
@@ -359,7 +366,9 @@ impl Session {
         let invite = request.method == Method::Invite;
         let contact = self.contact_of(turn, from);
         let now = turn.now.mono;
+        let proposed = self.exchange.as_ref().map(|e| e.clocks[0].clone()).unwrap_or_default();
         let Some(side) = self.side_mut(from) else { return };
+        side.clock = proposed;
         answer.headers.set(Name::Contact, contact);
         answer.headers.set(Name::Allow, b2b::ALLOW);
         clock::answer(now, &mut side.clock, &request, &mut answer);
@@ -426,6 +435,15 @@ impl Session {
 
     fn exchange_failed(&mut self, turn: &mut Turn<'_>, response: &Response) {
         let Some(exchange) = self.exchange.take() else { return };
+        let [_, before] = exchange.clocks;
+        if let Some(side) = self.side_mut(exchange.to) {
+            // What was proposed was not agreed: the old clock runs on; a refresh of ours is tried again.
+            let postponed = exchange.purpose == Purpose::Refresh;
+            side.clock = before;
+            if postponed {
+                side.clock.postpone(turn.now.mono);
+            }
+        }
         // RFC 3261 §12.2.1.2: the dialog is over, or as good as.
         let over = matches!(response.code, 408 | 481);
         if let Some((tx, request)) = &exchange.server {

@@ -210,8 +210,10 @@ impl Session {
 
     /// An in-dialog request on the side whose tag it names.
     pub(crate) fn request(&mut self, turn: &mut Turn<'_>, tag: &str, tx: ServerTx, request: Request) {
-        if let Some(side) = self.side_of_tag(tag) {
-            self.in_dialog(turn, side, tx, request);
+        match self.side_of_tag(tag) {
+            Some(side) => self.in_dialog(turn, side, tx, request),
+            // Its BYE crossed ours, or came after it (RFC 3261 §15.1.2).
+            None => turn.respond(tx, request.respond(481)),
         }
         self.settle(turn);
     }

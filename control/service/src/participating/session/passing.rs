@@ -25,9 +25,9 @@ impl Session {
             turn.respond(tx, request.respond(481));
             return;
         };
-        // RFC 3261 §12.2.2: what comes too late gets 500.
-        if dialog.accept(&request).is_err() {
-            turn.respond(tx, request.respond(500));
+        // RFC 3261 §12.2.2: what comes too late gets 500, what is of another dialog 481.
+        if let Err(fault) = dialog.accept(&request) {
+            turn.respond(tx, request.respond(fault.code()));
             return;
         }
         match request.method {

@@ -305,6 +305,9 @@ fn a_refused_change_leaves_everything_as_it_was() {
     let Some(leg::Kind::Rtp(rtp)) = leg.kind else { panic!() };
     assert_eq!(rtp.remote.unwrap().socket(), Some("192.0.2.1:5001".parse().unwrap()));
     assert_eq!(world.service.counters().sessions, 2);
+    // The session timer as well: Alice refreshes no more, and the session ends when it would have.
+    world.pass(1800);
+    assert_eq!(world.service.counters().sessions, 0);
 }
 
 #[test]
