@@ -132,8 +132,7 @@ impl Relays {
         let Some(pair) = self.table.get_mut(&id) else { return };
         let from = usize::from(pair.ends.first().is_some_and(|end| end.tag != tag));
         let known = matches!(request.method, Method::Notify | Method::Subscribe | Method::Refer);
-        let accepted =
-            pair.ends.get_mut(from).and_then(|e| e.dialog.as_mut()).map(|d| d.accept(&request).is_ok());
+        let accepted = pair.ends.get_mut(from).and_then(|e| e.dialog.as_mut()).map(|d| d.accept(&request));
         let code = match accepted {
             _ if !known => Some(405),
             None => Some(481),
@@ -309,10 +308,7 @@ impl Pair {
             key: key(&self.ends),
             lane: LaneKey::of_user(&self.user),
             version: self.version,
-            columns: Columns {
-                owner: Private::new(self.user.as_str().to_owned()),
-                ..Columns::default()
-            },
+            columns: Columns { owner: Private::new(self.user.as_str().to_owned()), ..Columns::default() },
             record: Record::Relay(Box::new(RelayRow {
                 user: self.user.clone(),
                 first,

@@ -31,7 +31,7 @@ use crate::{ClientTx, ServerTx};
 const OVERDUE: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
+pub(super) enum Step {
     Preparing,
     Waiting,
     Finishing,
@@ -52,22 +52,22 @@ pub(super) enum Purpose {
 /// A change under way.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    purpose: Purpose,
-    step: Step,
+    pub(super) purpose: Purpose,
+    pub(super) step: Step,
     /// Who asked; the side itself for our own.
-    from: usize,
-    to: usize,
-    server: Option<(ServerTx, Request)>,
-    client: Option<ClientTx>,
-    method: Method,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) server: Option<(ServerTx, Request)>,
+    pub(super) client: Option<ClientTx>,
+    pub(super) method: Method,
     /// The offer as it came, or as we made it.
-    offer: Bytes,
-    accepted: Option<Response>,
+    pub(super) offer: Bytes,
+    pub(super) accepted: Option<Response>,
     /// CSeq of our request.
-    seq: u32,
+    pub(super) seq: u32,
     /// The asker's clock as it will be, and the asked one's as it was.
-    clocks: [Clock; 2],
-    deadline: Instant,
+    pub(super) clocks: [Clock; 2],
+    pub(super) deadline: Instant,
 }
 
 impl Exchange {
@@ -332,105 +332,6 @@ impl Session {
             Purpose::Change => {}
         }
         self.save(turn);
-    }
-
-    /// The asker gets his 2xx.
-    fn finish(&mut self, turn: &mut Turn<'_>) {
-        let Some(exchange) = &self.exchange else { return };
-        let (from, to) = (exchange.from, exchange.to);
-        let got = self.side(to).map(|s| s.sdp_got.clone()).unwrap_or_default();
-        let sdp = match self.plan {
-            Plan::Pass => Some(got),
-            Plan::Relay | Plan::FanOut => self.sound_reanswer(turn, from, &got),
-        };
-        let offer = self.exchange.as_ref().map(|e| e.offer.clone()).unwrap_or_default();
-        if let Some(side) = self.side_mut(from)
-            && !offer.is_empty()
-        {
-            side.sdp_got = offer;
-        }
-        self.conclude(turn, sdp);
-    }
-
-    /// 2xx to the asker; after an INVITE his ACK is awaited.
-    fn conclude(&mut self, turn: &mut Turn<'_>, sdp: Option<Bytes>) {
-        let Some(exchange) = &mut self.exchange else { return };
-        let Some((tx, request)) = exchange.server.clone() else { return };
-        let from = exchange.from;
-        exchange.step = Step::Acking;
-        exchange.deadline = turn.now.mono + Duration::from_secs(40);
-        let mut answer = match &exchange.accepted {
-            Some(accepted) => b2b::relay(&request, accepted),
-            None => request.respond(200),
-        };
-        let invite = request.method == Method::Invite;
-        let contact = self.contact_of(turn, from);
-        let now = turn.now.mono;
-        let proposed = self.exchange.as_ref().map(|e| e.clocks[0].clone()).unwrap_or_default();
-        let Some(side) = self.side_mut(from) else { return };
-        side.clock = proposed;
-        answer.headers.set(Name::Contact, contact);
-        answer.headers.set(Name::Allow, b2b::ALLOW);
-        clock::answer(now, &mut side.clock, &request, &mut answer);
-        if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
-            body::replace_sdp_in(&mut answer, sdp.clone());
-            side.sdp_sent = sdp;
-        }
-        turn.respond(tx, answer);
-        if !invite {
-            self.exchange = None;
-        }
-        self.save(turn);
-    }
-
-    /// The ACK of a 2xx of ours: of the first INVITE, or of a change.
-    pub(super) fn acknowledged(&mut self, turn: &mut Turn<'_>, at: usize, ack: &Request) {
-        let sdp = body::sdp_in(&ack.headers, &ack.body).unwrap_or_default();
-        if !self.exchange.as_ref().is_some_and(|e| e.step == Step::Acking && e.from == at) {
-            self.acknowledge_late_offer(turn, at, &sdp);
-            return;
-        }
-        let Some(exchange) = self.exchange.take() else { return };
-        if sdp.is_empty() || !exchange.offer.is_empty() {
-            return;
-        }
-        // The answer to an offer that went out in our 2xx.
-        if let Some(side) = self.side_mut(at) {
-            side.sdp_got = sdp.clone();
-        }
-        if self.plan != Plan::Pass {
-            if self.sound_reanswered(turn, at).is_err() {
-                self.end_all(turn, None, "SIP;cause=488");
-            }
-        } else if let Some(client) = exchange.client {
-            self.ack_with(turn, exchange.to, client, exchange.seq, &sdp);
-        }
-        self.save(turn);
-    }
-
-    /// The first INVITE had no offer: its ACK carries the answer to the offer of the 2xx.
-    fn acknowledge_late_offer(&mut self, turn: &mut Turn<'_>, at: usize, sdp: &Bytes) {
-        if at != super::UPSTREAM || self.plan != Plan::Pass {
-            return;
-        }
-        let Some(to) = self.opposite(at) else { return };
-        let Some(side) = self.side(to) else { return };
-        let Some((client, _)) = &side.invite else { return };
-        if side.sdp_sent.is_empty() {
-            let client = *client;
-            self.ack_with(turn, to, client, 1, sdp);
-        }
-    }
-
-    fn ack_with(&mut self, turn: &mut Turn<'_>, to: usize, client: ClientTx, seq: u32, sdp: &Bytes) {
-        let Some(side) = self.side_mut(to) else { return };
-        let Some(dialog) = &mut side.dialog else { return };
-        let mut ack = dialog.ack(seq);
-        if !sdp.is_empty() {
-            ack.set_body("application/sdp", sdp.clone());
-        }
-        side.sdp_sent = sdp.clone();
-        turn.ack(client, side.route.clone(), ack);
     }
 
     fn exchange_failed(&mut self, turn: &mut Turn<'_>, response: &Response) {

@@ -20,14 +20,17 @@
 //!          Active ──BYE of a side, clock, idle, media lost for good──▶ BYE to all ──▶ gone
 //! ```
 //!
-//! Each file is one concern: `setup` (fork, race, merge), `exchange` (re-INVITE and UPDATE), `passing` (the
+//! Each file is one concern: `setup` and `race` (fork, first answer, merge), `exchange` and
+//! `agreed` (re-INVITE and UPDATE), `passing` (the
 //! other in-dialog requests), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
 //! the anchor). This file holds the state and takes events to them.
 
+mod agreed;
 pub(crate) mod clock;
 mod end;
 mod exchange;
 mod passing;
+mod race;
 mod repair;
 mod row;
 mod setup;
