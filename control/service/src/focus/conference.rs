@@ -268,9 +268,16 @@ impl Conference {
     }
 
     /// The data plane did not.
-    pub(crate) fn refused(&mut self, turn: &mut Turn<'_>, ask: Ask, _refusal: &Refusal) {
+    pub(crate) fn refused(&mut self, turn: &mut Turn<'_>, ask: Ask, refusal: &Refusal) {
+        use contract::refusal::Reason;
+        let code = match refusal.reason() {
+            // What cannot be a leg came from a peer's description (an a=path that does not parse).
+            Reason::BadLeg => 488,
+            Reason::NoPort | Reason::Limit | Reason::Draining | Reason::Unspecified => 503,
+            _ => 500,
+        };
         for call in self.asks.remove(&ask).unwrap_or_default() {
-            self.unplaced(turn, call);
+            self.unplaced(turn, call, code);
         }
         if let Some(room) = &mut self.room {
             // Changes of a refused batch are not in the data plane: the next order carries everything.
@@ -293,12 +300,12 @@ impl Conference {
     }
 
     /// The legs of a session are nowhere.
-    fn unplaced(&mut self, turn: &mut Turn<'_>, id: CallId) {
+    fn unplaced(&mut self, turn: &mut Turn<'_>, id: CallId, code: u16) {
         let Some(call) = self.calls.get(&id) else { return };
         match call.state {
-            CallState::Placing => self.refuse_join(turn, id, 503),
-            CallState::Preparing => self.call_failed(turn, id, 503),
-            CallState::Up if call.server.is_some() => self.refuse_change(turn, id, 503),
+            CallState::Placing => self.refuse_join(turn, id, code),
+            CallState::Preparing => self.call_failed(turn, id, code),
+            CallState::Up if call.server.is_some() => self.refuse_change(turn, id, code),
             CallState::Up => self.hang_up(turn, id, Some("SIP;cause=503"), super::leave::Why::Lost),
             CallState::Answered | CallState::Calling | CallState::Cancelling => {}
         }

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use contract::{Address, Leg, MsrpLeg, PayloadMap, RtpLeg, Setup as Role, leg};
 use sdp::{
-    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Direction, Fingerprint, Format,
-    Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup, Stamp,
+    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Direction, Extension, Fingerprint,
+    Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup, Stamp,
 };
 
 use super::config::{Controlling, Medium, Plain};
@@ -20,6 +20,10 @@ use crate::config::Media;
 
 /// The only type that comes bare into a room (RFC 7701 §5.2).
 const CPIM: &str = "message/cpim";
+
+/// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take:
+/// it passes to the other participants under its sender's number, where it means this or nothing.
+const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
 /// What descriptions depend on besides the room.
 #[derive(Clone, Copy, Debug)]
@@ -365,6 +369,8 @@ fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[
             Some(PayloadMap { peer: theirs.payload.into(), context: ours.payload.into() })
         })
         .collect();
+    let level = rtp.extensions.iter().find(|e| e.uri == AUDIO_LEVEL && !leg.video);
+    leg.audio_level_id = level.map_or(0, |e| u32::from(e.id)).min(255);
     let main = leg.payloads.first().and_then(|p| formats.iter().find(|f| u32::from(f.payload) == p.context));
     leg.clock_rate = main.map_or(8000, |f| f.codec.clock);
 }
@@ -425,6 +431,7 @@ fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
     AcceptRtp {
         rtcp_mux: mux,
         rtcp_port: u16::try_from(rtcp_port).ok().filter(|p| !mux && *p != 0),
+        extensions: vec![AUDIO_LEVEL.to_owned()],
         feedback: vec!["nack pli".to_owned(), "ccm fir".to_owned()],
         ..AcceptRtp::default()
     }
@@ -452,6 +459,7 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
                 formats: room.line(medium)?.formats.clone(),
                 rtcp_mux: own.rtcp_mux,
                 rtcp: own.rtcp_port.map(|port| sdp::Rtcp { port, host: None }),
+                extensions: audio_level(medium).into_iter().collect(),
                 ..Rtp::default()
             });
             (local.advertised.as_ref()?.socket()?, MediaLine::new(kind, 0, Proto::RtpAvp, body))
@@ -461,6 +469,11 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
     line.port = addr.port();
     line.label = Some(label(medium).to_owned());
     Some(line)
+}
+
+fn audio_level(medium: Medium) -> Option<Extension> {
+    let extension = || Extension { id: 1, direction: None, uri: AUDIO_LEVEL.to_owned(), parameters: None };
+    (medium == Medium::Audio).then(extension)
 }
 
 /// RFC 7701 §5.2, §8: message/cpim alone, everything else within; what the room can.
