@@ -204,4 +204,6 @@ fn stop_timer(timers: &mut Timers<Due>, slot: &mut Option<TimerId>) {
 }
 
 #[cfg(test)]
+mod lossy;
+#[cfg(test)]
 mod tests;
