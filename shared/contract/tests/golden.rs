@@ -49,6 +49,7 @@ fn rtp_leg() -> Leg {
             cname: "c1".into(),
             continuity: continuity(),
             video: false,
+            audio_level_id: 0,
         })),
     }
 }
