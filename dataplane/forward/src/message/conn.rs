@@ -143,6 +143,8 @@ pub(crate) struct Conn {
     pub(crate) congested: Option<Instant>,
     /// Full since then.
     pub(crate) full: Option<Instant>,
+    /// Full of one long message of a room, whose source waits a moment.
+    pub(crate) paced: bool,
     /// When something went to the kernel last.
     pub(crate) moved: Instant,
     /// Until its first request must have come.
@@ -177,6 +179,7 @@ impl Conn {
             blocks: Vec::new(),
             congested: None,
             full: None,
+            paced: false,
             moved: now,
             arrival: None,
             armed: None,

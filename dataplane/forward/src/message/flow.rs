@@ -4,7 +4,9 @@
 //!  relay:       target full ──► source paused ── target half empty ──► source read on
 //!                    └── nothing moves for slow_ms ──► cut loose
 //!  distribute:  the same; a target where nothing moves for 5 s is congested, the others go on
-//!  room:        recipient 80 % full ──► congested: its copy aborted with '#', new ones not begun, control told
+//!  room:        recipient 80 % full ──► by one long message: its source paused, for half a second at most
+//!                    │ by others, or longer than that
+//!                    ├──► congested: its copy aborted with '#', new ones not begun, control told
 //!                    ├── below 20 % ──► it takes part again       └── for slow_ms ──► cut loose
 //! ```
 
@@ -20,6 +22,8 @@ use crate::{CloseReason, ConnId, Output};
 
 /// After so long without an octet moved, a target among several holds the others up no longer.
 const STALL: Duration = Duration::from_secs(5);
+/// In a room a long message waits so long for a receiver that is full.
+const PACE: Duration = Duration::from_millis(500);
 /// A connection that is closed may take so long to send what waits (CPM-FACTS §2.27).
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -31,6 +35,7 @@ impl Message {
         conn: ConnId,
         source: u32,
         room: bool,
+        octets: u64,
         tx: &mut Tx<'_>,
     ) -> bool {
         let max = self.limits.queue_bytes_max;
@@ -38,10 +43,27 @@ impl Message {
         let Some(to) = self.conns.get_mut(&conn) else { return false };
         let load = to.load();
         if room {
-            if load > max / 5 * 4 && to.congested.is_none() {
-                self.congest(now, conn, tx);
+            if to.congested.is_some() || load <= max / 5 * 4 {
+                return false;
             }
-            return false;
+            // A message that alone is larger than the queue would always outrun its receivers: it is paced. What
+            // others say meanwhile may use what is left of the queue.
+            let long = octets > max as u64 / 2;
+            let late = to.full.is_some_and(|since| now.mono.since(since) >= PACE);
+            if late || (!long && (!to.paced || load > max)) {
+                self.congest(now, conn, tx);
+                return false;
+            }
+            if !long {
+                return false;
+            }
+            to.paced = true;
+            let full = *to.full.get_or_insert(now.mono);
+            if let Some(from) = from.filter(|from| !to.blocks.contains(from)) {
+                to.blocks.push(from);
+            }
+            self.arm(conn, full + PACE);
+            return true;
         }
         if load <= max || to.congested.is_some() {
             return false;
@@ -97,6 +119,7 @@ impl Message {
         let load = row.load();
         if load <= max / 2 {
             row.full = None;
+            row.paced = false;
             let sources = std::mem::take(&mut row.blocks);
             let relieved = row.congested.is_some() && load <= max / 5;
             if relieved {
@@ -311,6 +334,15 @@ impl Message {
         if stuck.is_some_and(|since| now.mono.since(since) >= STALL) && row.congested.is_none() {
             self.relieve(now, conn, tx);
         }
+        let row = self.conns.get_mut(&conn).filter(|row| row.paced && row.congested.is_none());
+        if let Some(row) = row
+            && row.full.is_some_and(|since| now.mono.since(since) >= PACE)
+        {
+            let sources = std::mem::take(&mut row.blocks);
+            row.paced = false;
+            self.congest(now, conn, tx);
+            self.unblock(&sources);
+        }
         self.expire_transactions(now, conn, tx);
         let Some(row) = self.conns.get(&conn) else { return };
         let waits = [
@@ -318,6 +350,7 @@ impl Message {
             row.closing,
             row.transactions.front().map(|t| t.until),
             row.congested.map(|since| since + slow),
+            row.full.filter(|_| row.paced).map(|since| since + PACE),
             row.full.map(|since| now.mono.max(since + STALL) + Duration::from_secs(1)),
         ];
         if let Some(next) = waits.into_iter().flatten().min() {

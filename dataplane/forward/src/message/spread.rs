@@ -61,7 +61,7 @@ impl Message {
                 self.ready.push_back(conn);
             }
             if to.load() > most {
-                block |= self.mind_the_load(now, conn, source, p.room || own, tx);
+                block |= self.mind_the_load(now, conn, source, p.room || own, p.next, tx);
             }
         }
         block

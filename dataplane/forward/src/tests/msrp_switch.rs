@@ -411,3 +411,36 @@ fn a_slow_reader_slows_nobody_and_is_bounded_told_and_cut_loose() {
     assert!(done.iter().any(|d| matches!(d, Done::Stream(crate::Output::Shut { abort: true, .. }))));
     assert_eq!(phones.rig.engine.totals().queued_bytes, 0);
 }
+
+#[test]
+fn a_long_message_is_paced_and_waits_half_a_second_for_a_slow_reader() {
+    // CPM-FACTS §3.8 step 13: no burst of one sender may look like slow receivers.
+    let limits =
+        Limits { queue_bytes_max: 50_000, inflight_bytes_max: 10_000, sockets_max: 1, ..Limits::default() };
+    let text = "x".repeat(300_000);
+    let say = |phones: &mut Phones, id: &str| {
+        let body = cpim(1, ALL, "text/plain", &text);
+        let lines = format!("Message-ID: {id}\r\n{CPIM_LINES}");
+        let bytes = phones.request(1, "SEND", id, &lines, Some(&body), '$');
+        bytes.chunks(8000).flat_map(|read| phones.say_raw(1, read)).collect::<Vec<_>>()
+    };
+    let whole = |phones: &mut Phones, n| {
+        phones.read(n).last().is_some_and(|last| last.flag == Flag::Last && last.is(Method::Send))
+    };
+    // All read on: nobody is congested, however large the message.
+    let mut phones =
+        Phones::up_with(limits, vec![member(1), member(2), member(3)], vec![switch_path(|_| {})]);
+    let done = say(&mut phones, "msg1");
+    assert!(news(&done).is_empty());
+    assert!(whole(&mut phones, 2) && whole(&mut phones, 3));
+    // One does not: the others wait for half a second and no longer.
+    phones.rig.stalled.insert(2);
+    say(&mut phones, "msg2");
+    assert!(phones.rig.engine.totals().queued_bytes < 60_000, "bounded");
+    assert!(!whole(&mut phones, 3));
+    let done = phones.rig.run(600);
+    assert!(
+        news(&done).iter().any(|w| matches!(w, news::What::Pressure(p) if p.on && p.leg == Some(key(2))))
+    );
+    assert!(whole(&mut phones, 3));
+}

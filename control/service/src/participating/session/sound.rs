@@ -189,7 +189,9 @@ impl Session {
             ),
             Plan::FanOut => {
                 let siblings = Some(LegSet { legs: Vec::new(), media: format!("near-{index}") });
-                let once = || Some(path::Parameters::Distribute(Distribute { imdn_once: messages }));
+                // REQ-PF-17: of one recipient's devices the first notification counts. Those that come to the
+                // served user are of several recipients, where the far end is a conference: all pass.
+                let once = Some(path::Parameters::Distribute(Distribute { imdn_once: messages }));
                 let back_to = if messages {
                     Some(LegSet { legs: vec![far], media: format!("near-{index}") })
                 } else {
@@ -197,14 +199,8 @@ impl Session {
                 };
                 let mode = Mode::Distribute.into();
                 (
-                    Path {
-                        mode,
-                        sources: one(far),
-                        targets: siblings.clone(),
-                        parameters: once(),
-                        ..Path::default()
-                    },
-                    Path { mode, sources: siblings, targets: back_to, parameters: once(), ..Path::default() },
+                    Path { mode, sources: one(far), targets: siblings.clone(), ..Path::default() },
+                    Path { mode, sources: siblings, targets: back_to, parameters: once, ..Path::default() },
                 )
             }
         };
