@@ -212,6 +212,10 @@ impl Listener {
 
     fn deliver(&self, letter: &Letter, endpoint: &mut Endpoint) {
         let own = (self.style == Style::Room).then_some(self.shared.account.address.as_str());
+        if own == Some(letter.from.as_str()) {
+            // What another device of this user said: it is no recipient of it.
+            return;
+        }
         let mut entropy = self.shared.entropy();
         let Some(body) = letter::notify(letter, Answer::Delivered, own, wall(), &mut entropy) else { return };
         let message = Outgoing { success_report: false, ..Outgoing::new(media_type::CPIM, body) };
