@@ -33,7 +33,8 @@ fn node() -> Node {
             "[[service.subscribers]]\naddress = \"sip:{user}@{DOMAIN}\"\npassword = \"{user}-secret\"\n"
         );
     }
-    let control = controld::start(controld::Config::parse(&text).unwrap(), controld::Shutdown::new()).unwrap();
+    let control =
+        controld::start(controld::Config::parse(&text).unwrap(), controld::Shutdown::new()).unwrap();
     Node { _folder: folder, control, _dataplane: dataplane }
 }
 
@@ -85,7 +86,10 @@ fn a_pager_message_reaches_every_device_and_one_notification_comes_back() {
                 _ => None,
             })
             .await;
-            assert_eq!((letter.text().as_str(), letter.asserted.as_deref()), ("hello", Some("sip:ann@weir.example")));
+            assert_eq!(
+                (letter.text().as_str(), letter.asserted.as_deref()),
+                ("hello", Some("sip:ann@weir.example"))
+            );
             bob.displayed(&letter).await.unwrap();
         }
         until(&ann, "displayed", |event| match event {
@@ -126,8 +130,10 @@ fn a_chat_forks_to_two_devices_and_the_first_answer_wins() {
         let lost = ringing(&phone).await;
         let won = ringing(&tablet).await;
         tablet.answer(won).await.unwrap();
-        until(&ann, "the session", |event| matches!(event, Event::Up { session: s } if *s == session).then_some(()))
-            .await;
+        until(&ann, "the session", |event| {
+            matches!(event, Event::Up { session: s } if *s == session).then_some(())
+        })
+        .await;
         let cause = until(&phone, "the end of its ringing", |event| match event {
             Event::Ended { session, cause, .. } if *session == lost => Some(*cause),
             _ => None,
@@ -167,13 +173,13 @@ fn a_call_carries_sound() {
         let theirs = ringing(&bob).await;
         ann.play(session, Arc::new(vec![1000; 16_000]), 1).await.unwrap();
         for _ in 0..100 {
-            if bob.audio_stats(theirs).await.unwrap().sources.iter().any(|s| s.received >= 50) {
+            if bob.audio_stats(theirs).await.unwrap().sources.values().any(|s| s.received >= 50) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let stats = bob.audio_stats(theirs).await.unwrap();
-        assert!(stats.sources.iter().any(|s| s.received >= 50), "{stats:?}");
+        assert!(stats.sources.values().any(|s| s.received >= 50), "{stats:?}");
         bob.hang_up(theirs, 200).await.unwrap();
         until(&ann, "the end", |event| match event {
             Event::Ended { session: s, .. } if *s == session => Some(()),

@@ -42,7 +42,6 @@ fn is_ours(name: &Name) -> bool {
             | Name::Supported
             | Name::Unsupported
             | Name::Allow
-            | Name::AllowEvents
             | Name::SessionExpires
             | Name::MinSe
             | Name::RAck
@@ -127,9 +126,7 @@ pub(crate) fn relay(request: &Request, response: &Response) -> Response {
             answer.headers.push(name, value);
         }
     }
-    for name in [Name::Unsupported, Name::AllowEvents] {
-        answer.headers.copy(&response.headers, &name);
-    }
+    answer.headers.copy(&response.headers, &Name::Unsupported);
     if !response.body.is_empty() {
         if let Some(kind) = response.headers.first(&Name::ContentType) {
             answer.headers.set(Name::ContentType, kind);

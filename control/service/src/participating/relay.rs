@@ -249,7 +249,6 @@ impl Pair {
                     b2b::contact(turn.config(), lane, &end.route, &end.contact_user, &end.contact_features);
                 answer.headers.set(Name::Contact, contact);
             }
-            answer.headers.copy(&response.headers, &Name::Expires);
         }
         if opened && opening {
             let far = Dialog::uac(&passed.sent, response).ok();

@@ -3,6 +3,7 @@
 
 mod group;
 mod media;
+mod outside;
 mod policy;
 mod refer;
 mod restart;

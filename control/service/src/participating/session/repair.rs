@@ -108,6 +108,10 @@ impl Session {
             // Its answer is lost with it: the caller may try again.
             self.fail(turn, 503);
         }
+        if let (Phase::Inviting, Some(anchor)) = (self.phase, &mut self.anchor) {
+            // Offers with these ends are out: they stay good.
+            anchor.put_again(turn, Orderer::Session(self.id));
+        }
         if self.phase == Phase::Active && self.anchor.is_some() {
             self.repair = None;
             let now = turn.now.mono;
