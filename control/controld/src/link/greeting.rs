@@ -54,9 +54,8 @@ impl Runner {
         if !(contract::VERSION_MIN..=contract::VERSION).contains(&welcome.version) {
             return Err(End::new(format!("it speaks version {}", welcome.version)));
         }
-        if self.draining {
-            session.put(to_dataplane::Body::Drain(contract::Drain { on: true }));
-        }
+        // Said each time: a control that starts again takes sessions, whatever the one before it had asked for.
+        session.put(to_dataplane::Body::Drain(contract::Drain { on: self.draining }));
         let id = u64::from(u32::MAX);
         session.put(to_dataplane::Body::Audit(Audit { id }));
         let mut greeted = Greeted { generation: welcome.generation, welcome, contexts: Vec::new() };

@@ -114,6 +114,9 @@ impl Far {
         let to_dataplane::Body::Hello(hello) = self.next().await else { panic!("no hello") };
         let welcome = Welcome { version: 1, instance, generation, ..Welcome::default() };
         self.put(from_dataplane::Body::Welcome(welcome)).await;
+        let to_dataplane::Body::Drain(contract::Drain { on: false }) = self.next().await else {
+            panic!("not told to take sessions")
+        };
         let to_dataplane::Body::Audit(audit) = self.next().await else { panic!("no audit") };
         // In two parts, as a long one would come.
         for (i, part) in contexts.chunks(contexts.len().div_ceil(2).max(1)).enumerate() {
