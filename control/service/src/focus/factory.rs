@@ -196,6 +196,17 @@ impl Conference {
         self.until = None;
     }
 
+    /// A sleeping group wakes up: a room, and everybody is called again.
+    pub(super) fn revive(&mut self, turn: &mut Turn<'_>, request: &Request) {
+        let asleep = self.phase == Phase::Dormant;
+        self.open_room(turn, request);
+        if asleep {
+            self.phase = Phase::Forming;
+            self.until = None;
+            self.invite_absent();
+        }
+    }
+
     /// Everybody who is not in is called.
     pub(crate) fn invite_absent(&mut self) {
         let absent: Vec<MemberId> =

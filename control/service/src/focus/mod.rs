@@ -7,6 +7,7 @@
 //! Not here: floor control, charging, hidden members, anonymity (asked for, it is refused: nobody is named who
 //! does not want to be).
 
+mod attach;
 mod call;
 mod clock;
 mod conference;
@@ -27,14 +28,16 @@ mod roster;
 mod rows;
 mod say;
 mod subscribe;
+mod target;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base::{Map, map};
-use contract::{Applied, Decide, LegKey, News, Refusal, message_news, news};
+use contract::{Applied, News, Refusal, message_news, news};
 use cpm::UserId;
 use sip::typed::Reason;
 use sip::{Method, Request, Response};
@@ -42,10 +45,10 @@ use sip::{Method, Request, Response};
 use self::call::CallId;
 use self::conference::{Conference, Kind, Phase};
 use self::factory::{Founding, refuse};
-use self::nicknames::Verdict;
 use self::roster::MemberId;
 use self::rows::Found;
 use self::subscribe::SubscriptionId;
+use self::target::{Target, route_back, target};
 use crate::b2b;
 use crate::facts::Facts;
 use crate::media::Anchor;
@@ -494,124 +497,4 @@ pub(crate) struct Handles {
     tags: Vec<String>,
     servers: Vec<ServerTx>,
     context: Option<u64>,
-}
-
-/// Where our requests in the dialog go: to the lane that the peer's Contact names, when it is one of ours.
-fn route_back(arrival: &Arrival) -> Route {
-    let contact = arrival.request.headers.typed::<sip::typed::Contact>().ok().flatten();
-    let named = contact.and_then(|c| LaneKey::parse(c.uri.params.get(crate::lane_key::LANE_PARAM)?));
-    match (arrival.route(), named) {
-        (Route::Lane(_), Some(lane)) => Route::Lane(lane),
-        (route, _) => route,
-    }
-}
-
-/// What a request is aimed at.
-enum Target {
-    Factory,
-    Conference(String),
-}
-
-fn target(config: &Config, request: &Request) -> Option<Target> {
-    let uri = &request.uri;
-    if !uri.is_sip() || !config.is_ours(&uri.host.to_string()) {
-        return None;
-    }
-    let user = uri.user_decoded()?;
-    if *user == *config.controlling.factory {
-        return Some(Target::Factory);
-    }
-    let known = user.starts_with(AD_HOC) || config.controlling.group(&user).is_some();
-    known.then(|| Target::Conference(user.into_owned()))
-}
-
-impl Conference {
-    /// A request in one of our dialogs.
-    fn request_within(&mut self, turn: &mut Turn<'_>, tx: ServerTx, tag: &str, request: Request) {
-        let call = self.call_by_tag(tag);
-        if let Err(code) = self.accept_within(call, tag, &request) {
-            return turn.respond(tx, b2b::refuse(turn.config(), &request, code));
-        }
-        let who = match call {
-            Some(call) => self.calls.get(&call).map(|c| (c.member, c.route.clone())),
-            None => {
-                let own = self.subscriptions.values().find(|s| s.own_tag() == Some(tag));
-                own.map(|s| (s.member, s.route.clone()))
-            }
-        };
-        let Some((member, route)) = who else {
-            return turn.respond(tx, b2b::refuse(turn.config(), &request, 481));
-        };
-        match (&request.method, call) {
-            (Method::Bye, Some(call)) => self.bye(turn, call, tx, &request),
-            (Method::Invite | Method::Update, Some(call)) => self.modify(turn, call, tx, request),
-            (Method::Subscribe, call) => self.subscribe(turn, tx, &request, route, member, call),
-            (Method::Refer, call) => self.refer(turn, tx, &request, route, member, call),
-            (Method::Options | Method::Info, Some(_)) => turn.respond(tx, request.respond(200)),
-            _ => turn.respond(tx, b2b::refuse(turn.config(), &request, 405)),
-        }
-    }
-
-    /// RFC 3261 §12.2.2: of this dialog, and in order.
-    fn accept_within(&mut self, call: Option<call::CallId>, tag: &str, request: &Request) -> Result<(), u16> {
-        let dialog = match call {
-            Some(id) => self.calls.get_mut(&id).and_then(|c| {
-                c.dirty = true;
-                c.dialog.as_mut()
-            }),
-            None => self.subscriptions.values_mut().find(|s| s.own_tag() == Some(tag)).and_then(|s| {
-                s.dirty = true;
-                match &mut s.via {
-                    subscribe::Via::Own(dialog) => Some(&mut **dialog),
-                    subscribe::Via::Call(_) => None,
-                }
-            }),
-        };
-        dialog.ok_or(481_u16)?.accept(request).map_err(sip::Misbehaved::code)
-    }
-
-    /// A sleeping group wakes up: a room, and everybody is called again.
-    fn revive(&mut self, turn: &mut Turn<'_>, request: &Request) {
-        let asleep = self.phase == Phase::Dormant;
-        self.open_room(turn, request);
-        if asleep {
-            self.phase = Phase::Forming;
-            self.until = None;
-            self.invite_absent();
-        }
-    }
-
-    /// NICKNAME in the room (RFC 7701 §7; REQ-CF-25).
-    fn nickname(&mut self, turn: &mut Turn<'_>, leg: LegKey, id: u64, text: &str) {
-        let member =
-            self.calls.values_mut().find_map(|c| c.talk.strand_of(leg.leg).is_some().then_some(c.member));
-        let Some(member) = member else {
-            return turn.decide(Decide { leg: Some(leg), id, status: 481, nickname: String::new() });
-        };
-        let (now, config) = (turn.now.wall, turn.desk.config.controlling.clone());
-        let held = self.roster.get(member).and_then(|m| m.nickname.as_ref()).map(|n| n.expose().clone());
-        match self.nicknames.ask(&config, now, member, text) {
-            Verdict::Granted(shown) => {
-                let nickname = shown.clone().unwrap_or_default();
-                turn.decide(Decide { leg: Some(leg), id, status: 200, nickname });
-                self.roster.change(member, |m| m.nickname = shown.map(base::Private::new));
-                self.rename(turn, member);
-            }
-            Verdict::Refused(status) => {
-                let nickname = held.unwrap_or_default();
-                turn.decide(Decide { leg: Some(leg), id, status, nickname });
-            }
-        }
-    }
-
-    /// The wanted state of a member's legs holds its nickname, for a data plane that has lost it.
-    fn rename(&mut self, turn: &mut Turn<'_>, member: MemberId) {
-        let who = self.chatter(member);
-        let legs: Vec<u64> =
-            self.calls_of(member).flat_map(|c| c.talk.strands.iter().map(|s| s.leg)).collect();
-        if let Some(room) = &mut self.room {
-            legs.into_iter().for_each(|leg| room.rename(leg, &who));
-        }
-        self.order(turn, Vec::new());
-    }
 }

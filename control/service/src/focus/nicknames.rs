@@ -12,11 +12,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base::{Private, UnixTime};
+use contract::{Decide, LegKey};
 use cpm::nickname;
 use serde::{Deserialize, Serialize};
 
+use super::conference::Conference;
 use super::config::Controlling;
 use super::roster::MemberId;
+use crate::turn::Turn;
 
 /// What the switch answers to NICKNAME.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,6 +79,42 @@ impl Nicknames {
                 self.released.insert(key, (who, until));
             }
         }
+    }
+}
+
+impl Conference {
+    /// NICKNAME in the room (RFC 7701 §7; REQ-CF-25).
+    pub(super) fn nickname(&mut self, turn: &mut Turn<'_>, leg: LegKey, id: u64, text: &str) {
+        let member =
+            self.calls.values_mut().find_map(|c| c.talk.strand_of(leg.leg).is_some().then_some(c.member));
+        let Some(member) = member else {
+            return turn.decide(Decide { leg: Some(leg), id, status: 481, nickname: String::new() });
+        };
+        let (now, config) = (turn.now.wall, turn.desk.config.controlling.clone());
+        let held = self.roster.get(member).and_then(|m| m.nickname.as_ref()).map(|n| n.expose().clone());
+        match self.nicknames.ask(&config, now, member, text) {
+            Verdict::Granted(shown) => {
+                let nickname = shown.clone().unwrap_or_default();
+                turn.decide(Decide { leg: Some(leg), id, status: 200, nickname });
+                self.roster.change(member, |m| m.nickname = shown.map(Private::new));
+                self.rename(turn, member);
+            }
+            Verdict::Refused(status) => {
+                let nickname = held.unwrap_or_default();
+                turn.decide(Decide { leg: Some(leg), id, status, nickname });
+            }
+        }
+    }
+
+    /// The wanted state of a member's legs holds its nickname, for a data plane that has lost it.
+    fn rename(&mut self, turn: &mut Turn<'_>, member: MemberId) {
+        let who = self.chatter(member);
+        let legs: Vec<u64> =
+            self.calls_of(member).flat_map(|c| c.talk.strands.iter().map(|s| s.leg)).collect();
+        if let Some(room) = &mut self.room {
+            legs.into_iter().for_each(|leg| room.rename(leg, &who));
+        }
+        self.order(turn, Vec::new());
     }
 }
 

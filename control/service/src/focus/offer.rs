@@ -6,24 +6,21 @@
 //!   we offer:     reserve    ──legs──▶ data plane ──placements──▶ offer ··· take_answer ──legs──▶ data plane
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use contract::{Address, Leg, MsrpLeg, PayloadMap, RtpLeg, Setup as Role, leg};
+use contract::{Leg, leg};
 use sdp::{
     Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Direction, Extension, Fingerprint,
     Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup, Stamp,
 };
 
+use super::attach::{AUDIO_LEVEL, attach};
 use super::config::{Controlling, Medium, Plain};
 use super::room::{Chatter, Line, Room, Strand};
 use crate::config::Media;
 
 /// The only type that comes bare into a room (RFC 7701 §5.2).
 const CPIM: &str = "message/cpim";
-
-/// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take:
-/// it passes to the other participants under its sender's number, where it means this or nothing.
-const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
 /// What descriptions depend on besides the room.
 #[derive(Clone, Copy, Debug)]
@@ -302,85 +299,6 @@ fn path_changed(room: &Room, leg: u64, line: &MediaLine) -> bool {
                 && !old.remote_path.iter().map(String::as_str).eq(new.path.split_whitespace())
         }
         _ => false,
-    }
-}
-
-/// Writes a peer's line into its leg, and orders the leg.
-fn attach(room: &mut Room, terms: &Terms<'_>, mut leg: Leg, line: &MediaLine, active: bool) {
-    leg.direction = direction(line.effective_direction()).into();
-    match &mut leg.kind {
-        Some(leg::Kind::Msrp(msrp)) => attach_msrp(msrp, line, active),
-        Some(leg::Kind::Rtp(rtp)) => {
-            let medium = if rtp.video { Medium::Video } else { Medium::Audio };
-            attach_rtp(rtp, terms, line, room.line(medium).map(|l| l.formats.as_slice()).unwrap_or_default());
-        }
-        None => {}
-    }
-    room.anchor.put_leg(leg);
-}
-
-fn attach_msrp(msrp: &mut MsrpLeg, line: &MediaLine, active: bool) {
-    let Some(message) = line.message() else { return };
-    msrp.remote_path = message.path.split_whitespace().map(str::to_owned).collect();
-    msrp.setup = if active { Role::Active } else { Role::Passive }.into();
-    msrp.connect = active.then(|| connect_to(line, message)).flatten();
-    msrp.tls = line.proto == Proto::MsrpTls;
-    msrp.fingerprint = sha256(line).unwrap_or_default();
-    msrp.accept_types.clone_from(&message.accept_types);
-    msrp.accept_wrapped_types.clone_from(&message.accept_wrapped_types);
-    msrp.max_size = message.max_size.unwrap_or(0);
-    msrp.private_messages = message.chatroom.as_ref().is_some_and(|c| c.private_messages);
-}
-
-/// RFC 6714 §4.2: with CEMA the connection goes to c= and m=, else to the first URI of the path, which says the
-/// same for a peer without relays.
-fn connect_to(line: &MediaLine, message: &Message) -> Option<Address> {
-    let named = message.path.split_whitespace().next().and_then(|uri| {
-        let authority = uri.split_once("://")?.1.split(['/', ';']).next()?;
-        authority.rsplit('@').next()?.parse::<SocketAddr>().ok()
-    });
-    let by_lines = line.host.as_ref().and_then(Host::ip).map(|ip| SocketAddr::new(ip, line.port));
-    let chosen = if message.cema { by_lines.or(named) } else { named.or(by_lines) };
-    chosen.map(Address::from)
-}
-
-fn sha256(line: &MediaLine) -> Option<Vec<u8>> {
-    line.fingerprints.iter().find(|f| f.hash == "SHA-256").map(|f| f.octets.clone())
-}
-
-fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[Format]) {
-    let Some(rtp) = line.rtp() else { return };
-    let ip = line.host.as_ref().and_then(Host::ip).filter(|ip| !ip.is_unspecified());
-    if let Some(ip) = ip {
-        leg.remote = Some(SocketAddr::new(ip, line.port).into());
-        leg.rtcp_mux = rtp.rtcp_mux;
-        let rtcp = rtp.rtcp.as_ref();
-        let port = rtcp.map_or(line.port.saturating_add(1), |r| r.port);
-        let host = rtcp.and_then(|r| r.host.as_ref()).and_then(Host::ip).unwrap_or(ip);
-        leg.remote_rtcp = (!rtp.rtcp_mux).then(|| SocketAddr::new(host, port).into());
-    }
-    leg.learning = contract::Learning::Window.into();
-    leg.learning_ms = terms.media.learning_ms;
-    leg.media_timeout_ms = terms.media.rtp_timeout_ms;
-    leg.payloads = formats
-        .iter()
-        .filter_map(|ours| {
-            let theirs = rtp.formats.iter().find(|f| f.codec.matches(&ours.codec))?;
-            Some(PayloadMap { peer: theirs.payload.into(), context: ours.payload.into() })
-        })
-        .collect();
-    let level = rtp.extensions.iter().find(|e| e.uri == AUDIO_LEVEL && !leg.video);
-    leg.audio_level_id = level.map_or(0, |e| u32::from(e.id)).min(255);
-    let main = leg.payloads.first().and_then(|p| formats.iter().find(|f| u32::from(f.payload) == p.context));
-    leg.clock_rate = main.map_or(8000, |f| f.codec.clock);
-}
-
-const fn direction(of_peer: Direction) -> contract::Direction {
-    match of_peer {
-        Direction::SendRecv => contract::Direction::Sendrecv,
-        Direction::SendOnly => contract::Direction::Sendonly,
-        Direction::RecvOnly => contract::Direction::Recvonly,
-        Direction::Inactive => contract::Direction::Inactive,
     }
 }
 

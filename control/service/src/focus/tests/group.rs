@@ -1,4 +1,4 @@
-//! F4, F6, F7, F8: an ad-hoc group from its founding to its end.
+//! F4, F6, F7, F8: an ad-hoc group from its founding to its end (REQ-CF-12, REQ-CF-13).
 
 use sip::{Method, Name};
 

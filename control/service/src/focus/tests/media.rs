@@ -1,4 +1,4 @@
-//! The room in the data plane (REQ-CF-11, REQ-CF-14, REQ-CF-25; RFC 7701; issue 2 "kill -9 of the data plane").
+//! The room in the data plane (REQ-CF-11, REQ-CF-12, REQ-CF-14, REQ-CF-25; RFC 7701; issue 2 "kill -9 of the data plane").
 
 use contract::{LegKey, LegLost, MessageNews, Mode, News, change::Verb, leg, message_news, news, path};
 use sip::{Method, Name};
