@@ -349,6 +349,7 @@ fn budget(config: &Config) -> Budget {
         .row("calls before the store", config.store.queue_max as u64, 1024)
         .row("orders before the link", config.dataplane.orders_max as u64, 1024)
         .extend(&config.sip.stack.budget());
+    budget.extend(&config.service.limits.budget(lanes));
     budget
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use base::Private;
+use base::{Budget, Private};
 use serde::{Deserialize, Serialize};
 use sip::Transport;
 
@@ -236,6 +236,25 @@ impl Default for Limits {
             nonces_max: 100_000,
             relays_max: 50_000,
         }
+    }
+}
+
+impl Limits {
+    /// The memory of so many lanes at most, as rows: about what full tables take.
+    pub fn budget(&self, lanes: u64) -> Budget {
+        let all = |of_one: usize| lanes * of_one as u64;
+        let mut budget = Budget::default();
+        budget
+            .row("bindings", all(self.bindings_max), 1 << 10)
+            // Descriptions of a handful of sides, their dialogs, the wanted media.
+            .row("sessions", all(self.sessions_max), 24 << 10)
+            .row("messages under way", all(self.messages_max), 12 << 10)
+            .row("notification states", all(self.imdn_max), 512)
+            .row("requests that wait for facts", all(self.asks_max), 4 << 10)
+            .row("timers", all(self.timers_max), 96)
+            .row("nonces", all(self.nonces_max), 128)
+            .row("relayed subscriptions", all(self.relays_max), 4 << 10);
+        budget
     }
 }
 
