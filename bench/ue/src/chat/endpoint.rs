@@ -480,8 +480,12 @@ impl Endpoint {
         };
         let id = head.message_id().to_owned();
         let Some(sending) = self.message(&id) else {
-            self.told
-                .push_back(Told::Fault(format!("REPORT {} about a message that waits for none", status.0)));
+            // A failure may be learned long after the 200 (RFC 4975 §7.1.2); a success that nobody asked for is odd.
+            self.told.push_back(if status.is_success() {
+                Told::Fault("a success REPORT about a message that waits for none".to_owned())
+            } else {
+                Told::Report { message_id: id, status: status.0 }
+            });
             return;
         };
         let total = sending.message.body.len() as u64;
