@@ -124,6 +124,7 @@ async fn shows(device: &Device, session: SessionId, user: &str, status: Option<&
 }
 
 /// F4, F6: a list, chat both ways, a private message, a nickname, adding and removing by REFER, the end.
+// REQ-GEN-02, REQ-CF-02, REQ-CF-10, REQ-CF-12.
 #[test]
 fn an_ad_hoc_group_from_its_founding_to_its_end() {
     run(async |_node, [ann, bob, cat, dan]| {
@@ -206,6 +207,7 @@ fn a_chat_room_of_the_configuration() {
 }
 
 /// REQ-CF-14: what one plays the others hear.
+// REQ-CF-14.
 #[test]
 fn speech_goes_to_everybody_else() {
     run(async |_node, [ann, bob, cat, _dan]| {

@@ -71,6 +71,7 @@ fn run(test: impl AsyncFnOnce(Node)) {
 }
 
 /// F1, REQ-PF-17, REQ-PF-23, REQ-PF-25.
+// REQ-PF-17, REQ-PF-23, REQ-PF-16, REQ-IF-CONV-08.
 #[test]
 fn a_pager_message_reaches_every_device_and_one_notification_comes_back() {
     run(async |node| {
@@ -120,6 +121,7 @@ async fn ringing(device: &Device) -> SessionId {
 
 /// F3: forked to both, the tablet answers, the phone hears that the call was completed elsewhere; text both ways
 /// through the data plane; the caller hangs up.
+// REQ-GEN-01, REQ-PF-22, REQ-PF-01.
 #[test]
 fn a_chat_forks_to_two_devices_and_the_first_answer_wins() {
     run(async |node| {
@@ -164,6 +166,7 @@ fn a_chat_forks_to_two_devices_and_the_first_answer_wins() {
 }
 
 /// Audio through the data plane, held by the callee's side of it: what Ann plays Bob hears.
+// REQ-PF-12.
 #[test]
 fn a_call_carries_sound() {
     run(async |node| {

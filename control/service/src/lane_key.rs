@@ -1,4 +1,4 @@
-//! Which lane an event belongs to.
+//! Which lane an event belongs to. Roles meet by SIP-shaped messages between lanes (REQ-GEN-02).
 //!
 //! A key is one of 65536 buckets, so that it fits everywhere: into the `lane` parameter of the Contact URIs
 //! that we hand out (in-dialog requests come back with it) and into the upper 16 bits of a context id (news of

@@ -1,4 +1,5 @@
-//! The Controlling Function: the conferences of one lane (CPM-FACTS §2.6; RFC 4353, RFC 4579).
+//! The Controlling Function: the conferences of one lane (CPM-FACTS §2.6; RFC 4353, RFC 4579;
+//! REQ-CF-02, REQ-CF-18).
 //!
 //! [`Focus`] finds the conference that an event belongs to; [`conference::Conference`] decides. Requests come here
 //! when their Request-URI names the factory, a conference or a pre-defined group ([`Focus::lane_of`]), or when their

@@ -1,4 +1,4 @@
-//! One context: its legs and paths as they are wanted, and where the data plane has put the legs.
+//! One context (REQ-PF-12, REQ-PF-24): its legs and paths as they are wanted, and where the data plane has put the legs.
 //!
 //! Changes gather until `commit`; the placements that come back are kept in the legs, so every later Put of a
 //! leg names its ports (DESIGN §3 "Who owns what").

@@ -1,4 +1,5 @@
 //! A media line of a peer's description and the leg towards it.
+//! MSRP for messages in sessions, RTP and RTCP for continuous media (REQ-IF-CONV-08).
 
 use bytes::Bytes;
 use contract::{Direction, Learning, Leg, MsrpLeg, MsrpLocal, RtpLeg, RtpLocal, leg};

@@ -1,5 +1,5 @@
 //! The notifications of messages: their states in memory (bounded; all of them are in the store too), and
-//! reading what a MESSAGE says about them.
+//! reading what a MESSAGE says about them. They reach every device of the sender (REQ-PF-25).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

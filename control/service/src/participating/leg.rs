@@ -159,7 +159,7 @@ fn assert_identity(headers: &mut Headers, origin: &Request, caller: &Caller, tar
     }
 }
 
-/// The leg's own `+sip.instance`, in place of any that was there: a device answers 486 to a foreign one
+/// REQ-PF-22: the leg's own `+sip.instance`, in place of any that was there: a device answers 486 to a foreign one
 /// (CPM-FACTS §2.8 "Targeting one device").
 fn aim(headers: &mut Headers, target: &Target) {
     let kept: Vec<String> = headers

@@ -1,4 +1,5 @@
-//! Standalone messages in pager mode (RFC 3428, CPM-FACTS §2.3, §2.5; flow F1).
+//! Standalone messages in pager mode (RFC 3428, CPM-FACTS §2.3, §2.5; flow F1): REQ-PF-16, to every
+//! device of the recipient (REQ-PF-23).
 //!
 //! ```text
 //!   originating: MESSAGE ──▶ next function ──▶ its answer is ours

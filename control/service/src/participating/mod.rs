@@ -1,4 +1,4 @@
-//! The Participating Function: one user's side of everything (CPM-FACTS §1.3 REQ-PF, §2.5). One-to-one
+//! The Participating Function: one user's side of everything (CPM-FACTS §1.3, §2.5; REQ-PF-01). One-to-one
 //! conversations never involve the Controlling Function (REQ-GEN-01): originating and terminating function meet
 //! as two lanes that speak SIP.
 //!

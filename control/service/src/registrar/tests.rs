@@ -60,6 +60,7 @@ fn credentials_are_good_once_per_count() {
     assert_eq!((world.code(first), world.code(replayed)), (Some(200), Some(401)));
 }
 
+// REQ-PF-06.
 #[test]
 fn nobody_registers_for_another_one() {
     let mut world = World::new();

@@ -1,5 +1,6 @@
 //! One session of a Participating Function: a B2BUA between the one who sent the INVITE (side 0, upstream)
-//! and the devices or the next function that it leads to (sides 1.., downstream). CPM-FACTS §2.5.
+//! and the devices or the next function that it leads to (sides 1.., downstream). CPM-FACTS §2.5;
+//! REQ-PF-10, REQ-PF-11.
 //!
 //! ```text
 //!              INVITE

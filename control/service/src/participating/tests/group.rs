@@ -80,6 +80,7 @@ fn one_device_speaks_to_the_focus_itself() {
     assert!(world.batches.is_empty());
 }
 
+// REQ-PF-24.
 #[test]
 fn several_devices_are_joined_once() {
     let mut world = world(&both());

@@ -87,6 +87,7 @@ fn f1_every_device_gets_the_message_and_the_first_200_goes_upstream() {
     assert_eq!(world.service.counters().messages, 0);
 }
 
+// REQ-PF-25.
 #[test]
 fn f1_one_notification_of_each_kind_reaches_the_sender_on_every_device() {
     let mut world = world();

@@ -226,6 +226,7 @@ fn nobody_answers_for_three_minutes() {
     assert_eq!(world.service.counters().sessions, 0, "legs that never answer the CANCEL are swept");
 }
 
+// REQ-PF-11.
 #[test]
 fn a_bye_of_either_side_ends_both_and_frees_the_media() {
     for caller in [true, false] {
@@ -263,6 +264,7 @@ fn unusable_media_is_488_and_a_broken_body_400() {
     assert_eq!(world.code(tx), Some(488));
 }
 
+// REQ-PF-10.
 #[test]
 fn a_call_is_held_and_taken_up_again() {
     let Talk { mut world, alice, bob } = call();

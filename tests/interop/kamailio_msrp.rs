@@ -1,0 +1,221 @@
+//! Kamailio's `msrp` module as somebody else's relay (RFC 4976): a client behind it talks in our room.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use md5::{Digest, Md5};
+use tests::workspace::root;
+use ue::{Account, Call, Counters, Device, Draft, Event, Identity, Transport, system_entropy};
+
+use crate::node::Node;
+
+const RELAY: &str = "msrp://127.0.0.1:2856;tcp";
+
+/// Kamailio with the relay's configuration.
+struct Relay(Child);
+
+impl Relay {
+    fn start() -> Relay {
+        let file = root().join("tests/interop/kamailio-msrp-relay.cfg");
+        let process = Command::new("kamailio")
+            .args(["-DD", "-E", "-m", "64", "-f"])
+            .arg(file)
+            .args(["-Y", "/tmp"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kamailio is installed");
+        let began = Instant::now();
+        while TcpStream::connect("127.0.0.1:2856").is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "kamailio does not listen");
+            sleep(Duration::from_millis(50));
+        }
+        Relay(process)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// A client's MSRP connection to its relay, by hand: every byte is ours to see.
+struct Client {
+    stream: TcpStream,
+    read: String,
+    own: String,
+    relay: String,
+}
+
+impl Client {
+    /// AUTH with digest (RFC 4976 §5.1); the relay answers with the path to use.
+    fn start() -> Client {
+        let stream = TcpStream::connect("127.0.0.1:2856").expect("the relay");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let own = format!("msrp://{}/client7session;tcp", stream.local_addr().expect("an address"));
+        let mut client = Client { stream, read: String::new(), own, relay: String::new() };
+        client.send("auth1", "AUTH", RELAY, "");
+        let challenge = client.frame("auth1");
+        assert!(challenge.contains(" 401"), "{challenge}");
+        let (realm, nonce) = (quoted(&challenge, "realm"), quoted(&challenge, "nonce"));
+        let digest = |text: String| hex::encode(Md5::digest(text));
+        let (ha1, ha2) = (digest(format!("ann:{realm}:1234")), digest(format!("AUTH:{RELAY}")));
+        let response = digest(format!("{ha1}:{nonce}:00000001:c0ffee:auth:{ha2}"));
+        let authorization = format!(
+            "Authorization: Digest username=\"ann\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{RELAY}\", \
+             qop=auth, nc=00000001, cnonce=\"c0ffee\", response=\"{response}\"\r\n"
+        );
+        client.send("auth2", "AUTH", RELAY, &authorization);
+        let granted = client.frame("auth2");
+        assert!(granted.contains(" 200"), "{granted}");
+        client.relay = header(&granted, "Use-Path").to_owned();
+        client
+    }
+
+    fn send(&mut self, tid: &str, method: &str, to: &str, rest: &str) {
+        let own = &self.own;
+        let text =
+            format!("MSRP {tid} {method}\r\nTo-Path: {to}\r\nFrom-Path: {own}\r\n{rest}-------{tid}$\r\n");
+        self.stream.write_all(text.as_bytes()).expect("the relay reads");
+    }
+
+    fn say(&mut self, tid: &str, room: &str, text: &str) {
+        let cpim = format!(
+            "From: <sip:ann@example.com>\r\nTo: <sip:anonymous@anonymous.invalid>\r\n\r\n\
+             Content-Type: text/plain\r\n\r\n{text}"
+        );
+        let rest = format!(
+            "Message-ID: m{tid}\r\nByte-Range: 1-{0}/{0}\r\nContent-Type: message/cpim\r\n\r\n{cpim}\r\n",
+            cpim.len()
+        );
+        let to = format!("{} {room}", self.relay);
+        self.send(tid, "SEND", &to, &rest);
+    }
+
+    /// Reads until a frame that holds `wanted` has come whole.
+    fn frame(&mut self, wanted: &str) -> String {
+        let mut octets = [0; 8192];
+        loop {
+            while let Some(end) = frame_end(&self.read) {
+                let frame: String = self.read.drain(..end).collect();
+                if frame.contains(wanted) {
+                    return frame;
+                }
+            }
+            let count = self.stream.read(&mut octets).unwrap_or_else(|e| panic!("waiting for {wanted}: {e}"));
+            assert!(count > 0, "the relay closed while we waited for {wanted}");
+            self.read.push_str(&String::from_utf8_lossy(&octets[..count]));
+        }
+    }
+}
+
+fn frame_end(read: &str) -> Option<usize> {
+    let tid = read.strip_prefix("MSRP ")?.split(' ').next()?;
+    let end = format!("-------{tid}$\r\n");
+    read.find(&end).map(|at| at + end.len())
+}
+
+fn header<'t>(frame: &'t str, name: &str) -> &'t str {
+    frame
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(": "))
+        .unwrap_or_else(|| panic!("no {name} in {frame}"))
+}
+
+fn quoted<'t>(frame: &'t str, name: &str) -> &'t str {
+    let from = frame.split(&format!("{name}=\"")).nth(1).unwrap_or_else(|| panic!("no {name} in {frame}"));
+    from.split('"').next().expect("a closing quote")
+}
+
+/// Joins the group by hand, with the relay first in our path; gives the room's path.
+fn join(node: &Node, client: &Client) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let local = socket.local_addr().expect("an address");
+    let (group, domain) = (Node::GROUP, node.domain());
+    let sdp = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 2856 TCP/MSRP *\r\n\
+         a=path:{} {}\r\na=setup:active\r\na=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\n",
+        client.relay, client.own
+    );
+    let request = |method: &str, to: &str, tag: &str, more: &str, body: &str| {
+        format!(
+            "{method} {to} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{method}1\r\nMax-Forwards: 70\r\n\
+             From: <sip:ann@{domain}>;tag=f1\r\nTo: <sip:{group}@{domain}>{tag}\r\nCall-ID: relay-{}\r\n\
+             CSeq: 1 {method}\r\nContact: <sip:ann@{local}>\r\nP-Asserted-Identity: <sip:ann@{domain}>\r\n{more}\
+             Content-Length: {}\r\n\r\n{body}",
+            local.port(),
+            body.len()
+        )
+    };
+    let uri = format!("sip:{group}@{domain}");
+    let invite = request("INVITE", &uri, "", "Content-Type: application/sdp\r\n", &sdp);
+    socket.send_to(invite.as_bytes(), node.sip_udp()).expect("sent");
+    let mut octets = [0; 65_536];
+    let answer = loop {
+        let count = socket.recv(&mut octets).expect("an answer to the INVITE");
+        let text = String::from_utf8_lossy(&octets[..count]).into_owned();
+        if !text.starts_with("SIP/2.0 1") {
+            break text;
+        }
+    };
+    assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
+    let tag = header(&answer, "To").split_once(";tag=").expect("a tag").1;
+    let contact = header(&answer, "Contact");
+    let target = contact.split(['<', '>']).nth(1).expect("a URI");
+    let ack = request("ACK", target, &format!(";tag={tag}"), "", "");
+    socket.send_to(ack.as_bytes(), node.sip_udp()).expect("sent");
+    let path =
+        answer.lines().find_map(|l| l.strip_prefix("a=path:")).expect("the room's path").trim().to_owned();
+    // The dialog lives as long as its socket: nobody BYEs it before the node ends.
+    std::mem::forget(socket);
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_behind_kamailios_relay_chats_in_our_room() {
+    let node = Node::start_trusting_loopback();
+    let _relay = Relay::start();
+    let mut entropy = system_entropy();
+    let account = Account::new(
+        "bob",
+        node.domain(),
+        &node.password("bob"),
+        node.sip_udp(),
+        Transport::Udp,
+        &mut entropy,
+    );
+    let identity = Arc::new(Identity::generate(&["bob"]).expect("a certificate"));
+    let bob =
+        Device::start(account, Arc::new(Counters::default()), identity, entropy).await.expect("a device");
+    bob.register().await.expect("bob registers");
+    let room =
+        bob.invite(Call::join(format!("sip:{}@{}", Node::GROUP, node.domain()))).await.expect("bob joins");
+    let mark = bob.log().mark();
+
+    let (mut client, path) = tokio::task::block_in_place(|| {
+        let client = Client::start();
+        let path = join(&node, &client);
+        (client, path)
+    });
+    tokio::task::block_in_place(|| {
+        client.say("say1", &path, "hello through somebody else's relay");
+        assert!(client.frame("say1").contains(" 200"), "the relay takes it");
+    });
+    let letter = |e: &Event| if let Event::Letter(letter) = e { Some(letter.text()) } else { None };
+    let heard = bob.log().wait(mark, Duration::from_secs(10), letter).await;
+    assert_eq!(heard.as_deref(), Some("hello through somebody else's relay"));
+
+    let chat = bob.chat(room).await.expect("bob's chat");
+    chat.send(&Draft::text("and back again")).await.expect("sent");
+    let back = tokio::task::block_in_place(|| client.frame("and back again"));
+    assert!(back.contains("Content-Type: message/cpim"), "{back}");
+    bob.stop().await;
+}

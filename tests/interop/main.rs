@@ -1,0 +1,7 @@
+//! Real peers that we did not write, over real sockets. `tests/interop/run` installs them and runs this.
+
+mod baresip;
+mod kamailio_msrp;
+mod node;
+mod sipp;
+mod tshark;

@@ -1,0 +1,152 @@
+//! SIPp drives registrations, calls and messages: thousands of them, good ones and bad ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tests::workspace::root;
+
+use crate::node::Node;
+
+/// Port of the SIPp that calls, and of the one that is called.
+const CALLER: u16 = 15_070;
+const CALLEE: u16 = 15_080;
+
+/// One run of SIPp in its own folder.
+struct Sipp {
+    folder: tempfile::TempDir,
+    process: Child,
+    scenario: String,
+}
+
+impl Sipp {
+    fn start(node: &Node, scenario: &str, port: u16, rows: &[String], more: &[&str]) -> Sipp {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows_file = folder.path().join("rows.csv");
+        fs::write(&rows_file, format!("SEQUENTIAL\n{}\n", rows.join("\n"))).expect("rows");
+        let output = fs::File::create(folder.path().join("output")).expect("a file");
+        let process = Command::new("sipp")
+            .arg(node.sip_udp().to_string())
+            .arg("-sf")
+            .arg(scenario_file(scenario))
+            .arg("-inf")
+            .arg(&rows_file)
+            .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-mi", "127.0.0.1"])
+            .args(["-nostdin", "-trace_err", "-trace_stat", "-stf", "stat.csv", "-timeout", "120"])
+            .args(more)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a handle"))
+            .stderr(output)
+            .spawn()
+            .expect("SIPp is installed");
+        Sipp { folder, process, scenario: scenario.to_owned() }
+    }
+
+    /// Waits for SIPp's verdict: exit code 0 means that every call went as the scenario says.
+    fn verdict(mut self) {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.process.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(began.elapsed() < Duration::from_secs(150), "{}: SIPp does not end", self.scenario);
+            sleep(Duration::from_millis(50));
+        };
+        assert!(status.success(), "{}: SIPp says {status}\n{}", self.scenario, self.errors());
+    }
+
+    fn errors(&self) -> String {
+        let files =
+            fs::read_dir(self.folder.path()).expect("the folder").filter_map(|e| Some(e.ok()?.path()));
+        let mut text = String::new();
+        for file in files.filter(|f| f.extension().is_some_and(|e| e == "log")) {
+            text.push_str(&fs::read_to_string(file).unwrap_or_default());
+        }
+        let output = fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
+        let screen: Vec<&str> = output.lines().rev().take(60).collect();
+        let screen: Vec<&str> = screen.into_iter().rev().collect();
+        format!("{}\n{}", &text[..text.len().min(4000)], screen.join("\n"))
+    }
+
+    /// For a scenario that answers and has no end of its own.
+    fn stop(mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn scenario_file(name: &str) -> PathBuf {
+    let path: &Path = &root().join("tests/interop/sipp");
+    path.join(name).with_extension("xml")
+}
+
+fn credentials(node: &Node, user: &str) -> String {
+    format!("[authentication username={user} password={}]", node.password(user))
+}
+
+fn register_row(node: &Node, user: &str, port: u16, device: usize) -> String {
+    format!("{user};{};{port};{device:012}", credentials(node, user))
+}
+
+fn register(node: &Node, user: &str, from: u16, contact: u16) {
+    let rows = [register_row(node, user, contact, usize::from(contact))];
+    Sipp::start(node, "register", from, &rows, &["-m", "1"]).verdict();
+}
+
+#[test]
+fn two_thousand_users_register_with_digest() {
+    let node = Node::start_with_users(2000);
+    let rows: Vec<String> = (0..2000).map(|n| register_row(&node, &format!("u{n}"), CALLER, n)).collect();
+    Sipp::start(&node, "register", CALLER, &rows, &["-m", "2000", "-r", "300"]).verdict();
+    assert_eq!(node.status_number("bindings"), 2000);
+}
+
+#[test]
+fn a_wrong_password_never_registers() {
+    let node = Node::start_with_users(1);
+    let rows = [format!("u0;[authentication username=u0 password=not-it];{CALLER};000000000001")];
+    Sipp::start(&node, "register_wrong_password", CALLER, &rows, &["-m", "50", "-r", "50"]).verdict();
+    assert_eq!(node.status_number("bindings"), 0);
+}
+
+#[test]
+fn two_thousand_calls_are_answered_and_ended() {
+    let node = Node::start_with_users(2);
+    register(&node, "u0", CALLER, CALLER);
+    register(&node, "u1", CALLEE, CALLEE);
+    let callee = Sipp::start(&node, "answer", CALLEE, &[String::new()], &[]);
+    let rows = [format!("u0;{};u1", credentials(&node, "u0"))];
+    Sipp::start(&node, "call", CALLER, &rows, &["-m", "2000", "-r", "100"]).verdict();
+    callee.stop();
+    node.wait_for("sessions", 0);
+    node.wait_for("legs", 0);
+}
+
+#[test]
+fn two_thousand_messages_arrive() {
+    let node = Node::start_with_users(2);
+    register(&node, "u0", CALLER, CALLER);
+    register(&node, "u1", CALLEE, CALLEE);
+    let callee = Sipp::start(&node, "take_message", CALLEE, &[String::new()], &["-m", "2000"]);
+    let rows = [format!("u0;{};u1", credentials(&node, "u0"))];
+    Sipp::start(&node, "message", CALLER, &rows, &["-m", "2000", "-r", "200"]).verdict();
+    callee.verdict();
+}
+
+/// Each bad request gets the answer that the scenario expects, and the node lives.
+#[test]
+fn bad_requests_get_their_answers() {
+    let node = Node::start_with_users(2);
+    register(&node, "u0", CALLER, CALLER);
+    let rows = [format!("u0;{};u1", credentials(&node, "u0"))];
+    for scenario in
+        ["unknown_user_404", "nobody_there_480", "bad_sdp_488", "unknown_extension_420", "hops_483"]
+    {
+        Sipp::start(&node, scenario, CALLER, &rows, &["-m", "20", "-r", "50"]).verdict();
+    }
+    let rows = [register_row(&node, "u0", CALLER, 1)];
+    Sipp::start(&node, "interval_too_brief_423", CALLER, &rows, &["-m", "20", "-r", "50"]).verdict();
+}
