@@ -11,31 +11,68 @@ const DOMAIN: &str = "weir.example";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Node {
-    _folder: tempfile::TempDir,
-    control: controld::Running,
-    _dataplane: dataplaned::Running,
+    folder: tempfile::TempDir,
+    control: Option<controld::Running>,
+    dataplane: Option<dataplaned::Running>,
 }
 
-fn node() -> Node {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().display();
-    let dataplane = format!(
-        "folder = \"{path}\"\n[driver]\nkind = \"mio\"\n[metrics]\non = false\n[msrp]\nport = 0\n\
-         [rtp]\nport_first = 34000\nport_last = 34999\n"
-    );
-    let dataplane = dataplaned::start(toml::from_str(&dataplane).unwrap()).unwrap();
-    let mut text = format!("folder = \"{path}\"\n[metrics]\naddress = \"127.0.0.1:0\"\n");
-    for transport in ["udp", "tcp", "tls"] {
-        text += &format!("[[sip.listeners]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:0\"\n");
+const TRANSPORTS: [controld::Transport; 3] =
+    [controld::Transport::Udp, controld::Transport::Tcp, controld::Transport::Tls];
+
+/// Control in that folder, listening on those ports.
+fn control(folder: &std::path::Path, ports: [u16; 3]) -> controld::Running {
+    let mut text = format!("folder = \"{}\"\n[metrics]\naddress = \"127.0.0.1:0\"\n", folder.display());
+    for (transport, port) in TRANSPORTS.into_iter().zip(ports) {
+        let transport = transport.label();
+        text += &format!("[[sip.listeners]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:{port}\"\n");
     }
     for user in ["ann", "bob"] {
         text += &format!(
             "[[service.subscribers]]\naddress = \"sip:{user}@{DOMAIN}\"\npassword = \"{user}-secret\"\n"
         );
     }
-    let control =
-        controld::start(controld::Config::parse(&text).unwrap(), controld::Shutdown::new()).unwrap();
-    Node { _folder: folder, control, _dataplane: dataplane }
+    controld::start(controld::Config::parse(&text).unwrap(), controld::Shutdown::new()).unwrap()
+}
+
+fn dataplane(folder: &std::path::Path) -> dataplaned::Running {
+    let path = folder.display();
+    let dataplane = format!(
+        "folder = \"{path}\"\n[driver]\nkind = \"mio\"\n[metrics]\non = false\n[msrp]\nport = 0\n\
+         [rtp]\nport_first = 34000\nport_last = 34999\n"
+    );
+    dataplaned::start(toml::from_str(&dataplane).unwrap()).unwrap()
+}
+
+fn node() -> Node {
+    let folder = tempfile::tempdir().unwrap();
+    let dataplane = dataplane(folder.path());
+    let control = control(folder.path(), [0; 3]);
+    Node { folder, control: Some(control), dataplane: Some(dataplane) }
+}
+
+impl Node {
+    fn sip(&self, transport: controld::Transport) -> std::net::SocketAddr {
+        self.control.as_ref().unwrap().addresses().sip(transport).unwrap()
+    }
+
+    /// Control ends and begins anew on the same ports, with what it wrote down and no more. It brings its own
+    /// runtime, so a thread of its own does it.
+    fn restart(self) -> Node {
+        let ports = TRANSPORTS.map(|transport| self.sip(transport).port());
+        let Node { folder, control: old, dataplane } = self;
+        drop(old);
+        std::thread::sleep(Duration::from_millis(500));
+        let control = control(folder.path(), ports);
+        Node { folder, control: Some(control), dataplane }
+    }
+
+    /// The data plane ends, its tables with it, and another one begins.
+    fn restart_dataplane(mut self) -> Node {
+        drop(self.dataplane.take());
+        std::thread::sleep(Duration::from_millis(500));
+        self.dataplane = Some(dataplane(self.folder.path()));
+        self
+    }
 }
 
 async fn device(node: &Node, user: &str, name: &str, transport: Transport, answering: Answering) -> Device {
@@ -44,7 +81,7 @@ async fn device(node: &Node, user: &str, name: &str, transport: Transport, answe
         Transport::Tcp => controld::Transport::Tcp,
         _ => controld::Transport::Tls,
     };
-    let server = node.control.addresses().sip(side).unwrap();
+    let server = node.sip(side);
     let mut entropy = ue::system_entropy();
     let mut account = Account::new(user, DOMAIN, &format!("{user}-secret"), server, transport, &mut entropy);
     account.name = name.to_owned();
@@ -189,5 +226,78 @@ fn a_call_carries_sound() {
             _ => None,
         })
         .await;
+    });
+}
+
+/// REQ of DESIGN §2, invariant 8: text flows while control is away; it comes back, and ends the session properly.
+#[test]
+fn control_goes_and_comes_back_while_two_talk() {
+    run(async |node| {
+        let ann = device(&node, "ann", "ann/phone", Transport::Udp, Answering::Accept).await;
+        let bob = device(&node, "bob", "bob/phone", Transport::Udp, Answering::Accept).await;
+        let session = ann.invite(Call::chat("sip:bob@weir.example")).await.unwrap();
+        let theirs = ringing(&bob).await;
+        let chat = ann.chat(session).await.unwrap();
+        chat.send(&Draft::text("before")).await.unwrap();
+        let node = tokio::task::spawn_blocking(move || node.restart()).await.unwrap();
+        chat.send(&Draft::text("after")).await.unwrap();
+        for wanted in ["before", "after"] {
+            until(&bob, wanted, |event| match event {
+                Event::Letter(letter) if letter.text() == wanted => Some(()),
+                _ => None,
+            })
+            .await;
+        }
+        // The registrations are there too.
+        ann.message("sip:bob@weir.example", &Draft::text("a pager message")).await.unwrap();
+        ann.hang_up(session, 200).await.unwrap();
+        until(&bob, "the end", |event| match event {
+            Event::Ended { session, .. } if *session == theirs => Some(()),
+            _ => None,
+        })
+        .await;
+        tokio::task::spawn_blocking(move || drop(node)).await.unwrap();
+    });
+}
+
+/// The data plane's tables are lost: control gives them back. Sound resumes on the same ports without a word;
+/// the chat is set up again under a new path.
+#[test]
+fn the_data_plane_goes_and_comes_back_while_two_talk() {
+    run(async |node| {
+        let ann = device(&node, "ann", "ann/phone", Transport::Tcp, Answering::Accept).await;
+        let bob = device(&node, "bob", "bob/phone", Transport::Udp, Answering::Accept).await;
+        let call = ann.invite(Call::audio("sip:bob@weir.example")).await.unwrap();
+        let heard = ringing(&bob).await;
+        let chat = ann.invite(Call::chat("sip:bob@weir.example")).await.unwrap();
+        ann.chat(chat).await.unwrap().send(&Draft::text("before")).await.unwrap();
+        ann.play(call, Arc::new(vec![1000; 160_000]), 1).await.unwrap();
+        let received = async || {
+            let stats = bob.audio_stats(heard).await.unwrap();
+            stats.sources.values().map(|s| s.received).sum::<u64>()
+        };
+        let reaches = async |count: u64| {
+            for _ in 0..150 {
+                if received().await >= count {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            panic!("{} packets, {count} wanted", received().await);
+        };
+        reaches(20).await;
+        let node = tokio::task::spawn_blocking(move || node.restart_dataplane()).await.unwrap();
+        reaches(received().await + 50).await;
+        until(&ann, "the chat's new path", |event| {
+            matches!(event, Event::Changed { session } if *session == chat).then_some(())
+        })
+        .await;
+        ann.chat(chat).await.unwrap().send(&Draft::text("after")).await.unwrap();
+        until(&bob, "after", |event| match event {
+            Event::Letter(letter) if letter.text() == "after" => Some(()),
+            _ => None,
+        })
+        .await;
+        tokio::task::spawn_blocking(move || drop(node)).await.unwrap();
     });
 }
