@@ -97,10 +97,8 @@ impl Node {
                 return answer;
             }
             while let Ok(event) = self.events.try_recv() {
-                if let Event::Died { role, how, .. } = event {
-                    deaths += 1;
-                    eprintln!("{} ended: {how}", role.label());
-                }
+                deaths += usize::from(matches!(event, Event::Died { .. }));
+                println!("{event}");
             }
             if deaths >= 5 {
                 bail!(

@@ -12,6 +12,7 @@
 //! A child holds the reading end of a pipe as its stdin and ends when that closes: so it never outlives the
 //! process that supervises it, whatever became of that one.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 /// How long a child may take to end by itself.
 const GRACE: Duration = Duration::from_secs(3);
 const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 /// A child that lived this long starts again without a long wait.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -66,6 +67,19 @@ pub(crate) enum Event {
         /// When it starts again.
         again_in: Duration,
     },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Started { role, pid, restarts } => {
+                write!(f, "{} runs as process {pid} (start {})", role.label(), restarts + 1)
+            }
+            Event::Died { role, how, again_in } => {
+                write!(f, "{} ended ({how}); it starts again in {again_in:?}", role.label())
+            }
+        }
+    }
 }
 
 /// What to start.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::node::{self, Logs, Node};
-use crate::supervise::Event;
 use crate::{Driver, roles};
 
 const READY: Duration = Duration::from_secs(20);
@@ -48,7 +47,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         loop {
             tokio::select! {
-                Some(event) = node.events.recv() => tell(&event),
+                Some(event) = node.events.recv() => println!("{event}"),
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
             }
@@ -61,15 +60,4 @@ async fn end(node: Node) -> anyhow::Result<ExitCode> {
     println!("ending");
     node.stop().await;
     Ok(ExitCode::SUCCESS)
-}
-
-fn tell(event: &Event) {
-    match event {
-        Event::Started { role, pid, restarts } => {
-            println!("{} runs as process {pid} (start {})", role.label(), restarts + 1);
-        }
-        Event::Died { role, how, again_in } => {
-            eprintln!("{} ended ({how}); it starts again in {again_in:?}", role.label());
-        }
-    }
 }

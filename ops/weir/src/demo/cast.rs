@@ -13,7 +13,7 @@ use crate::config::Config;
 /// How long anything may take on one host.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to look for what must not come.
-pub(super) const SILENCE: Duration = Duration::from_millis(700);
+pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
 /// The devices.
 #[derive(Debug)]
@@ -92,16 +92,25 @@ pub(crate) fn seeded() -> Entropy {
     ue::system_entropy()
 }
 
-/// Waits for letters with this text at a device; how many came by the time that `wanted` had come and a moment of
-/// silence had passed, or time was up.
-pub(super) async fn letters(device: &Device, mark: u64, text: &str, wanted: usize) -> usize {
-    settled(
-        device,
-        mark,
-        wanted,
-        |event| matches!(event, Event::Letter(letter) if letter.body.as_ref() == text.as_bytes()),
-    )
-    .await
+/// Waits until a text came to every device that should get it, then a moment longer for one too many; how often it
+/// came to each.
+pub(super) async fn letters(wanted: &[(&Device, u64, usize)], text: &str) -> Vec<usize> {
+    let fits =
+        |event: &Event| matches!(event, Event::Letter(letter) if letter.body.as_ref() == text.as_bytes());
+    let count = |(device, mark, _): &(&Device, u64, usize)| {
+        device.log().since(*mark).iter().filter(|e| fits(e)).count()
+    };
+    let began = std::time::Instant::now();
+    while wanted.iter().any(|one| count(one) < one.2) && began.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(SILENCE).await;
+    wanted.iter().map(count).collect()
+}
+
+/// The same for one device; the count.
+pub(super) async fn letters_at(device: &Device, mark: u64, text: &str, wanted: usize) -> usize {
+    letters(&[(device, mark, wanted)], text).await.iter().sum()
 }
 
 /// The same for notifications about a message.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ue::audio::voice;
 use ue::{Call, Device, Draft, Event, SessionId};
 
-use super::cast::{Cast, PATIENCE, SILENCE, letters, notices};
+use super::cast::{Cast, PATIENCE, SILENCE, letters, letters_at, notices};
 use super::checks::Checks;
 use super::pairs::{Audio, answered, ended_of, first_up};
 
@@ -86,16 +86,7 @@ async fn text(checks: &mut Checks, cast: &Cast, members: &[Member<'_>]) {
         };
         let accepted = answered(sent.receipt.accepted).await;
         checks.expect("the room takes it", accepted == Some(200), format!("{accepted:?}"));
-        for (index, (other, mark)) in members.iter().zip(&marks).enumerate() {
-            let wanted = usize::from(index != from);
-            let count = letters(other.device, *mark, text, wanted).await;
-            let what = if wanted == 1 { "gets it once" } else { "gets no echo" };
-            checks.expect(
-                format!("{} {what}", other.device.name()),
-                count == wanted,
-                format!("{count} times"),
-            );
-        }
+        heard(checks, members, &marks, text, "gets no echo", |index| index != from).await;
         let count = notices(member.device, mark, &sent.message_id, "delivered", 3).await;
         checks.expect(
             format!("{name} hears `delivered` from three recipients"),
@@ -115,6 +106,28 @@ async fn text(checks: &mut Checks, cast: &Cast, members: &[Member<'_>]) {
     checks.expect("dave does not get the same one", matches!(same, Ok(425)), format!("{same:?}"));
 }
 
+/// Who should get a text gets it once, and nobody else does.
+async fn heard(
+    checks: &mut Checks,
+    members: &[Member<'_>],
+    marks: &[u64],
+    text: &str,
+    otherwise: &str,
+    should: impl Fn(usize) -> bool,
+) {
+    let wanted: Vec<_> = members
+        .iter()
+        .zip(marks)
+        .enumerate()
+        .map(|(index, (member, mark))| (member.device, *mark, usize::from(should(index))))
+        .collect();
+    let counts = letters(&wanted, text).await;
+    for ((device, _, wanted), count) in wanted.iter().zip(counts) {
+        let what = if *wanted == 1 { "gets it once, whole" } else { otherwise };
+        checks.expect(format!("{} {what}", device.name()), count == *wanted, format!("{count} times"));
+    }
+}
+
 /// RFC 7701 §6.
 async fn private(checks: &mut Checks, cast: &Cast, members: &[Member<'_>]) {
     checks.step("a private message in the group, from ann to carol");
@@ -125,12 +138,8 @@ async fn private(checks: &mut Checks, cast: &Cast, members: &[Member<'_>]) {
     if checks.worked("ann sends it", ann.chat.send(&draft).await).is_none() {
         return;
     }
-    for (member, mark) in members.iter().zip(marks) {
-        let wanted = usize::from(member.device.name() == cast.carol.name());
-        let count = letters(member.device, mark, text, wanted).await;
-        let what = if wanted == 1 { "gets it" } else { "does not" };
-        checks.expect(format!("{} {what}", member.device.name()), count == wanted, format!("{count} times"));
-    }
+    let is_carol = |index: usize| members.get(index).is_some_and(|m| m.device.name() == cast.carol.name());
+    heard(checks, members, &marks, text, "does not get it", is_carol).await;
 }
 
 /// One message of 1 MiB in chunks.
@@ -147,15 +156,7 @@ async fn large(checks: &mut Checks, members: &[Member<'_>]) {
     let (accepted, reported) = (answered(sent.receipt.accepted).await, answered(sent.receipt.reported).await);
     checks.expect("every chunk is taken", accepted == Some(200), format!("{accepted:?}"));
     checks.expect("the whole is reported", reported == Some(200), format!("{reported:?}"));
-    for (index, (member, mark)) in members.iter().zip(marks).enumerate().filter(|(index, _)| *index != 3) {
-        let count = letters(member.device, mark, &text, 1).await;
-        checks.expect(
-            format!("{} gets all of it, unchanged", member.device.name()),
-            count == 1,
-            format!("{count} times"),
-        );
-        debug_assert_ne!(index, 3);
-    }
+    heard(checks, members, &marks, &text, "gets no echo", |index| index != 3).await;
     let count = notices(carol.device, mark, &sent.message_id, "delivered", 3).await;
     checks.expect("carol hears `delivered` from three recipients", count == 3, format!("{count} times"));
 }
@@ -220,7 +221,7 @@ async fn expel_and_bring_back<'c>(
     if let Some(ann) = members.first() {
         checks.worked("ann says something", ann.chat.send(&Draft::text(text)).await);
     }
-    let count = letters(&cast.dave, dave_mark, text, 0).await;
+    let count = letters_at(&cast.dave, dave_mark, text, 0).await;
     checks.expect("dave does not get it", count == 0, format!("{count} times"));
     let back_mark = cast.dave.log().mark();
     checks.worked("the focus takes the REFER", cast.ann.add(session, cast.dave.address()).await);
@@ -241,7 +242,7 @@ async fn expel_and_bring_back<'c>(
     if let Some(ann) = members.first() {
         checks.worked("ann greets him", ann.chat.send(&Draft::text(text)).await);
     }
-    let count = letters(&cast.dave, back_mark, text, 1).await;
+    let count = letters_at(&cast.dave, back_mark, text, 1).await;
     checks.expect("dave gets it once", count == 1, format!("{count} times"));
     let partial = cast.ann.log().since(mark).iter().any(|e| matches!(e, Event::Roster { full: false, .. }));
     checks.expect("ann's roster came by partial notifications too", partial, "only full ones");
@@ -285,16 +286,7 @@ pub(super) async fn pre_defined(checks: &mut Checks, cast: &Cast) {
                 member.chat.send(&Draft::text(text)).await,
             );
         }
-        for (index, (member, mark)) in members.iter().zip(marks).enumerate() {
-            let wanted = usize::from(index != from);
-            let count = letters(member.device, mark, text, wanted).await;
-            let what = if wanted == 1 { "gets it once" } else { "gets no echo" };
-            checks.expect(
-                format!("{} {what}", member.device.name()),
-                count == wanted,
-                format!("{count} times"),
-            );
-        }
+        heard(checks, &members, &marks, text, "gets no echo", |index| index != from).await;
     }
     for member in &members {
         checks.worked(

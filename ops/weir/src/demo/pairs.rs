@@ -6,7 +6,7 @@ use std::time::Duration;
 use ue::audio::voice;
 use ue::{Call, Device, Draft, Event, FlowStats, SessionId};
 
-use super::cast::{Cast, PATIENCE, SILENCE, letters, notices};
+use super::cast::{Cast, PATIENCE, SILENCE, letters, letters_at, notices};
 use super::checks::Checks;
 
 /// What a device's audio came to, by its name.
@@ -19,8 +19,8 @@ pub(super) async fn pager(checks: &mut Checks, cast: &Cast) {
     let marks = [cast.carol.log().mark(), cast.bob_phone.log().mark(), cast.bob_tablet.log().mark()];
     let sent = cast.carol.message(cast.bob_phone.address(), &Draft::text(text).displayed()).await;
     let Some(sent) = checks.worked("the network takes it", sent) else { return };
-    for (device, mark) in [(&cast.bob_phone, marks[1]), (&cast.bob_tablet, marks[2])] {
-        let count = letters(device, mark, text, 1).await;
+    let bobs = [(&cast.bob_phone, marks[1], 1), (&cast.bob_tablet, marks[2], 1)];
+    for ((device, ..), count) in bobs.iter().zip(letters(&bobs, text).await) {
         checks.expect(format!("{} gets it once", device.name()), count == 1, format!("{count} times"));
     }
     let count = notices(&cast.carol, marks[0], &sent.message_id, "delivered", 1).await;
@@ -61,7 +61,7 @@ pub(super) async fn chat(checks: &mut Checks, cast: &Cast) {
     if let Some(sent) =
         checks.worked("ann says something", ann_chat.send(&Draft::text("Lunch at noon?").displayed()).await)
     {
-        let count = letters(bob, bob_mark, "Lunch at noon?", 1).await;
+        let count = letters_at(bob, bob_mark, "Lunch at noon?", 1).await;
         checks.expect("bob gets it once", count == 1, format!("{count} times"));
         let count = notices(&cast.ann, mark, &sent.message_id, "delivered", 1).await;
         checks.expect("ann hears `delivered` once", count == 1, format!("{count} times"));
@@ -70,7 +70,7 @@ pub(super) async fn chat(checks: &mut Checks, cast: &Cast) {
     }
     let mark = cast.ann.log().mark();
     if checks.worked("bob answers", bob_chat.send(&Draft::text("Noon it is.")).await).is_some() {
-        let count = letters(&cast.ann, mark, "Noon it is.", 1).await;
+        let count = letters_at(&cast.ann, mark, "Noon it is.", 1).await;
         checks.expect("ann gets it once", count == 1, format!("{count} times"));
     }
     checks.worked("ann ends the chat", cast.ann.hang_up(session, 200).await);

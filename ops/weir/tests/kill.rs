@@ -1,0 +1,221 @@
+//! kill -9 of either process under the real binary, while audio and chat flow (DESIGN §2, invariant 8). Sequence
+//! numbers are checked end to end.
+#![expect(clippy::unwrap_used, reason = "helpers of a test fail the test")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ue::audio::voice;
+use ue::{Account, Call, Counters, Device, Draft, Event, Identity, SessionId, Transport, system_entropy};
+
+const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+/// One node at a time: two that start together would find the same ports free.
+static ALONE: Mutex<()> = Mutex::new(());
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `weir up` in a folder of its own.
+struct Node {
+    up: Child,
+    folder: tempfile::TempDir,
+    said: Arc<Mutex<Vec<String>>>,
+    #[expect(dead_code, reason = "held while the node runs")]
+    alone: MutexGuard<'static, ()>,
+}
+
+impl Node {
+    fn start() -> Node {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        let mut up = Command::new(WEIR)
+            .args(["up", "--driver", "mio", "--folder"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (lines, heard) = (BufReader::new(up.stdout.take().unwrap()).lines(), Arc::clone(&said));
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| heard.lock().unwrap_or_else(PoisonError::into_inner).push(line))
+        });
+        let node = Node { up, folder, said, alone };
+        node.wait("both processes", || node.status().is_some_and(|s| s["dataplane"]["linked"] == true));
+        node
+    }
+
+    fn status(&self) -> Option<Value> {
+        let out = Command::new(WEIR)
+            .args(["status", "--json", "--folder"])
+            .arg(self.folder.path())
+            .output()
+            .ok()?;
+        serde_json::from_slice(&out.stdout).ok()
+    }
+
+    fn wait(&self, what: &str, done: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !done() {
+            assert!(began.elapsed() < PATIENCE, "{what}: not in time; said: {:?}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The process of a role and how often it was started.
+    fn process(&self, role: &str) -> Option<(String, String)> {
+        let said = self.said();
+        let line = said.iter().rev().find(|line| line.starts_with(&format!("{role} runs as process ")))?;
+        let mut words = line.split(' ').skip(4);
+        Some((words.next()?.to_owned(), words.nth(1)?.trim_end_matches(')').to_owned()))
+    }
+
+    /// kill -9; returns when the role runs again and both are linked.
+    fn kill(&self, role: &str) {
+        self.wait("the process is named", || self.process(role).is_some());
+        let (pid, start) = self.process(role).unwrap();
+        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        self.wait("it is started again", || self.process(role).is_some_and(|(_, again)| again != start));
+        self.wait("it is linked again", || self.status().is_some_and(|s| s["dataplane"]["linked"] == true));
+    }
+
+    fn server(&self) -> std::net::SocketAddr {
+        let text = std::fs::read_to_string(self.folder.path().join("running.toml")).unwrap();
+        let config: toml::Table = text.parse().unwrap();
+        config["control"]["sip"]["listeners"][0]["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    async fn device(&self, user: &str) -> Device {
+        let mut entropy = system_entropy();
+        let mut account =
+            Account::new(user, "weir.example", user, self.server(), Transport::Udp, &mut entropy);
+        account.rtcp_every = Duration::from_secs(1);
+        let identity = Arc::new(Identity::generate(&["ue.invalid"]).unwrap());
+        let device =
+            Device::start(account, Arc::new(Counters::default()), identity, entropy.child()).await.unwrap();
+        device.register().await.unwrap();
+        device
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.up.id().to_string()).status();
+        let _ = self.up.wait();
+    }
+}
+
+fn texts(device: &Device) -> Vec<String> {
+    let text = |e: Event| if let Event::Letter(letter) = e { Some(letter.text()) } else { None };
+    device.log().since(0).into_iter().filter_map(text).collect()
+}
+
+/// A session between two devices: its names at both ends.
+async fn connect(from: &Device, to: &Device, call: Call) -> (SessionId, SessionId) {
+    let mark = to.log().mark();
+    let own = from.invite(call).await.unwrap();
+    let up = |e: &Event| if let Event::Up { session } = e { Some(*session) } else { None };
+    (own, to.log().wait(mark, PATIENCE, up).await.unwrap())
+}
+
+fn in_file(folder: &Path, name: &str) -> bool {
+    folder.join(name).exists()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_kills_of_control_lose_no_packet_and_no_message() {
+    let node = Node::start();
+    assert!(in_file(node.folder.path(), "control.sqlite"));
+    let (ann, bob) = (node.device("ann").await, node.device("bob").await);
+    let said = Arc::new(voice(5, 60.0));
+    let mut calls = Vec::new();
+    for n in 0..25 {
+        let (own, theirs) = connect(&ann, &bob, Call::audio(bob.address())).await;
+        calls.push((own, theirs));
+        ann.play(own, Arc::clone(&said), 2 * n).await.unwrap();
+        bob.play(theirs, Arc::clone(&said), 2 * n + 1).await.unwrap();
+    }
+    let (own, theirs) = connect(&ann, &bob, Call::chat(bob.address())).await;
+    let chat = ann.chat(own).await.unwrap();
+    bob.chat(theirs).await.unwrap();
+    let talking = tokio::spawn(async move {
+        let mut sent = 0;
+        loop {
+            if chat.send(&Draft::text(format!("message {sent}"))).await.is_err() {
+                return sent;
+            }
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if sent == 150 {
+                return sent;
+            }
+        }
+    });
+    for _ in 0..10 {
+        tokio::task::block_in_place(|| node.kill("control"));
+    }
+    let sent = talking.await.unwrap();
+    assert_eq!(sent, 150);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let ends: (Vec<SessionId>, Vec<SessionId>) = calls.iter().copied().unzip();
+    for (device, sessions) in [(&ann, ends.0), (&bob, ends.1)] {
+        for session in sessions {
+            let stats = device.audio_stats(session).await.unwrap();
+            assert!(stats.heard() > 100, "{}", stats.heard());
+            assert_eq!((stats.lost(), stats.send_errors), (0, 0));
+            assert!(stats.sources.values().all(|s| s.duplicates == 0));
+        }
+    }
+    let expected: Vec<String> = (0..150).map(|n| format!("message {n}")).collect();
+    assert_eq!(texts(&bob), expected, "each once, in order");
+    // Control knows the sessions still: it changes one and ends all.
+    let (own, theirs) = calls[0];
+    ann.reinvite(own, ue::Change { direction: Some(ue::Direction::SendOnly), ..ue::Change::default() })
+        .await
+        .unwrap();
+    for (own, _) in &calls {
+        let mark = bob.log().mark();
+        ann.hang_up(*own, 200).await.unwrap();
+        let ended = |e: &Event| matches!(e, Event::Ended { .. }).then_some(());
+        assert!(bob.log().wait(mark, PATIENCE, ended).await.is_some(), "{theirs:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_kill_of_the_data_plane_audio_resumes_on_the_same_ports_and_chat_is_invited_again() {
+    let node = Node::start();
+    let (carol, dave) = (node.device("carol").await, node.device("dave").await);
+    let (own, theirs) = connect(&carol, &dave, Call::audio(dave.address())).await;
+    carol.play(own, Arc::new(voice(6, 20.0)), 1).await.unwrap();
+    let (chat, their_chat) = connect(&carol, &dave, Call::chat(dave.address())).await;
+    carol.chat(chat).await.unwrap().send(&Draft::text("before")).await.unwrap();
+    let letter = |wanted: &'static str| {
+        move |e: &Event| matches!(e, Event::Letter(l) if l.body == wanted).then_some(())
+    };
+    dave.log().wait(0, PATIENCE, letter("before")).await.unwrap();
+    let mark = dave.log().mark();
+    tokio::task::block_in_place(|| node.kill("dataplane"));
+    // Audio: the gap is the restart and at most two seconds.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = dave.audio_stats(theirs).await.unwrap().heard();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let stats = dave.audio_stats(theirs).await.unwrap();
+    assert!(stats.heard() >= before + 45, "{} and {before}", stats.heard());
+    assert!(stats.sources[&1].gap_max_ms < 4000.0, "{}", stats.sources[&1].gap_max_ms);
+    // Chat: both ends were invited again, onto another connection.
+    let changed = |e: &Event| matches!(e, Event::Changed { session } if *session == their_chat).then_some(());
+    assert!(dave.log().wait(mark, PATIENCE, changed).await.is_some());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    carol.chat(chat).await.unwrap().send(&Draft::text("after")).await.unwrap();
+    assert!(dave.log().wait(mark, PATIENCE, letter("after")).await.is_some());
+    carol.hang_up(own, 200).await.unwrap();
+    carol.hang_up(chat, 200).await.unwrap();
+}
