@@ -85,7 +85,9 @@ pub struct Identity {
     pub nonce_life_s: u32,
     /// True: a request from the registered flow of its user needs no digest of its own.
     pub registered_flow_suffices: bool,
-    /// Offer MD5 beside SHA-256 (RFC 8760).
+    /// Offer SHA-256 (RFC 8760), first. Old clients look at the first challenge only and know MD5 alone.
+    pub sha256: bool,
+    /// Offer MD5.
     pub md5: bool,
 }
 
@@ -96,6 +98,7 @@ impl Default for Identity {
             trusted_peers: Vec::new(),
             nonce_life_s: 300,
             registered_flow_suffices: true,
+            sha256: true,
             md5: true,
         }
     }
@@ -325,6 +328,9 @@ impl Config {
         let value = |key, reason| Err(ConfigError::Value { key, reason });
         if self.node.domains.iter().all(String::is_empty) {
             return value("node.domains", "at least one is needed");
+        }
+        if !self.identity.sha256 && !self.identity.md5 {
+            return value("identity", "one of sha256 and md5 is needed");
         }
         let r = &self.registrar;
         if r.expires_min_s > r.expires_default_s || r.expires_default_s > r.expires_max_s {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use sip::digest::{Kind, Secrets, Verdict};
 use sip::typed::{PAssertedIdentity, PPreferredIdentity};
-use sip::{Name, NameAddr, Request, Response};
+use sip::{Name, NameAddr, Request, Response, Uri};
 
 use crate::b2b;
 use crate::facts::Facts;
@@ -223,7 +223,7 @@ pub(crate) fn authenticate<'a>(
     let password = known.map_or("\0", |subscriber| subscriber.password.expose());
     let secrets = Secrets::of(&credentials.username, turn.config().realm(), password);
     let verdict = turn.desk.digest.verify(&credentials, request, &secrets, now);
-    match (verdict, known) {
+    match (verdict, known.filter(|_| is_for_us(turn.config(), request, &credentials.uri))) {
         (Verdict::Accepted, Some(subscriber)) if turn.desk.replays.is_first(&credentials) => Ok(subscriber),
         // A count that was used before, or an old nonce: right password, new nonce (RFC 7616 §3.3).
         (Verdict::Accepted | Verdict::Stale, Some(_)) => Err(challenge(turn, request, kind, true)),
@@ -232,6 +232,13 @@ pub(crate) fn authenticate<'a>(
             Err(challenge(turn, request, kind, false))
         }
     }
+}
+
+/// RFC 3261 §22.4: the digest-uri need not be the Request-URI, but it must name what we answer for: the same
+/// resource, or this node (some clients name the server that they speak to).
+fn is_for_us(config: &Config, request: &Request, digest_uri: &str) -> bool {
+    let Ok(uri) = digest_uri.parse::<Uri>() else { return false };
+    uri.equivalent(&request.uri) || !uri.is_sip() || config.is_ours(&uri.host.to_string())
 }
 
 fn challenge(turn: &mut Turn<'_>, request: &Request, kind: Kind, stale: bool) -> Box<Response> {

@@ -61,6 +61,25 @@ fn credentials_are_good_once_per_count() {
 }
 
 // REQ-PF-06.
+/// RFC 3261 §22.4: the digest-uri may name the server, but not somebody else.
+#[test]
+fn the_digest_uri_names_what_we_answer_for() {
+    for (uri, code) in
+        [("sip:127.0.0.1:5060", 200), ("sip:weir.example", 200), ("sip:elsewhere.example", 401)]
+    {
+        let mut world = World::new();
+        let mut request = register("c", 1, "Contact: <sip:bob@127.0.0.1:7001>\r\n", "");
+        let tx = world.send(peer(7001), request.clone());
+        let challenge = world.answer(tx).unwrap().clone();
+        // The client signs for the Request-URI that it sees.
+        let own = std::mem::replace(&mut request.uri, uri.parse().unwrap());
+        authorize(&mut request, &challenge, "bob", "secret");
+        request.uri = own;
+        let tx = world.send(peer(7001), request);
+        assert_eq!(world.code(tx), Some(code), "{uri}");
+    }
+}
+
 #[test]
 fn nobody_registers_for_another_one() {
     let mut world = World::new();

@@ -40,6 +40,9 @@ pub struct Server {
     pub algorithms: Vec<Algorithm>,
     /// How long a nonce is good.
     pub nonce_lifetime: Duration,
+    /// The digest-uri need not be the Request-URI: RFC 3261 §22.4 (item 5) makes that the server's choice, and
+    /// clients exist that name the server there. The user of this then looks at `Credentials::uri` himself.
+    pub any_uri: bool,
     secret: Private<[u8; 32]>,
 }
 
@@ -90,6 +93,7 @@ impl Server {
             realm: realm.to_owned(),
             algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             nonce_lifetime: Duration::from_secs(300),
+            any_uri: false,
             secret: Private::new(secret),
         }
     }
@@ -146,7 +150,7 @@ impl Server {
             return Verdict::Refused(Refusal::Algorithm);
         };
         let Some(qop) = qop(credentials) else { return Verdict::Refused(Refusal::Qop) };
-        if !is_same_resource(&credentials.uri, &request.uri) {
+        if !self.any_uri && !is_same_resource(&credentials.uri, &request.uri) {
             return Verdict::Refused(Refusal::Uri);
         }
         let parts = Parts { nonce: &credentials.nonce, uri: &credentials.uri, qop: Some(qop) };
