@@ -1,6 +1,6 @@
 //! Either process of a node is killed with SIGKILL while calls run: no packet of a running call is lost when
 //! control dies, and calls resume on the same ports when the data plane dies.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
 use std::fs;
 use std::net::SocketAddr;

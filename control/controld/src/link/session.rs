@@ -23,8 +23,8 @@ use crate::metrics::{Heard, Outcome};
 
 /// Octets that may wait to be written before no further order is taken.
 const WRITE_MAX: usize = 4 << 20;
-/// When no lane has ordered anything for so long after a greeting, what they want has been put again.
-const SETTLED: Duration = Duration::from_millis(500);
+/// Within so long after a greeting the lanes have ordered all that they want put again.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Why a connection ended, for people.
 #[derive(Debug)]
@@ -95,8 +95,12 @@ struct Waiting {
     /// By number of the audit: the lane that asked and what has come so far.
     audits: BTreeMap<u64, (usize, Vec<u64>)>,
     audit: u64,
-    /// The instance to remember once the lanes have put what they want again.
+    /// The instance to remember once the lanes have put what they want again: after this time, when every batch
+    /// ordered until then was answered. Later ones are new wishes and do not count, or a busy control would never
+    /// be done.
     unsettled: Option<(u64, Instant)>,
+    /// The last generation ordered in that time.
+    settles_at: u64,
 }
 
 impl Runner {
@@ -110,6 +114,7 @@ impl Runner {
             audits: BTreeMap::new(),
             audit: 0,
             unsettled: (self.parts.instance != Some(instance)).then(|| (instance, Instant::now() + SETTLED)),
+            settles_at: greeted.generation,
         };
         let end = self.exchange(&mut session, &mut waiting).await;
         for (lane, ask, _) in std::mem::take(&mut waiting.batches).into_values() {
@@ -145,7 +150,8 @@ impl Runner {
     /// Remembers the instance once what the lanes want has been put into it.
     fn settle(&mut self, waiting: &mut Waiting) {
         let Some((instance, after)) = waiting.unsettled else { return };
-        if !waiting.batches.is_empty() || Instant::now() < after {
+        let oldest = waiting.batches.first_key_value().map(|(generation, _)| *generation);
+        if Instant::now() < after || oldest.is_some_and(|oldest| oldest <= waiting.settles_at) {
             return;
         }
         waiting.unsettled = None;
@@ -161,10 +167,10 @@ impl Runner {
     fn carry_out(&mut self, order: Order, session: &mut Session, waiting: &mut Waiting) {
         match order {
             Order::Program { from, ask, mut batch } => {
-                if let Some((_, after)) = &mut waiting.unsettled {
-                    *after = Instant::now() + SETTLED;
-                }
                 waiting.generation += 1;
+                if waiting.unsettled.is_some_and(|(_, after)| Instant::now() < after) {
+                    waiting.settles_at = waiting.generation;
+                }
                 batch.generation = waiting.generation;
                 batch.epoch = self.parts.epoch;
                 let by = Instant::now() + Duration::from_millis(self.parts.settings.answer_ms);
