@@ -201,16 +201,16 @@ fn ones_own_other_devices_get_a_copy_and_prove_nothing() {
     assert!(phones.read(2).is_empty(), "it was not delivered by that");
     phones.report(1, &far[0], 200);
     assert_eq!(phones.read(2)[0].head.status(), Some(Status::OK));
-    // A sibling alone is no receiver, and one that is stuck holds nobody up.
+    // A sibling alone is no receiver, and one that is stuck holds nobody up for longer than a long message is paced.
     phones.rig.stalled.insert(3);
     let body = vec![b'x'; 600_000];
     for piece in phones
         .request(2, "SEND", "big1", "Message-ID: big1\r\nContent-Type: a/b\r\n", Some(&body), '$')
         .chunks(8192)
     {
-        let done = phones.say_raw(2, piece);
-        assert!(!done.iter().any(|d| matches!(d, Done::Stream(crate::Output::Pause { .. }))));
+        phones.say_raw(2, piece);
     }
+    phones.rig.run(600);
     assert_eq!(phones.read(1)[0].body.len(), body.len());
     phones.read(2);
     phones.rig.input(Input::Closed { conn: conn(1), why: CloseReason::Reset });
