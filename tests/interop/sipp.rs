@@ -24,15 +24,17 @@ struct Sipp {
 impl Sipp {
     fn start(node: &Node, scenario: &str, port: u16, rows: &[String], more: &[&str]) -> Sipp {
         let folder = tempfile::tempdir().expect("a folder");
-        let rows_file = folder.path().join("rows.csv");
-        fs::write(&rows_file, format!("SEQUENTIAL\n{}\n", rows.join("\n"))).expect("rows");
         let output = fs::File::create(folder.path().join("output")).expect("a file");
-        let process = Command::new("sipp")
+        let mut command = Command::new("sipp");
+        if !rows.is_empty() {
+            let file = folder.path().join("rows.csv");
+            fs::write(&file, format!("SEQUENTIAL\n{}\n", rows.join("\n"))).expect("rows");
+            command.arg("-inf").arg(file);
+        }
+        let process = command
             .arg(node.sip_udp().to_string())
             .arg("-sf")
             .arg(scenario_file(scenario))
-            .arg("-inf")
-            .arg(&rows_file)
             .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-mi", "127.0.0.1"])
             .args(["-nostdin", "-trace_err", "-trace_stat", "-stf", "stat.csv", "-timeout", "120"])
             .args(more)
@@ -117,7 +119,7 @@ fn two_thousand_calls_are_answered_and_ended() {
     let node = Node::start_with_users(2);
     register(&node, "u0", CALLER, CALLER);
     register(&node, "u1", CALLEE, CALLEE);
-    let callee = Sipp::start(&node, "answer", CALLEE, &[String::new()], &[]);
+    let callee = Sipp::start(&node, "answer", CALLEE, &[], &[]);
     let rows = [format!("u0;{};u1", credentials(&node, "u0"))];
     Sipp::start(&node, "call", CALLER, &rows, &["-m", "2000", "-r", "100"]).verdict();
     callee.stop();
@@ -130,7 +132,7 @@ fn two_thousand_messages_arrive() {
     let node = Node::start_with_users(2);
     register(&node, "u0", CALLER, CALLER);
     register(&node, "u1", CALLEE, CALLEE);
-    let callee = Sipp::start(&node, "take_message", CALLEE, &[String::new()], &["-m", "2000"]);
+    let callee = Sipp::start(&node, "take_message", CALLEE, &[], &["-m", "2000"]);
     let rows = [format!("u0;{};u1", credentials(&node, "u0"))];
     Sipp::start(&node, "message", CALLER, &rows, &["-m", "2000", "-r", "200"]).verdict();
     callee.verdict();
