@@ -119,8 +119,13 @@ fn params_of(bytes: &[u8]) -> Result<Params, BadUri> {
             }
         }
         let value = value.map(|v| escaped(v, class::PARAM_VALUE)).transpose()?;
-        // RFC 3261 §19.1.1: a parameter name must not appear more than once.
+        // RFC 3261 §19.1.1: a parameter name must not appear more than once. baresip adds `lr` to a route that
+        // has it: a flag said twice is still that flag, and it is written once.
         if params.has(&name) {
+            let flag = params.iter().any(|(n, v)| v.is_none() && n.eq_ignore_ascii_case(&name));
+            if flag && value.is_none() {
+                continue;
+            }
             return Err(BadUri("parameter stands twice"));
         }
         params.push(name, value);

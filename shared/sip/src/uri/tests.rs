@@ -70,7 +70,7 @@ fn malformed_uris() {
         "sip:a%zz@b",
         "sip:a@b;=1",
         "sip:a@b;;",
-        "sip:a@b;x;x",
+        "sip:a@b;x=1;x=1",
         "sip:a@b@c",
         "sip:a\u{e9}@b",
         "tel:",
@@ -148,4 +148,13 @@ fn a_part_set_by_hand_cannot_break_out() {
     assert!(!u.to_string().contains(['\r', '\n', '>', ' ']));
     u.add_header("Session-Replaces", "a&b=c");
     assert_eq!(uri(&u.to_string()).take_header("session-replaces").as_deref(), Some("a&b=c"));
+}
+
+/// What baresip 1.0 sends in Route; a value that could be either of two stays refused (RFC 3261 §19.1.1).
+#[test]
+fn a_flag_said_twice_is_the_flag_and_a_value_said_twice_is_refused() {
+    assert_eq!(uri("sip:10.9.9.1:5060;lr;lr").to_string(), "sip:10.9.9.1:5060;lr");
+    for bad in ["sip:h;ttl=1;ttl=2", "sip:h;lr;lr=on", "sip:h;lr=on;lr"] {
+        assert!(Uri::parse(bad.as_bytes()).is_err(), "{bad}");
+    }
 }
