@@ -154,13 +154,14 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The text of a quoted string, with its quotes given, escapes removed.
+/// The text of a quoted string, with its quotes given, escapes removed; a line end in it (a fold, RFC 3261
+/// §7.3.1) is a blank.
 pub(crate) fn unquote(quoted: &[u8]) -> String {
     let inner = match quoted {
         [b'"', inner @ .., b'"'] => inner,
         other => other,
     };
-    if !inner.contains(&b'\\') {
+    if !inner.iter().any(|b| matches!(b, b'\\' | b'\r' | b'\n')) {
         return lossy(inner);
     }
     let mut out = Vec::with_capacity(inner.len());
@@ -170,23 +171,24 @@ pub(crate) fn unquote(quoted: &[u8]) -> String {
             escaped = true;
         } else {
             escaped = false;
-            out.push(*b);
+            out.push(if matches!(b, b'\r' | b'\n') { b' ' } else { *b });
         }
     }
     lossy(&out)
 }
 
-/// A quoted string of the text: quotes and backslashes escaped, line ends made blanks.
+/// A quoted string of the text: quotes, backslashes and NUL (which only a quoted-pair may carry, RFC 3261
+/// §25.1) escaped, line ends made blanks.
 pub(crate) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
         match c {
-            '"' | '\\' => {
+            '"' | '\\' | '\0' => {
                 out.push('\\');
                 out.push(c);
             }
-            '\r' | '\n' | '\0' => out.push(' '),
+            '\r' | '\n' => out.push(' '),
             c => out.push(c),
         }
     }
@@ -261,6 +263,13 @@ mod tests {
         );
         assert_eq!(split("a,,b"), ["a", "", "b"]);
         assert_eq!(split(""), [""]);
+    }
+
+    #[test]
+    fn a_quoted_text_reads_back_with_nul_and_without_line_ends() {
+        let read = unquote(b"\"\\\0a\\\"\r\n b\"");
+        assert_eq!(read, "\0a\"   b");
+        assert_eq!(unquote(quote(&read).as_bytes()), read);
     }
 
     #[test]
