@@ -13,7 +13,7 @@ use ue::{Account, Call, Counters, Device, Draft, Event, Identity, Transport, sys
 
 use crate::node::Node;
 
-const RELAY: &str = "msrp://127.0.0.1:2856;tcp";
+const RELAY: &str = "msrp://127.0.0.1:12856;tcp";
 
 /// Kamailio with the relay's configuration.
 struct Relay(Child);
@@ -21,7 +21,7 @@ struct Relay(Child);
 impl Relay {
     fn start() -> Relay {
         let file = root().join("tests/interop/kamailio-msrp-relay.cfg");
-        let process = Command::new("kamailio")
+        let mut process = Command::new("kamailio")
             .args(["-DD", "-E", "-m", "64", "-f"])
             .arg(file)
             .args(["-Y", "/tmp"])
@@ -31,12 +31,22 @@ impl Relay {
             .spawn()
             .expect("kamailio is installed");
         let began = Instant::now();
-        while TcpStream::connect("127.0.0.1:2856").is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "kamailio does not listen");
+        while !answers() {
+            assert!(process.try_wait().is_ok_and(|status| status.is_none()), "kamailio ended");
+            assert!(began.elapsed() < Duration::from_secs(20), "kamailio does not answer");
             sleep(Duration::from_millis(50));
         }
         Relay(process)
     }
+}
+
+/// Kamailio listens before its workers are there, and drops what comes until then: it is up when it answers.
+fn answers() -> bool {
+    let frame = "MSRP up1 AUTH\r\nTo-Path: msrp://127.0.0.1:12856;tcp\r\nFrom-Path: msrp://127.0.0.1:1/up;tcp\r\n\
+                 -------up1$\r\n";
+    let Ok(mut stream) = TcpStream::connect("127.0.0.1:12856") else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    stream.write_all(frame.as_bytes()).is_ok() && stream.read(&mut [0; 64]).is_ok_and(|count| count > 0)
 }
 
 impl Drop for Relay {
@@ -57,7 +67,7 @@ struct Client {
 impl Client {
     /// AUTH with digest (RFC 4976 §5.1); the relay answers with the path to use.
     fn start() -> Client {
-        let stream = TcpStream::connect("127.0.0.1:2856").expect("the relay");
+        let stream = TcpStream::connect("127.0.0.1:12856").expect("the relay");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         let own = format!("msrp://{}/client7session;tcp", stream.local_addr().expect("an address"));
         let mut client = Client { stream, read: String::new(), own, relay: String::new() };
@@ -141,7 +151,7 @@ fn join(node: &Node, client: &Client) -> String {
     let local = socket.local_addr().expect("an address");
     let (group, domain) = (Node::GROUP, node.domain());
     let sdp = format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 2856 TCP/MSRP *\r\n\
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 12856 TCP/MSRP *\r\n\
          a=path:{} {}\r\na=setup:active\r\na=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\n",
         client.relay, client.own
     );
