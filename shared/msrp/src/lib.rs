@@ -27,6 +27,8 @@ mod reassembly;
 mod report;
 pub mod session;
 mod status;
+#[cfg(test)]
+mod testing;
 mod tid;
 mod uri;
 mod write;

@@ -187,17 +187,8 @@ pub fn report(tid: &Tid, request: &Head, range: ByteRange, status: Status) -> By
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{PATHS, head};
     use crate::{Event, Framer, Limits};
-
-    fn head(text: &str) -> Head {
-        let mut bytes = Bytes::from(text.replace('\n', "\r\n"));
-        match Framer::new(Limits::default()).next(&mut bytes) {
-            Ok(Some(Event::Head(head))) => head,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    const PATHS: &str = "To-Path: msrp://b:2/y;tcp\nFrom-Path: msrp://r:3/z;tcp msrp://a:1/x;tcp\n";
 
     #[test]
     fn what_is_written_is_read_back() {

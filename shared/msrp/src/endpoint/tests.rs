@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::session::{Key, Outgoing, Received, Role, SessionLimits};
+use crate::testing::{edited, edits};
 use crate::{FailureReport, MsrpUri, Path, ReassemblyLimits};
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -701,10 +702,10 @@ proptest! {
 
     #[test]
     fn mutated_streams_never_panic(
-        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 0..12),
+        edits in edits(12),
         read in 1usize..400,
     ) {
-        let mut bytes = [
+        let bytes = [
             raw("SEND", BOB, "Byte-Range: 1-*/8\r\nSuccess-Report: yes\r\n", Some(b"abc"), '+'),
             raw("SEND", BOB, "Byte-Range: 4-8/8\r\nSuccess-Report: yes\r\n", Some(b"defgh"), '$'),
             raw("REPORT", BOB, "Byte-Range: 1-8/8\r\nStatus: 000 200 OK\r\n", None, '$'),
@@ -712,14 +713,7 @@ proptest! {
             raw("SEND", BOB, "", Some(b"abc"), '#'),
         ]
         .concat();
-        for (at, octet, kind) in edits {
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = octet,
-                1 => bytes.insert(at, octet),
-                _ => { bytes.remove(at); }
-            }
-        }
+        let bytes = edited(bytes, edits);
         let mut bob = bob();
         for piece in bytes.chunks(read) {
             bob.receive(ms(0), piece);

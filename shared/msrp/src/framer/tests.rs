@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::BadReason;
+use crate::testing::{edited, edits};
 use memchr::memmem;
 use proptest::prelude::*;
 
@@ -244,18 +245,11 @@ proptest! {
 
     #[test]
     fn mutations_never_panic_and_splits_never_matter(
-        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 0..8),
+        edits in edits(8),
         cut in any::<prop::sample::Index>(),
     ) {
-        let mut bytes = [send(b"one\r\n-------d93", '+'), send(b"two", '$')].concat();
-        for (at, octet, kind) in edits {
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = octet,
-                1 => bytes.insert(at, octet),
-                _ => { bytes.remove(at); }
-            }
-        }
+        let bytes = [send(b"one\r\n-------d93", '+'), send(b"two", '$')].concat();
+        let bytes = edited(bytes, edits);
         let (a, b) = bytes.split_at(cut.index(bytes.len()));
         let whole = one(&bytes);
         prop_assert_eq!(read(Limits::default(), [Bytes::copy_from_slice(a), Bytes::copy_from_slice(b)]), whole.clone());
