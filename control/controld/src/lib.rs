@@ -13,7 +13,6 @@ mod lane;
 mod link;
 mod metrics;
 mod run;
-mod screening;
 mod shutdown;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::edge::{self, Bound};
 use crate::metrics::{self, Metrics};
-use crate::{Config, Shutdown, Transport, front, lane, link, screening, upkeep};
+use crate::{Config, Shutdown, Transport, front, lane, link, upkeep};
 
 /// Where a run can be reached: what was bound, after port 0 and taken default ports were resolved.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
     let front = tokio::spawn(front::run(
         front::Parts {
             stack: Stack::new(stack_config(&config, &opened.addresses), entropy.child()),
-            rules: screening::rules(),
+            rules: service::supported::rules(),
             config: service,
             edge: edge.clone(),
             lanes: lanes.clone(),

@@ -7,6 +7,7 @@
 use sip::{Name, NameAddr, Peer, Request, Response, Uri};
 
 use crate::lane_key::LANE_PARAM;
+use crate::supported;
 use crate::{Config, LaneKey, Route};
 
 /// What lives and dies with one hop or one dialog, or is set anew by whoever forwards.
@@ -54,29 +55,6 @@ fn is_ours(name: &Name) -> bool {
             | Name::Identity
             | Name::IdentityInfo
     )
-}
-
-/// Options that we understand in `Require` (RFC 3261 §8.2.2.3). The list options concern the Controlling
-/// Function and pass.
-const OPTIONS: [&str; 8] = [
-    "timer",
-    "path",
-    "gruu",
-    "outbound",
-    "recipient-list-invite",
-    "recipient-list-message",
-    "multiple-refer",
-    "norefersub",
-];
-
-/// Methods that we take, as the value of `Allow`.
-pub(crate) const ALLOW: &str =
-    "INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, MESSAGE, REFER, SUBSCRIBE, NOTIFY, INFO, UPDATE";
-
-/// The required options that nobody here understands.
-pub(crate) fn unsupported(request: &Request) -> Vec<String> {
-    let required = request.headers.tokens(&Name::Require).chain(request.headers.tokens(&Name::ProxyRequire));
-    required.filter(|o| !OPTIONS.iter().any(|k| k.eq_ignore_ascii_case(o))).map(str::to_owned).collect()
 }
 
 /// Copies what passes end to end, body included.
@@ -179,7 +157,7 @@ pub(crate) fn refuse(config: &Config, request: &Request, code: u16) -> Response 
     let mut response = request.respond(code);
     match code {
         // RFC 3261 §21.4.6
-        405 => response.headers.push(Name::Allow, ALLOW),
+        405 => response.headers.push(Name::Allow, supported::ALLOW),
         // RFC 3261 §21.5.4
         503 => response.headers.push(Name::RetryAfter, "5"),
         415 => {

@@ -44,6 +44,7 @@ mod participating;
 pub mod records;
 mod registrar;
 mod service;
+pub mod supported;
 #[cfg(test)]
 mod testing;
 mod turn;

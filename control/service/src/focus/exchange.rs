@@ -14,6 +14,7 @@ use super::join::origin;
 use super::leave::Why;
 use crate::b2b;
 use crate::body;
+use crate::supported;
 use crate::turn::Turn;
 use crate::{ClientTx, ServerTx};
 
@@ -142,7 +143,7 @@ impl Conference {
         call.dirty = true;
         let contact = self.contact(turn.config(), &route);
         request.headers.set(Name::Contact, contact);
-        request.headers.set(Name::Allow, b2b::ALLOW);
+        request.headers.set(Name::Allow, supported::ALLOW);
         clock::propose(turn, &mut request, &route);
         match session {
             Some(session) => request.set_body(cpm::media_type::SDP, session.to_bytes()),

@@ -56,6 +56,7 @@ use crate::media::Anchor;
 use crate::methods::Arrival;
 use crate::participating::Caller;
 use crate::records::{Record, Row};
+use crate::supported;
 use crate::turn::{Desk, Turn};
 use crate::{Ask, ClientTx, Config, Key, LaneKey, Route, ServerTx};
 
@@ -164,7 +165,7 @@ impl Focus {
             }
             (Method::Options, _) => {
                 let mut response = request.respond(200);
-                response.headers.set(sip::Name::Allow, b2b::ALLOW);
+                response.headers.set(sip::Name::Allow, supported::ALLOW);
                 response.headers.set(sip::Name::AllowEvents, "conference, refer");
                 response.headers.set(sip::Name::Accept, "application/sdp, application/resource-lists+xml");
                 turn.respond(tx, response);

@@ -10,7 +10,7 @@ use sip::{Headers, Method, Name, Request, Response, Uri};
 use super::call::Call;
 use super::conference::Conference;
 use super::roster::MemberId;
-use crate::b2b;
+use crate::supported;
 use crate::turn::Turn;
 use crate::{Config, Route, UserId};
 
@@ -110,7 +110,7 @@ impl Conference {
         if !self.subject.is_empty() {
             h.push(Name::Subject, &self.subject);
         }
-        h.push(Name::Allow, b2b::ALLOW);
+        h.push(Name::Allow, supported::ALLOW);
         h.push(Name::AllowEvents, "conference, refer");
         self.put_bodies(turn, &mut request, member, sdp);
         Some(request)
@@ -139,7 +139,7 @@ impl Conference {
     pub(crate) fn dress(&self, config: &Config, route: &Route, tag: &str, response: &mut Response) {
         response.set_to_tag(tag);
         response.headers.set(Name::Contact, self.contact(config, route));
-        response.headers.set(Name::Allow, b2b::ALLOW);
+        response.headers.set(Name::Allow, supported::ALLOW);
         response.headers.set(Name::AllowEvents, "conference, refer");
         response.headers.set(Name::PAssertedIdentity, format!("<{}>", self.uri(config)));
         response.headers.set(Name::ConversationId, &self.conversation);

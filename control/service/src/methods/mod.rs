@@ -16,6 +16,7 @@ use crate::functions::{Addressee, Functions};
 use crate::identity;
 use crate::lane_key::{is_originating, lane_in, user_of};
 use crate::participating::Caller;
+use crate::supported;
 use crate::turn::Turn;
 use crate::{Key, Route, ServerTx, Source, Table, UserId};
 
@@ -70,7 +71,7 @@ pub(crate) fn screen(turn: &Turn<'_>, arrival: &mut Arrival) -> Result<(), Box<R
     if b2b::max_forwards(request) == 0 && !matches!(request.method, Method::Register | Method::Options) {
         return refuse(483);
     }
-    let unsupported = b2b::unsupported(request);
+    let unsupported = supported::unsupported(request);
     if !unsupported.is_empty() {
         let mut response = b2b::refuse(config, request, 420);
         response.headers.push(Name::Unsupported, unsupported.join(", "));

@@ -6,6 +6,7 @@ use sip::Name;
 use super::Arrival;
 use crate::b2b;
 use crate::functions::Addressee;
+use crate::supported;
 use crate::turn::Turn;
 
 /// True when we are meant, or when the request may go no further (RFC 3261 §11).
@@ -17,7 +18,7 @@ pub(super) fn is_ping(turn: &Turn<'_>, arrival: &Arrival) -> bool {
 /// What we can.
 pub(super) fn answer(turn: &mut Turn<'_>, arrival: &Arrival) {
     let mut response = arrival.request.respond(200);
-    response.headers.push(Name::Allow, b2b::ALLOW);
+    response.headers.push(Name::Allow, supported::ALLOW);
     response
         .headers
         .push(Name::Accept, "application/sdp, message/cpim, multipart/mixed, application/resource-lists+xml");

@@ -6,6 +6,7 @@ use sip::{Dialog, Headers, Method, Name, Request, Transport, Uri};
 
 use crate::b2b;
 use crate::registrar::Bound;
+use crate::supported;
 use crate::turn::Turn;
 use crate::{Config, LaneKey, Route, UserId};
 
@@ -118,7 +119,7 @@ pub(crate) fn request(
     if method != Method::Message {
         let (user, features) = shown_contact(origin, &tag);
         next.headers.push(Name::Contact, b2b::contact(turn.config(), lane, &target.route, &user, &features));
-        next.headers.push(Name::Allow, b2b::ALLOW);
+        next.headers.push(Name::Allow, supported::ALLOW);
     }
     b2b::pass(origin, &mut next);
     assert_identity(&mut next.headers, origin, caller, target);

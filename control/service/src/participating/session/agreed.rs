@@ -11,6 +11,7 @@ use super::{Plan, Session, clock};
 use crate::ClientTx;
 use crate::b2b;
 use crate::body;
+use crate::supported;
 use crate::turn::Turn;
 
 /// An ACK comes within 64*T1, or the stack says that it is missing.
@@ -53,7 +54,7 @@ impl Session {
         let Some(side) = self.side_mut(from) else { return };
         side.clock = proposed;
         answer.headers.set(Name::Contact, contact);
-        answer.headers.set(Name::Allow, b2b::ALLOW);
+        answer.headers.set(Name::Allow, supported::ALLOW);
         clock::answer(now, &mut side.clock, &request, &mut answer);
         if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
             body::replace_sdp_in(&mut answer, sdp.clone());

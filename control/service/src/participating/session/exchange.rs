@@ -24,6 +24,7 @@ use super::clock::{self, Clock};
 use super::{Phase, Plan, Session, SideState};
 use crate::b2b;
 use crate::body;
+use crate::supported;
 use crate::turn::{Owner, Turn};
 use crate::{ClientTx, ServerTx};
 
@@ -206,7 +207,7 @@ impl Session {
         let seq = dialog.local_seq.unwrap_or(1);
         b2b::pass(&original, &mut next);
         next.headers.set(Name::Contact, contact);
-        next.headers.set(Name::Allow, b2b::ALLOW);
+        next.headers.set(Name::Allow, supported::ALLOW);
         let proposed = clock::propose(turn, &mut next, &side.route);
         let before = std::mem::replace(&mut side.clock, proposed);
         if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
@@ -251,7 +252,7 @@ impl Session {
         let mut request = dialog.request(method.clone());
         let seq = dialog.local_seq.unwrap_or(1);
         request.headers.set(Name::Contact, contact);
-        request.headers.set(Name::Allow, b2b::ALLOW);
+        request.headers.set(Name::Allow, supported::ALLOW);
         let before = side.clock.clone();
         let next = clock::propose(turn, &mut request, &side.route);
         if before.interval_s() != 0 {

@@ -4,6 +4,7 @@ use sip::{Method, Name, Request, Response};
 
 use super::{Plan, Session, UPSTREAM};
 use crate::b2b;
+use crate::supported;
 use crate::turn::{Owner, Turn};
 use crate::{ClientTx, ServerTx};
 
@@ -35,7 +36,7 @@ impl Session {
             Method::Invite | Method::Update => self.modify(turn, at, tx, request),
             Method::Options => {
                 let mut answer = request.respond(200);
-                answer.headers.push(Name::Allow, b2b::ALLOW);
+                answer.headers.push(Name::Allow, supported::ALLOW);
                 turn.respond(tx, answer);
             }
             Method::Info | Method::Message => self.pass_on(turn, at, tx, request),

@@ -14,6 +14,7 @@ use crate::b2b;
 use crate::body;
 use crate::participating::leg::{self, Caller};
 use crate::participating::merge::Merge;
+use crate::supported;
 use crate::turn::{Owner, Turn};
 use crate::{Route, ServerTx, UserId};
 
@@ -226,7 +227,7 @@ impl Session {
         let Some(side) = self.sides.first_mut() else { return };
         answer.set_to_tag(&side.tag);
         answer.headers.set(Name::Contact, contact);
-        answer.headers.set(Name::Allow, b2b::ALLOW);
+        answer.headers.set(Name::Allow, supported::ALLOW);
         clock::answer(now, &mut side.clock, &setup.request, &mut answer);
         side.sdp_sent = sdp.unwrap_or(got);
         let Ok(dialog) = Dialog::uas(&setup.request, &answer) else {
