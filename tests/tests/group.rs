@@ -4,79 +4,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ue::{Account, Answering, Call, Counters, Device, Draft, Event, Identity, SessionId, Transport};
+use tests::node::{DOMAIN, Node, Settings, until};
+use ue::{Answering, Call, Device, Draft, Event, SessionId, Transport};
 
-const DOMAIN: &str = "weir.example";
 const FACTORY: &str = "sip:conference-factory@weir.example";
-const PATIENCE: Duration = Duration::from_secs(20);
 const USERS: [(&str, Transport); 4] =
     [("ann", Transport::Tcp), ("bob", Transport::Udp), ("cat", Transport::Tls), ("dan", Transport::Tcp)];
-
-struct Node {
-    _folder: tempfile::TempDir,
-    control: controld::Running,
-    _dataplane: dataplaned::Running,
-}
-
-fn node() -> Node {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().display();
-    let dataplane = format!(
-        "folder = \"{path}\"\n[driver]\nkind = \"mio\"\n[metrics]\non = false\n[msrp]\nport = 0\n\
-         [rtp]\nport_first = 35000\nport_last = 35999\n"
-    );
-    let dataplane = dataplaned::start(toml::from_str(&dataplane).unwrap()).unwrap();
-    let mut text = format!("folder = \"{path}\"\n[metrics]\naddress = \"127.0.0.1:0\"\n");
-    for transport in ["udp", "tcp", "tls"] {
-        text += &format!("[[sip.listeners]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:0\"\n");
-    }
-    for (user, _) in USERS {
-        text += &format!(
-            "[[service.subscribers]]\naddress = \"sip:{user}@{DOMAIN}\"\npassword = \"{user}-secret\"\n"
-        );
-    }
-    text += &format!(
-        "[service.controlling]\nnotify_interval_ms = 200\n[[service.controlling.groups]]\n\
-         address = \"sip:books@{DOMAIN}\"\nmembers = [\"sip:ann@{DOMAIN}\", \"sip:bob@{DOMAIN}\"]\n"
-    );
-    let control =
-        controld::start(controld::Config::parse(&text).unwrap(), controld::Shutdown::new()).unwrap();
-    Node { _folder: folder, control, _dataplane: dataplane }
-}
-
-async fn device(node: &Node, (user, transport): (&str, Transport), answering: Answering) -> Device {
-    let side = match transport {
-        Transport::Udp => controld::Transport::Udp,
-        Transport::Tcp => controld::Transport::Tcp,
-        _ => controld::Transport::Tls,
-    };
-    let server = node.control.addresses().sip(side).unwrap();
-    let mut entropy = ue::system_entropy();
-    let mut account = Account::new(user, DOMAIN, &format!("{user}-secret"), server, transport, &mut entropy);
-    account.name = user.to_owned();
-    account.answering = answering;
-    account.chat_tls = false;
-    let counters = Arc::new(Counters::default());
-    let identity = Arc::new(Identity::generate(&["localhost"]).unwrap());
-    let device = Device::start(account, counters, identity, entropy).await.unwrap();
-    device.register().await.unwrap();
-    device
-}
-
-async fn until<T>(device: &Device, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
-    match device.log().wait(0, PATIENCE, pick).await {
-        Some(found) => found,
-        None => panic!("{}: {what} in {:#?}", device.name(), device.log().since(0)),
-    }
-}
+const SETTINGS: Settings = Settings {
+    users: &["ann", "bob", "cat", "dan"],
+    rtp_first: 35_000,
+    more: r#"
+[service.controlling]
+notify_interval_ms = 200
+[[service.controlling.groups]]
+address = "sip:books@weir.example"
+members = ["sip:ann@weir.example", "sip:bob@weir.example"]
+"#,
+};
 
 fn run(test: impl AsyncFnOnce(Node, [Device; 4])) {
-    let node = node();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    tests::node::run(SETTINGS, async |node| {
         let mut devices = Vec::new();
-        for user in USERS {
-            devices.push(device(&node, user, Answering::Accept).await);
+        for (user, transport) in USERS {
+            devices.push(node.device(user, user, transport, Answering::Accept).await);
         }
         test(node, devices.try_into().expect("four")).await;
     });

@@ -5,106 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ue::{Account, Answering, Call, Counters, Device, Draft, Event, Identity, SessionId, Transport};
-
-const DOMAIN: &str = "weir.example";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Node {
-    folder: tempfile::TempDir,
-    control: Option<controld::Running>,
-    dataplane: Option<dataplaned::Running>,
-}
-
-const TRANSPORTS: [controld::Transport; 3] =
-    [controld::Transport::Udp, controld::Transport::Tcp, controld::Transport::Tls];
-
-/// Control in that folder, listening on those ports.
-fn control(folder: &std::path::Path, ports: [u16; 3]) -> controld::Running {
-    let mut text = format!("folder = \"{}\"\n[metrics]\naddress = \"127.0.0.1:0\"\n", folder.display());
-    for (transport, port) in TRANSPORTS.into_iter().zip(ports) {
-        let transport = transport.label();
-        text += &format!("[[sip.listeners]]\ntransport = \"{transport}\"\naddress = \"127.0.0.1:{port}\"\n");
-    }
-    for user in ["ann", "bob"] {
-        text += &format!(
-            "[[service.subscribers]]\naddress = \"sip:{user}@{DOMAIN}\"\npassword = \"{user}-secret\"\n"
-        );
-    }
-    controld::start(controld::Config::parse(&text).unwrap(), controld::Shutdown::new()).unwrap()
-}
-
-fn dataplane(folder: &std::path::Path) -> dataplaned::Running {
-    let path = folder.display();
-    let dataplane = format!(
-        "folder = \"{path}\"\n[driver]\nkind = \"mio\"\n[metrics]\non = false\n[msrp]\nport = 0\n\
-         [rtp]\nport_first = 34000\nport_last = 34999\n"
-    );
-    dataplaned::start(toml::from_str(&dataplane).unwrap()).unwrap()
-}
-
-fn node() -> Node {
-    let folder = tempfile::tempdir().unwrap();
-    let dataplane = dataplane(folder.path());
-    let control = control(folder.path(), [0; 3]);
-    Node { folder, control: Some(control), dataplane: Some(dataplane) }
-}
-
-impl Node {
-    fn sip(&self, transport: controld::Transport) -> std::net::SocketAddr {
-        self.control.as_ref().unwrap().addresses().sip(transport).unwrap()
-    }
-
-    /// Control ends and begins anew on the same ports, with what it wrote down and no more. It brings its own
-    /// runtime, so a thread of its own does it.
-    fn restart(self) -> Node {
-        let ports = TRANSPORTS.map(|transport| self.sip(transport).port());
-        let Node { folder, control: old, dataplane } = self;
-        drop(old);
-        std::thread::sleep(Duration::from_millis(500));
-        let control = control(folder.path(), ports);
-        Node { folder, control: Some(control), dataplane }
-    }
-
-    /// The data plane ends, its tables with it, and another one begins.
-    fn restart_dataplane(mut self) -> Node {
-        drop(self.dataplane.take());
-        std::thread::sleep(Duration::from_millis(500));
-        self.dataplane = Some(dataplane(self.folder.path()));
-        self
-    }
-}
-
-async fn device(node: &Node, user: &str, name: &str, transport: Transport, answering: Answering) -> Device {
-    let side = match transport {
-        Transport::Udp => controld::Transport::Udp,
-        Transport::Tcp => controld::Transport::Tcp,
-        _ => controld::Transport::Tls,
-    };
-    let server = node.sip(side);
-    let mut entropy = ue::system_entropy();
-    let mut account = Account::new(user, DOMAIN, &format!("{user}-secret"), server, transport, &mut entropy);
-    account.name = name.to_owned();
-    account.answering = answering;
-    account.chat_tls = false;
-    let counters = Arc::new(Counters::default());
-    let identity = Arc::new(Identity::generate(&["localhost"]).unwrap());
-    let device = Device::start(account, counters, identity, entropy).await.unwrap();
-    device.register().await.unwrap();
-    device
-}
-
-async fn until<T>(device: &Device, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
-    match device.log().wait(0, PATIENCE, pick).await {
-        Some(found) => found,
-        None => panic!("{}: {what} in {:#?}", device.name(), device.log().since(0)),
-    }
-}
+use tests::node::{Node, Settings, until};
+use ue::{Answering, Call, Device, Draft, Event, SessionId, Transport};
 
 fn run(test: impl AsyncFnOnce(Node)) {
-    let node = node();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(test(node));
+    tests::node::run(Settings { users: &["ann", "bob"], rtp_first: 34_000, more: "" }, test);
 }
 
 /// F1, REQ-PF-17, REQ-PF-23, REQ-PF-25.
@@ -112,10 +17,10 @@ fn run(test: impl AsyncFnOnce(Node)) {
 #[test]
 fn a_pager_message_reaches_every_device_and_one_notification_comes_back() {
     run(async |node| {
-        let ann = device(&node, "ann", "ann/phone", Transport::Tcp, Answering::Accept).await;
+        let ann = node.device("ann", "ann/phone", Transport::Tcp, Answering::Accept).await;
         let bobs = [
-            device(&node, "bob", "bob/phone", Transport::Udp, Answering::Accept).await,
-            device(&node, "bob", "bob/tablet", Transport::Tls, Answering::Accept).await,
+            node.device("bob", "bob/phone", Transport::Udp, Answering::Accept).await,
+            node.device("bob", "bob/tablet", Transport::Tls, Answering::Accept).await,
         ];
         let sent = ann.message("sip:bob@weir.example", &Draft::text("hello").displayed()).await.unwrap();
         for bob in &bobs {
@@ -162,9 +67,9 @@ async fn ringing(device: &Device) -> SessionId {
 #[test]
 fn a_chat_forks_to_two_devices_and_the_first_answer_wins() {
     run(async |node| {
-        let ann = device(&node, "ann", "ann/phone", Transport::Tcp, Answering::Accept).await;
-        let phone = device(&node, "bob", "bob/phone", Transport::Udp, Answering::Ring).await;
-        let tablet = device(&node, "bob", "bob/tablet", Transport::Tls, Answering::Ring).await;
+        let ann = node.device("ann", "ann/phone", Transport::Tcp, Answering::Accept).await;
+        let phone = node.device("bob", "bob/phone", Transport::Udp, Answering::Ring).await;
+        let tablet = node.device("bob", "bob/tablet", Transport::Tls, Answering::Ring).await;
         let session = ann.dial(Call::chat("sip:bob@weir.example")).await.unwrap();
         let lost = ringing(&phone).await;
         let won = ringing(&tablet).await;
@@ -207,8 +112,8 @@ fn a_chat_forks_to_two_devices_and_the_first_answer_wins() {
 #[test]
 fn a_call_carries_sound() {
     run(async |node| {
-        let ann = device(&node, "ann", "ann/phone", Transport::Udp, Answering::Accept).await;
-        let bob = device(&node, "bob", "bob/phone", Transport::Udp, Answering::Accept).await;
+        let ann = node.device("ann", "ann/phone", Transport::Udp, Answering::Accept).await;
+        let bob = node.device("bob", "bob/phone", Transport::Udp, Answering::Accept).await;
         let session = ann.invite(Call::audio("sip:bob@weir.example")).await.unwrap();
         let theirs = ringing(&bob).await;
         ann.play(session, Arc::new(vec![1000; 16_000]), 1).await.unwrap();
@@ -233,13 +138,13 @@ fn a_call_carries_sound() {
 #[test]
 fn control_goes_and_comes_back_while_two_talk() {
     run(async |node| {
-        let ann = device(&node, "ann", "ann/phone", Transport::Udp, Answering::Accept).await;
-        let bob = device(&node, "bob", "bob/phone", Transport::Udp, Answering::Accept).await;
+        let ann = node.device("ann", "ann/phone", Transport::Udp, Answering::Accept).await;
+        let bob = node.device("bob", "bob/phone", Transport::Udp, Answering::Accept).await;
         let session = ann.invite(Call::chat("sip:bob@weir.example")).await.unwrap();
         let theirs = ringing(&bob).await;
         let chat = ann.chat(session).await.unwrap();
         chat.send(&Draft::text("before")).await.unwrap();
-        let node = tokio::task::spawn_blocking(move || node.restart()).await.unwrap();
+        let node = tokio::task::spawn_blocking(move || node.restart_control()).await.unwrap();
         chat.send(&Draft::text("after")).await.unwrap();
         for wanted in ["before", "after"] {
             until(&bob, wanted, |event| match event {
@@ -265,8 +170,8 @@ fn control_goes_and_comes_back_while_two_talk() {
 #[test]
 fn the_data_plane_goes_and_comes_back_while_two_talk() {
     run(async |node| {
-        let ann = device(&node, "ann", "ann/phone", Transport::Tcp, Answering::Accept).await;
-        let bob = device(&node, "bob", "bob/phone", Transport::Udp, Answering::Accept).await;
+        let ann = node.device("ann", "ann/phone", Transport::Tcp, Answering::Accept).await;
+        let bob = node.device("bob", "bob/phone", Transport::Udp, Answering::Accept).await;
         let call = ann.invite(Call::audio("sip:bob@weir.example")).await.unwrap();
         let heard = ringing(&bob).await;
         let chat = ann.invite(Call::chat("sip:bob@weir.example")).await.unwrap();
