@@ -1,15 +1,16 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 //! RTP and RTCP as views over the octets that arrived, what kind of datagram shares a port (RFC 7983), the
-//! rewriting of fixed headers, and the statistics of RFC 3550 appendix A.
+//! rewriting of fixed headers, the statistics of RFC 3550 appendix A, and SRTP ([`srtp`]).
 //!
-//! Nothing is copied or allocated by a view. Deliberately not here: sockets, SRTP (a later issue), and which
+//! Nothing is copied or allocated by a view. Deliberately not here: sockets, and which
 //! packet goes where (`forward`).
 
 mod demux;
 mod extension;
 mod rewrite;
 mod rtcp;
+pub mod srtp;
 mod stats;
 mod view;
 mod write;
