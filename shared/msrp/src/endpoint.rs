@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use base::{Entropy, Instant, Outbox};
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::session::{
     Command, Config, Ended, Frame, Input as SessionInput, Output as SessionOutput, Session,
 };
-use crate::{Bad, Broken, Event, Framer, Limits, Start, Status};
+use crate::{Bad, BadReason, Broken, Event, Framer, Limits, Start, Status};
 
 /// The user's name for a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -85,6 +86,28 @@ pub enum CloseReason {
     Full,
 }
 
+/// Why a message was refused before it came to a session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Refusal {
+    /// No session has the id.
+    NoSession,
+    /// The session is bound to another connection.
+    OtherConnection,
+    /// Its head is bad.
+    Bad(BadReason),
+}
+
+impl Refusal {
+    /// What the sender is told.
+    pub const fn status(self) -> Status {
+        match self {
+            Refusal::NoSession => Status::NO_SESSION,
+            Refusal::OtherConnection => Status::OTHER_CONNECTION,
+            Refusal::Bad(_) => Status::BAD_REQUEST,
+        }
+    }
+}
+
 /// What an endpoint wants done, and what it tells.
 #[derive(Debug)]
 pub enum Output {
@@ -95,7 +118,7 @@ pub enum Output {
     /// News of a session; never its `Write`.
     Session(SessionKey, SessionOutput),
     /// A message was refused before it came to a session: for counters.
-    Refused(ConnKey, Status),
+    Refused(ConnKey, Refusal),
 }
 
 #[derive(Debug)]
@@ -130,6 +153,9 @@ pub struct Endpoint {
 
 /// Room that a session's call may need.
 const SCRATCH: usize = 32;
+/// Room that what arrives may need: too little for chunks besides, so that a read needs no more than is said at
+/// [`Endpoint::handle`].
+const ARRIVAL: usize = 7;
 
 impl Endpoint {
     /// With nothing in it.
@@ -146,8 +172,8 @@ impl Endpoint {
     /// Takes an input.
     ///
     /// `out` should have room for 64 outputs. [`Input::Received`] is taken apart event by event, and many small
-    /// messages in one read put out more than that: give it a room of one output for each 32 octets, or cut
-    /// the reads.
+    /// messages in one read put out more than that: give it besides a room of one output for each 16 octets, or
+    /// cut the reads.
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Outbox<Output>) {
         match input {
             Input::Open(key, config) => self.open(now, key, *config, out),
@@ -180,7 +206,7 @@ impl Endpoint {
             if out.room() < SCRATCH {
                 break;
             }
-            self.run(key, out, |session, scratch| session.timeout(now, scratch));
+            self.run(key, SCRATCH, out, |session, scratch| session.timeout(now, scratch));
         }
     }
 
@@ -193,6 +219,11 @@ impl Endpoint {
     /// The connection of a session, once it has one.
     pub fn connection(&self, key: SessionKey) -> Option<ConnKey> {
         self.sessions.get(&key).and_then(|member| member.conn)
+    }
+
+    /// Whether nothing that its user gave a session waits to go out, or it cannot.
+    pub fn is_all_out(&self, key: SessionKey) -> bool {
+        self.sessions.get(&key).is_none_or(|member| member.session.is_all_out())
     }
 
     fn open(&mut self, now: Instant, key: SessionKey, config: Config, out: &mut Outbox<Output>) {
@@ -256,16 +287,31 @@ impl Endpoint {
     }
 
     fn received(&mut self, now: Instant, conn: ConnKey, mut bytes: Bytes, out: &mut Outbox<Output>) {
+        let mut heard: SmallVec<[SessionKey; 4]> = SmallVec::new();
         while let Some(connection) = self.connections.get_mut(&conn) {
             match connection.framer.next(&mut bytes) {
-                Ok(Some(event)) => self.event(now, conn, event, out),
-                Ok(None) => return,
+                Ok(Some(event)) => {
+                    let owner = self.event(now, conn, event, out);
+                    heard.extend(owner.filter(|key| !heard.contains(key)));
+                }
+                Ok(None) => break,
                 Err(why) => return self.close(now, conn, CloseReason::Broken(why), out),
             }
         }
+        // What arrived may let chunks go.
+        for key in heard {
+            self.run(key, SCRATCH, out, |session, scratch| session.timeout(now, scratch));
+        }
     }
 
-    fn event(&mut self, now: Instant, conn: ConnKey, event: Event, out: &mut Outbox<Output>) {
+    /// Takes an event to its session.
+    fn event(
+        &mut self,
+        now: Instant,
+        conn: ConnKey,
+        event: Event,
+        out: &mut Outbox<Output>,
+    ) -> Option<SessionKey> {
         let owner = match &event {
             Event::Head(head) => match head.start() {
                 Start::Request(_) => match self.find(conn, head.session()) {
@@ -273,32 +319,37 @@ impl Endpoint {
                         self.greet(now, conn, key, out);
                         Some(key)
                     }
-                    Err(status) => {
-                        self.refuse(conn, crate::response(head, status), status, out);
+                    Err(why) => {
+                        self.refuse(conn, crate::response(head, why.status()), why, out);
                         None
                     }
                 },
                 // A response is for whoever asked from the URI that it names.
                 Start::Response(_) => self.find(conn, head.session()).ok(),
             },
-            Event::Bad(bad) => return self.bad(conn, bad, out),
+            Event::Bad(bad) => {
+                self.bad(conn, bad, out);
+                return None;
+            }
             Event::Body(_) | Event::End(_) => self.connections.get(&conn).and_then(|c| c.reading),
         };
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.reading = owner.filter(|_| !matches!(event, Event::End(_)));
         }
         if let Some(key) = owner {
-            self.tell(now, key, SessionInput::Event(event), out);
+            let input = SessionInput::Event(event);
+            self.run(key, ARRIVAL, out, |session, scratch| session.handle(now, input, scratch));
         }
+        owner
     }
 
     /// The session of an id, for a message on this connection.
-    fn find(&self, conn: ConnKey, id: Option<&str>) -> Result<SessionKey, Status> {
-        let key = id.and_then(|id| self.ids.get(id)).ok_or(Status::NO_SESSION)?;
+    fn find(&self, conn: ConnKey, id: Option<&str>) -> Result<SessionKey, Refusal> {
+        let key = id.and_then(|id| self.ids.get(id)).ok_or(Refusal::NoSession)?;
         match self.sessions.get(key) {
             Some(member) if member.conn.is_none_or(|bound| bound == conn) => Ok(*key),
-            Some(_) => Err(Status::OTHER_CONNECTION),
-            None => Err(Status::NO_SESSION),
+            Some(_) => Err(Refusal::OtherConnection),
+            None => Err(Refusal::NoSession),
         }
     }
 
@@ -306,19 +357,21 @@ impl Endpoint {
     fn greet(&mut self, now: Instant, conn: ConnKey, key: SessionKey, out: &mut Outbox<Output>) {
         if self.sessions.get(&key).is_some_and(|member| member.conn.is_none()) {
             self.bind(conn, key);
-            self.tell(now, key, SessionInput::Connected, out);
+            self.run(key, ARRIVAL, out, |session, scratch| {
+                session.handle(now, SessionInput::Connected, scratch);
+            });
         }
     }
 
     fn bad(&mut self, conn: ConnKey, bad: &Bad, out: &mut Outbox<Output>) {
-        self.refuse(conn, bad.answer(), Status::of_fault(bad.fault()), out);
+        self.refuse(conn, bad.answer(), Refusal::Bad(bad.reason), out);
     }
 
-    fn refuse(&mut self, conn: ConnKey, answer: Option<Bytes>, status: Status, out: &mut Outbox<Output>) {
+    fn refuse(&mut self, conn: ConnKey, answer: Option<Bytes>, why: Refusal, out: &mut Outbox<Output>) {
         if let Some(answer) = answer {
             self.write(conn, None, Frame::from_iter([answer]), out);
         }
-        put(out, Output::Refused(conn, status));
+        put(out, Output::Refused(conn, why));
     }
 
     fn write(&mut self, conn: ConnKey, owner: Option<SessionKey>, frame: Frame, out: &mut Outbox<Output>) {
@@ -360,20 +413,21 @@ impl Endpoint {
     }
 
     fn tell(&mut self, now: Instant, key: SessionKey, input: SessionInput, out: &mut Outbox<Output>) {
-        self.run(key, out, |session, scratch| session.handle(now, input, scratch));
+        self.run(key, SCRATCH, out, |session, scratch| session.handle(now, input, scratch));
     }
 
-    /// Lets a session work and sends what it puts out to where it belongs.
+    /// Lets a session work, with so much room at most, and sends what it puts out to where it belongs.
     fn run(
         &mut self,
         key: SessionKey,
+        room: usize,
         out: &mut Outbox<Output>,
         work: impl FnOnce(&mut Session, &mut Outbox<SessionOutput>),
     ) {
         let Some(member) = self.sessions.get_mut(&key) else { return };
         let conn = member.conn;
         // What a session puts out is only then known to belong to a connection.
-        let mut scratch = Outbox::with_max(SCRATCH.min(out.room()));
+        let mut scratch = Outbox::with_max(room.min(out.room()));
         work(&mut member.session, &mut scratch);
         for output in scratch.drain() {
             match (output, conn) {

@@ -35,7 +35,7 @@ struct Side {
     out: Outbox<Output>,
     news: Vec<SessionOutput>,
     closed: Vec<CloseReason>,
-    refused: Vec<Status>,
+    refused: Vec<Refusal>,
 }
 
 impl Side {
@@ -73,7 +73,7 @@ impl Side {
                 Output::Write(_, frame) => frame.iter().for_each(|piece| bytes.extend_from_slice(piece)),
                 Output::Close(_, why) => self.closed.push(why),
                 Output::Session(_, news) => self.news.push(news),
-                Output::Refused(_, status) => self.refused.push(status),
+                Output::Refused(_, why) => self.refused.push(why),
             }
         }
         assert_eq!(self.out.refused(), 0);
@@ -108,9 +108,13 @@ fn label(news: &SessionOutput) -> String {
         SessionOutput::Write(_) => "write".into(),
         SessionOutput::Bound => "bound".into(),
         SessionOutput::Received(r) => format!("received {}", String::from_utf8_lossy(&r.message.body)),
+        SessionOutput::Repeated(_) => "repeated".into(),
         SessionOutput::Dropped(_) => "dropped".into(),
         SessionOutput::Accepted(key) => format!("accepted {}", key.0),
         SessionOutput::Delivered(key) => format!("delivered {}", key.0),
+        SessionOutput::Unreported(key) => format!("unreported {}", key.0),
+        SessionOutput::Reported { status, awaited: true, .. } => format!("reported {status}"),
+        SessionOutput::Reported { status, awaited: false, .. } => format!("reported late {status}"),
         SessionOutput::Failed(key, status) => format!("failed {} {status}", key.0),
         SessionOutput::Nickname(key, status) => format!("nickname {} {status}", key.0),
         SessionOutput::Ended(why) => format!("ended {why:?}"),
@@ -227,7 +231,7 @@ fn rfc4975_s11_1_basic_session_both_ways_with_reports() {
     pair.bob(send(text(2, "Hi, Alice! I'm Bob!")));
     pair.settle(usize::MAX);
     let (alice, bob) = pair.news();
-    assert_eq!(alice, ["received Hi, Alice! I'm Bob!", "accepted 1", "delivered 1"]);
+    assert_eq!(alice, ["received Hi, Alice! I'm Bob!", "accepted 1", "reported 200", "delivered 1"]);
     assert_eq!(bob, ["received Hi, I'm Alice!", "accepted 2"]);
 }
 
@@ -243,7 +247,7 @@ fn rfc4975_s11_3_chunks_let_other_messages_through() {
     pair.settle(1460);
     let bodies: Vec<Bytes> = pair.bob.received().iter().map(|r| r.message.body.clone()).collect();
     assert_eq!(bodies, [Bytes::from_static(b"short"), body]);
-    assert_eq!(pair.alice.take_news(), ["accepted 2", "accepted 1", "delivered 1"]);
+    assert_eq!(pair.alice.take_news(), ["accepted 2", "accepted 1", "reported 200", "delivered 1"]);
 }
 
 #[test]
@@ -256,6 +260,69 @@ fn chunks_wait_for_the_window() {
     assert!((written.len() + first.len()) as u64 <= limits.window_octets + limits.chunk_octets as u64 + 400);
     let more = alice.input(ms(0), Input::Drained(CONN, (written.len() + first.len()) as u64));
     assert!(more.len() as u64 >= limits.window_octets);
+}
+
+#[test]
+fn chunks_wait_for_answers() {
+    let mut pair = Pair::new(|c| c.limits.window_chunks = 2);
+    pair.news();
+    let body = Bytes::from(vec![b'x'; 100_000]);
+    let written =
+        pair.alice.input(ms(0), Input::Command(SESSION, send(Outgoing::new(Key(1), "x/y", body.clone()))));
+    assert_eq!(memchr::memmem::find_iter(&written, b" SEND\r\n").count(), 2);
+    let more = pair.alice.input(ms(0), Input::Drained(CONN, written.len() as u64));
+    assert!(more.is_empty() && !pair.alice.endpoint.is_all_out(SESSION));
+    // They do not keep a nickname waiting.
+    let ask = Command::Nickname { key: Key(2), nickname: "Al".into() };
+    assert!(pair.alice.command(ms(0), ask).contains(" NICKNAME\r\n"));
+    let answers = pair.bob.receive(ms(0), &written);
+    let more = pair.alice.receive(ms(0), answers.as_bytes());
+    assert_eq!(more.matches(" SEND\r\n").count(), 2);
+}
+
+/// RFC 4975 §7.1.1: `partial` is answered only when it fails; nobody waits for what will not come.
+#[test]
+fn silence_about_partial_does_not_hold_chunks_back() {
+    let mut pair = Pair::new(|c| (c.limits.window_chunks, c.limits.transactions_max) = (4, 8));
+    pair.news();
+    let body = Bytes::from(vec![b'x'; 1 << 20]);
+    pair.alice(send(Outgoing {
+        failure_report: FailureReport::Partial,
+        ..Outgoing::new(Key(1), "x/y", body)
+    }));
+    pair.settle(usize::MAX);
+    assert_eq!(pair.alice.take_news(), ["accepted 1"]);
+    assert_eq!(pair.bob.received().len(), 1);
+}
+
+/// What arrives lets chunks go, but never so many that what arrives next has no room.
+#[test]
+fn a_read_needs_no_more_room_than_is_said() {
+    const READ: usize = 4096;
+    let mut alice = Side::with_session(1, Role::Active, |_| {});
+    let mut to_bob = alice.input(ms(0), Input::Connected(CONN, SESSION));
+    let report = |message| Outgoing { success_report: true, ..message };
+    for key in 0..20 {
+        to_bob.extend(alice.command(ms(0), send(report(text(key, "hello")))).as_bytes());
+    }
+    let roomy = |c: &mut Config| {
+        (c.limits.queued_max, c.limits.window_chunks) = (1000, 1000);
+        c.limits.window_octets = 1 << 20;
+    };
+    let mut bob = Side::with_session(2, Role::Passive, roomy);
+    bob.input(ms(0), Input::Accepted(CONN));
+    bob.out = Outbox::with_max(64 + READ / 16);
+    for key in 0..1000 {
+        bob.command(ms(0), send(text(key, "waits for the binding")));
+    }
+    for read in to_bob.chunks(READ) {
+        // `collect` fails when an output found no room.
+        bob.input(ms(0), Input::Received(CONN, Bytes::copy_from_slice(read)));
+        while bob.endpoint.next_timeout() == Some(Instant::ZERO) {
+            bob.timeout(ms(0));
+        }
+    }
+    assert_eq!(bob.received().len(), 20);
 }
 
 #[test]
@@ -363,7 +430,7 @@ fn rfc4975_s10_which_error_where() {
     // No such session.
     let mut side = bob();
     assert_eq!(status_of(&side.receive(ms(0), &raw("SEND", "unknown", "", Some(b"x"), '$'))), Some("481"));
-    assert_eq!(side.refused, [Status::NO_SESSION]);
+    assert_eq!(side.refused, [Refusal::NoSession]);
     // Not even an error when the sender wants none.
     assert_eq!(side.receive(ms(0), &raw("SEND", "unknown", "Failure-Report: no\r\n", Some(b"x"), '$')), "");
     // REPORT is never answered.
@@ -453,7 +520,9 @@ fn chunks_in_any_order_with_overlaps_and_repetitions() {
     assert_eq!(chunk("2-6/11", b"ello ", '+'), (true, true, 1));
     // The same Message-ID again: answered, reported, not told.
     assert_eq!(chunk("1-3/11", b"hEL", '+'), (true, true, 1));
+    assert_eq!(chunk("1-11/11", b"hello world", '$'), (true, true, 1));
     assert_eq!(&bob.received()[0].message.body[..], b"hello world");
+    assert_eq!(bob.take_news(), ["bound", "received hello world", "repeated"]);
 }
 
 #[test]
@@ -531,7 +600,7 @@ fn rfc4975_s7_1_2_failure_reports_fail_the_message() {
     let received = pair.bob.received()[0].clone();
     pair.bob(Command::Report(Box::new(received.clone()), Status::TIMEOUT));
     pair.settle(usize::MAX);
-    assert_eq!(pair.alice.take_news(), ["failed 1 408"]);
+    assert_eq!(pair.alice.take_news(), ["reported 408", "failed 1 408"]);
     // The same for a sender that asked for silence: nothing is sent.
     pair.alice(send(Outgoing { failure_report: FailureReport::No, ..text(2, "quiet") }));
     pair.settle(usize::MAX);
@@ -565,9 +634,11 @@ fn success_reports_in_pieces_add_up() {
     {
         assert_eq!(alice.receive(ms(1), report(range, status).as_bytes()), "");
     }
-    assert_eq!(alice.take_news(), ["accepted 1", "bound"]);
+    // Another namespace than 000 says nothing.
+    let thrice = ["reported 200"; 3];
+    assert_eq!(alice.take_news(), [&["accepted 1", "bound"][..], &thrice].concat());
     alice.receive(ms(2), report("3-3", "000 200 OK").as_bytes());
-    assert_eq!(alice.take_news(), ["delivered 1"]);
+    assert_eq!(alice.take_news(), ["reported 200", "delivered 1"]);
 }
 
 #[test]
@@ -579,7 +650,21 @@ fn a_report_that_never_comes_is_forgotten() {
     assert_eq!(pair.alice.endpoint.next_timeout(), Some(ms(600_000)));
     pair.alice.timeout(ms(600_000));
     assert_eq!(pair.alice.endpoint.next_timeout(), None);
-    assert_eq!(pair.alice.take_news(), ["accepted 1"]);
+    assert_eq!(pair.alice.take_news(), ["accepted 1", "unreported 1"]);
+    // So is one that is too many, and a late report says so.
+    let mut pair = Pair::new(|c| (c.report_success, c.limits.reports_max) = (false, 1));
+    pair.news();
+    for key in [1, 2] {
+        pair.alice(send(Outgoing { success_report: true, ..text(key, "x") }));
+        pair.settle(usize::MAX);
+    }
+    assert_eq!(pair.alice.take_news(), ["accepted 1", "accepted 2", "unreported 1"]);
+    for at in [0, 1] {
+        let received = pair.bob.received()[at].clone();
+        pair.bob(Command::Report(Box::new(received), Status::OK));
+    }
+    pair.settle(usize::MAX);
+    assert_eq!(pair.alice.take_news(), ["reported late 200", "reported 200", "delivered 2"]);
 }
 
 #[test]

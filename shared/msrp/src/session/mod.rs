@@ -68,8 +68,9 @@ impl Session {
     /// A session that waits for its connection. Call [`Session::start`] next.
     pub fn new(config: Config, entropy: Entropy) -> Self {
         let limits = config.limits;
-        // One timer each: transactions, reports awaited, binding, pause.
-        let timers = Timers::with_max(limits.transactions_max + limits.reports_max + 2);
+        // One timer each: chunks, other transactions, reports awaited, binding, pause.
+        let most = limits.window_chunks + limits.transactions_max + limits.reports_max + 2;
+        let timers = Timers::with_max(most);
         Session {
             sending: Sending::new(),
             arriving: Arriving::new(Reassembly::new(limits.reassembly)),
@@ -92,6 +93,11 @@ impl Session {
     /// What SDP settled.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Nothing that the user gave waits to go out, or it cannot.
+    pub fn is_all_out(&self) -> bool {
+        self.state == State::New || self.is_ending() || self.sending.is_all_out()
     }
 
     /// True until it ended.
@@ -136,7 +142,7 @@ impl Session {
                     }
                 }
                 Due::Answer(tid) => self.unanswered(now, &tid, out),
-                Due::Report(key) => self.sending.forget_report(key),
+                Due::Report(key) => self.forget_report(key, out),
                 Due::Pause => self.sweep(now, out),
             }
         }

@@ -93,14 +93,14 @@ impl Session {
             Task::Chunk => match self.arriving.reassembly.end(flag) {
                 Ok(progress) => {
                     self.respond(&current.head, Status::OK, out);
-                    self.progress(current, progress, out);
+                    self.progress(current, progress, flag, out);
                 }
                 Err(status) => self.respond(&current.head, status, out),
             },
         }
     }
 
-    fn progress(&mut self, current: Current, progress: Progress, out: &mut Outbox<Output>) {
+    fn progress(&mut self, current: Current, progress: Progress, flag: Flag, out: &mut Outbox<Output>) {
         let wants = current.head.success_report() && self.config.report_success;
         match progress {
             Progress::Partial => {}
@@ -110,6 +110,9 @@ impl Session {
                 let range = current.head.byte_range().unwrap_or(ByteRange::OPEN);
                 if wants && let Some(end) = range.end_of(current.octets) {
                     self.send_report(&current.head, ByteRange { end: Some(end), ..range }, Status::OK, out);
+                }
+                if flag == Flag::Last {
+                    tell(out, Output::Repeated(current.head.message_id().to_owned()));
                 }
             }
             Progress::Whole(message) => {

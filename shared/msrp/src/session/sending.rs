@@ -59,7 +59,11 @@ pub(super) struct Sending {
     messages: BTreeMap<Key, Message>,
     /// Messages with chunks to come, in turn.
     turns: VecDeque<Key>,
+    /// By Message-ID.
+    ids: BTreeMap<String, Key>,
     transactions: BTreeMap<Tid, Transaction>,
+    /// Those of them that are chunks and must be answered.
+    waiting: usize,
     refused_types: Vec<String>,
     queued_octets: u64,
     awaited_reports: VecDeque<Key>,
@@ -72,7 +76,9 @@ impl Sending {
         Sending {
             messages: BTreeMap::new(),
             turns: VecDeque::new(),
+            ids: BTreeMap::new(),
             transactions: BTreeMap::new(),
+            waiting: 0,
             refused_types: Vec::new(),
             queued_octets: 0,
             awaited_reports: VecDeque::new(),
@@ -93,6 +99,21 @@ impl Sending {
         self.stalled
     }
 
+    pub(super) fn is_all_out(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Requests besides the chunks that must be answered.
+    fn others(&self) -> usize {
+        self.transactions.len() - self.waiting
+    }
+
+    fn take_transaction(&mut self, tid: &Tid) -> Option<Transaction> {
+        let transaction = self.transactions.remove(tid)?;
+        self.waiting -= usize::from(transaction.is_waiting_chunk());
+        Some(transaction)
+    }
+
     /// Takes one thing out that will never be answered now.
     pub(super) fn take_one(&mut self) -> Option<What> {
         self.stalled = false;
@@ -100,7 +121,8 @@ impl Sending {
             // An accepted message whose report or late error did not come has not failed.
             return Some(if message.accepted { What::Probe } else { What::Message(key) });
         }
-        let (_, transaction) = self.transactions.pop_first()?;
+        let tid = *self.transactions.first_key_value()?.0;
+        let transaction = self.take_transaction(&tid)?;
         Some(match transaction.what {
             What::Message(_) => What::Probe,
             other => other,
@@ -110,26 +132,39 @@ impl Sending {
     /// Removes a message and what waits for it; its timers come back.
     fn remove(&mut self, key: Key) -> Option<(Message, Vec<TimerId>)> {
         let message = self.messages.remove(&key)?;
+        if self.ids.get(&message.id) == Some(&key) {
+            self.ids.remove(&message.id);
+        }
         let mut timers = Vec::from_iter(message.report_timer);
-        let of_it = |t: &Transaction| t.what == What::Message(key);
-        timers.extend(self.transactions.values().filter(|t| of_it(t)).filter_map(|t| t.timer));
-        self.transactions.retain(|_, t| !of_it(t));
-        self.turns.retain(|k| *k != key);
-        self.awaited_reports.retain(|k| *k != key);
+        if message.open > 0 {
+            let of_it = |t: &Transaction| t.what == What::Message(key);
+            for transaction in self.transactions.values().filter(|t| of_it(t)) {
+                timers.extend(transaction.timer);
+                self.waiting -= usize::from(transaction.waits);
+            }
+            self.transactions.retain(|_, t| !of_it(t));
+        }
         if !message.chunker.is_done() {
+            self.turns.retain(|k| *k != key);
             self.queued_octets = self.queued_octets.saturating_sub(message.chunker.total());
+        }
+        if message.report_timer.is_some() {
+            self.awaits_no_report(key);
         }
         Some((message, timers))
     }
 
-    pub(super) fn forget_report(&mut self, key: Key) {
-        self.awaited_reports.retain(|k| *k != key);
-        if let Some(message) = self.messages.get_mut(&key) {
-            message.success_report = false;
-            if message.is_finished() {
-                self.messages.remove(&key);
-            }
+    fn awaits_no_report(&mut self, key: Key) {
+        // Reports come about in the order of the messages: it is among the first.
+        if let Some(at) = self.awaited_reports.iter().position(|k| *k == key) {
+            self.awaited_reports.remove(at);
         }
+    }
+}
+
+impl Transaction {
+    fn is_waiting_chunk(&self) -> bool {
+        self.waits && matches!(self.what, What::Message(_))
     }
 }
 
@@ -151,6 +186,7 @@ impl Session {
         self.sending.queued_octets += octets;
         self.sending.turns.push_back(key);
         let id = message.message_id.unwrap_or_else(|| self.entropy.token(100));
+        self.sending.ids.insert(id.clone(), key);
         self.sending.messages.insert(
             key,
             Message {
@@ -190,13 +226,13 @@ impl Session {
         Ok(())
     }
 
-    /// Makes chunks, each message in turn, while the window, the transactions and the outbox have room.
+    /// Makes chunks, each message in turn, while the windows and the outbox have room.
     pub(super) fn send_chunks(&mut self, now: Instant, out: &mut Outbox<Output>) {
         self.sending.stalled = false;
         let limits = self.config.limits;
         while self.state != State::New
             && self.sending.under_way < limits.window_octets
-            && self.sending.transactions.len() < limits.transactions_max
+            && self.sending.waiting < limits.window_chunks
         {
             let Some(key) = self.sending.turns.front().copied() else { break };
             if out.room() < OUTPUTS_KEPT_FREE {
@@ -209,11 +245,13 @@ impl Session {
     }
 
     fn send_chunk(&mut self, now: Instant, key: Key, out: &mut Outbox<Output>) {
+        let others = self.sending.others();
         let Some(message) = self.sending.messages.get_mut(&key) else { return };
         let Some(chunk) = message.chunker.next_chunk() else { return };
-        let (waits, answers) = (message.failure_report.waits(), message.failure_report.reports());
+        let (waits, reports) = (message.failure_report.waits(), message.failure_report.reports());
+        let listens = waits || (reports && others < self.config.limits.transactions_max / 2);
         message.unanswered += usize::from(waits);
-        message.open += usize::from(answers);
+        message.open += usize::from(listens);
         let tid = Tid::fresh_for(&mut self.entropy, &chunk.data);
         let frame = frame(&tid, &self.config.remote, self.config.local.as_str(), message, chunk);
         if message.chunker.is_done() {
@@ -222,7 +260,7 @@ impl Session {
             self.sending.turns.push_back(key);
         }
         self.write(frame, out);
-        if answers {
+        if listens {
             self.await_answer(now, tid, What::Message(key), waits);
         }
         self.settle(now, key, out);
@@ -231,7 +269,9 @@ impl Session {
     fn await_answer(&mut self, now: Instant, tid: Tid, what: What, waits: bool) {
         let at = now + Duration::from_millis(self.config.limits.answer_ms);
         let timer = self.timers.set(at, Due::Answer(tid)).ok();
-        self.sending.transactions.insert(tid, Transaction { what, timer, waits });
+        let transaction = Transaction { what, timer, waits };
+        self.sending.waiting += usize::from(transaction.is_waiting_chunk());
+        self.sending.transactions.insert(tid, transaction);
     }
 
     /// Tells what a message has come to.
@@ -253,25 +293,36 @@ impl Session {
         } else if message.is_finished() {
             self.remove(key);
         } else if newly && message.success_report {
-            self.await_report(now, key);
+            self.await_report(now, key, out);
         }
     }
 
-    fn await_report(&mut self, now: Instant, key: Key) {
+    fn await_report(&mut self, now: Instant, key: Key, out: &mut Outbox<Output>) {
         let limits = self.config.limits;
         if self.sending.awaited_reports.len() >= limits.reports_max
-            && let Some(oldest) = self.sending.awaited_reports.pop_front()
+            && let Some(oldest) = self.sending.awaited_reports.front().copied()
         {
-            if let Some(timer) = self.sending.messages.get_mut(&oldest).and_then(|m| m.report_timer.take()) {
-                self.timers.cancel(timer);
-            }
-            self.sending.forget_report(oldest);
+            self.forget_report(oldest, out);
         }
         self.sending.awaited_reports.push_back(key);
         let timer = self.timers.set(now + Duration::from_millis(limits.report_ms), Due::Report(key)).ok();
         if let Some(message) = self.sending.messages.get_mut(&key) {
             message.report_timer = timer;
         }
+    }
+
+    /// Waits for no success REPORT any longer.
+    pub(super) fn forget_report(&mut self, key: Key, out: &mut Outbox<Output>) {
+        self.sending.awaits_no_report(key);
+        let Some(message) = self.sending.messages.get_mut(&key) else { return };
+        message.success_report = false;
+        if let Some(timer) = message.report_timer.take() {
+            self.timers.cancel(timer);
+        }
+        if message.is_finished() {
+            self.remove(key);
+        }
+        tell(out, Output::Unreported(key));
     }
 
     /// Removes a message with its timers.
@@ -298,7 +349,7 @@ impl Session {
     /// A response. One that nobody waits for is ignored, as are the answers to REPORTs that some peers send.
     pub(super) fn answer(&mut self, now: Instant, head: &Head, out: &mut Outbox<Output>) {
         let crate::Start::Response(status) = head.start() else { return };
-        let Some(transaction) = self.sending.transactions.remove(head.tid()) else { return };
+        let Some(transaction) = self.sending.take_transaction(head.tid()) else { return };
         if let Some(timer) = transaction.timer {
             self.timers.cancel(timer);
         }
@@ -337,7 +388,7 @@ impl Session {
 
     /// No answer within the time (RFC 4975 §7.1.1).
     pub(super) fn unanswered(&mut self, now: Instant, tid: &Tid, out: &mut Outbox<Output>) {
-        let Some(transaction) = self.sending.transactions.remove(tid) else { return };
+        let Some(transaction) = self.sending.take_transaction(tid) else { return };
         match transaction.what {
             What::Message(key) if transaction.waits => {
                 self.remove(key);
@@ -359,10 +410,10 @@ impl Session {
     /// A REPORT about a message of ours (RFC 4975 §7.1.2).
     pub(super) fn reported(&mut self, now: Instant, head: &Head, out: &mut Outbox<Output>) {
         let Some(status) = head.status() else { return };
-        let of_id = |m: &&Message| m.id == head.message_id();
-        let Some(key) = self.sending.messages.iter().find(|(_, m)| of_id(m)).map(|(key, _)| *key) else {
-            return;
-        };
+        let message_id = head.message_id().to_owned();
+        let key = self.sending.ids.get(&message_id).copied();
+        tell(out, Output::Reported { message_id, status, awaited: key.is_some() });
+        let Some(key) = key else { return };
         if !status.is_success() {
             return self.abort(key, status, out);
         }
@@ -383,8 +434,7 @@ impl Session {
 
     /// A SEND without a body: binds, and keeps the path open.
     pub(super) fn keep_alive(&mut self, now: Instant, out: &mut Outbox<Output>) {
-        if self.state == State::New || self.sending.transactions.len() >= self.config.limits.transactions_max
-        {
+        if self.state == State::New || self.sending.others() >= self.config.limits.transactions_max {
             return;
         }
         let (tid, id) = (Tid::fresh(&mut self.entropy), self.entropy.token(100));
@@ -399,8 +449,7 @@ impl Session {
 
     /// RFC 7701 §7: NICKNAME has no body, and no report headers.
     pub(super) fn ask_nickname(&mut self, now: Instant, key: Key, nickname: &str, out: &mut Outbox<Output>) {
-        if self.state == State::New || self.sending.transactions.len() >= self.config.limits.transactions_max
-        {
+        if self.state == State::New || self.sending.others() >= self.config.limits.transactions_max {
             return tell(out, Output::Nickname(key, Status::TIMEOUT));
         }
         let tid = Tid::fresh(&mut self.entropy);

@@ -26,7 +26,10 @@ pub struct SessionLimits {
     pub queued_max: usize,
     /// Octets of their bodies.
     pub queued_octets_max: u64,
-    /// Requests that wait for an answer.
+    /// Chunks whose answer is waited for, above which no chunk is made.
+    pub window_chunks: usize,
+    /// Other requests that wait for an answer: empty SENDs, nicknames. Half of it is for chunks that are only answered
+    /// when they fail; beyond that such an answer is not heard.
     pub transactions_max: usize,
     /// Messages that wait for a success REPORT after they were accepted; the oldest is forgotten.
     pub reports_max: usize,
@@ -51,7 +54,8 @@ impl Default for SessionLimits {
         SessionLimits {
             queued_max: 256,
             queued_octets_max: 256 << 20,
-            transactions_max: 256,
+            window_chunks: 256,
+            transactions_max: 64,
             reports_max: 256,
             window_octets: 64 << 10,
             chunk_octets: 16 << 10,
@@ -223,14 +227,27 @@ pub enum Output {
     Bound,
     /// A message is here.
     Received(Box<Received>),
+    /// The end of a message came that is whole already: its Message-ID.
+    Repeated(String),
     /// A message that was arriving will not be whole: given up by its sender, or paused too long.
     Dropped(String),
     /// Every chunk went out and got its 200, where one is due.
     Accepted(Key),
     /// Success REPORTs cover the message.
     Delivered(Key),
+    /// Success REPORTs are no longer waited for: none came in time, or too many are awaited.
+    Unreported(Key),
     /// A message failed: an answer, a REPORT, or our own limits.
     Failed(Key, Status),
+    /// A REPORT came. What it leads to follows.
+    Reported {
+        /// The message that it is about.
+        message_id: String,
+        /// What became of it.
+        status: Status,
+        /// The message is one that was sent and is not over; a failure may be learned long after (RFC 4975 §7.1.2).
+        awaited: bool,
+    },
     /// The answer to a nickname.
     Nickname(Key, Status),
     /// It is over. Everything that waited has failed before.
