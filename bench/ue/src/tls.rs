@@ -69,7 +69,7 @@ impl Identity {
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;
         let chain = vec![self.certificate.clone()];
-        let config = match trust {
+        let mut config = match trust {
             Trust::Authority(path) => {
                 let mut roots = RootCertStore::empty();
                 let bad = || TlsError::Pem(path.clone());
@@ -86,6 +86,8 @@ impl Identity {
                     .with_client_auth_cert(chain, self.key.clone_key())?
             }
         };
+        // Wireshark's key log, only where SSLKEYLOGFILE asks for it.
+        config.key_log = Arc::new(rustls::KeyLogFile::new());
         Ok(Arc::new(config))
     }
 

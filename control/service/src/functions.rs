@@ -1,13 +1,16 @@
 //! The functions of one lane, side by side: what `methods` choose from.
 
+use sip::Request;
+
 use crate::focus::Focus;
 use crate::identity::Directory;
 use crate::lane_key::user_of;
+use crate::methods::within::Peer;
 use crate::participating::{Participating, Target, choose};
 use crate::records::AcceptedMessage;
 use crate::registrar::Bindings;
 use crate::turn::{Desk, Turn};
-use crate::{Config, LaneKey, UserId};
+use crate::{Config, LaneKey, ServerTx, UserId};
 
 /// All machines of one lane.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub(crate) struct Functions {
     pub(crate) participating: Participating,
     pub(crate) focus: Focus,
     /// Messages from the store that wait for the last row.
-    pub(crate) restored: Vec<(String, AcceptedMessage)>,
+    pub(crate) restored: Vec<(String, u64, AcceptedMessage)>,
 }
 
 impl Functions {
@@ -31,15 +34,33 @@ impl Functions {
         }
     }
 
+    /// With whom the dialog of this tag of ours is held; `None` when there is no such dialog.
+    pub(crate) fn peer(&self, tag: &str) -> Option<Peer<'_>> {
+        let part = &self.participating;
+        part.sessions.peer(tag).or_else(|| part.relays.peer(tag)).or_else(|| self.focus.peer(tag))
+    }
+
+    /// A request of a dialog's peer goes to the function that holds it.
+    pub(crate) fn in_dialog(&mut self, turn: &mut Turn<'_>, tag: &str, tx: ServerTx, request: Request) {
+        let part = &mut self.participating;
+        if part.sessions.has(tag) {
+            part.sessions.request(turn, tag, tx, request);
+        } else if part.relays.has(tag) {
+            part.relays.request(turn, tag, tx, request);
+        } else {
+            self.focus.in_dialog(turn, tag, tx, request);
+        }
+    }
+
     /// Offers the messages of the store to the devices that are there now.
     pub(crate) fn offer_restored(&mut self, turn: &mut Turn<'_>) {
         let (now, max) = (turn.now.wall, turn.config().limits.fork_max);
-        for (key, message) in std::mem::take(&mut self.restored) {
+        for (key, version, message) in std::mem::take(&mut self.restored) {
             let user = message.user.clone();
             let bindings = &self.bindings;
-            self.participating
-                .messages
-                .restore(turn, &key, message, |request| choose(request, bindings.live(&user, now), max));
+            self.participating.messages.restore(turn, &key, version, message, |request| {
+                choose(request, bindings.live(&user, now), max)
+            });
         }
     }
 }
@@ -58,7 +79,7 @@ pub(crate) enum Addressee {
 }
 
 impl Addressee {
-    pub(crate) fn of(config: &Config, request: &sip::Request) -> Addressee {
+    pub(crate) fn of(config: &Config, request: &Request) -> Addressee {
         let uri = &request.uri;
         if let Some(lane) = Focus::lane_of(config, request) {
             return Addressee::Conference(lane);

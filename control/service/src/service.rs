@@ -10,7 +10,7 @@ use crate::media::Anchor;
 use crate::methods::{self, Arrival};
 use crate::records::{Record, Row};
 use crate::turn::{Desk, Orderer, Owner, Turn, Wake};
-use crate::{Ask, Config, Counters, Input, Key, Output, ServerTx, b2b};
+use crate::{Ask, Config, Counters, Input, Key, Output, Source, b2b};
 
 /// Timers that one call works off; the driver calls again at once when more are due.
 const TIMERS_STEP: usize = 32;
@@ -94,12 +94,12 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
             turn.desk.counters.requests += 1;
             match request.to_tag() {
                 Some(tag) if request.method != Method::Register => {
-                    in_dialog(turn, functions, &tag, tx, request);
+                    arrive_within(turn, functions, waiting, &tag, Arrival { tx, source, request });
                 }
                 _ => arrive(turn, functions, waiting, Arrival { tx, source, request }),
             }
         }
-        Input::Ack { request, .. } => acknowledged(turn, functions, &request),
+        Input::Ack { source, request } => acknowledged(turn, functions, &source, &request),
         Input::Cancelled { tx, reason } => {
             if !functions.participating.sessions.cancelled(turn, tx, reason.as_ref()) {
                 waiting.retain(|_, w| w.arrival.tx != tx || !take_back(turn, &w.arrival));
@@ -115,7 +115,7 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
         Input::Expired { tx } => expired(turn, functions, tx),
         Input::Facts { ask, rows } => {
             if let Some(Waiting { arrival, keys }) = waiting.remove(&ask) {
-                methods::decide(turn, functions, arrival, &Facts::new(keys, rows));
+                decide(turn, functions, arrival, &Facts::new(keys, rows));
             }
         }
         Input::Applied { ask, applied } => match turn.desk.take_orderer(ask) {
@@ -164,8 +164,30 @@ fn arrive(
         return;
     }
     let keys = methods::needs(turn, functions, &arrival);
+    prefetch(turn, functions, waiting, arrival, keys);
+}
+
+/// The same for a request inside a dialog.
+fn arrive_within(
+    turn: &mut Turn<'_>,
+    functions: &mut Functions,
+    waiting: &mut Map<Ask, Waiting>,
+    tag: &str,
+    arrival: Arrival,
+) {
+    let keys = methods::within::needs(turn, functions, tag, &arrival).into_iter().collect();
+    prefetch(turn, functions, waiting, arrival, keys);
+}
+
+fn prefetch(
+    turn: &mut Turn<'_>,
+    functions: &mut Functions,
+    waiting: &mut Map<Ask, Waiting>,
+    arrival: Arrival,
+    keys: Vec<Key>,
+) {
     if keys.is_empty() {
-        methods::decide(turn, functions, arrival, &Facts::default());
+        decide(turn, functions, arrival, &Facts::default());
         return;
     }
     if waiting.len() >= turn.config().limits.asks_max {
@@ -178,25 +200,26 @@ fn arrive(
     waiting.insert(ask, Waiting { arrival, keys });
 }
 
+fn decide(turn: &mut Turn<'_>, functions: &mut Functions, arrival: Arrival, facts: &Facts) {
+    match arrival.request.to_tag() {
+        Some(tag) if arrival.request.method != Method::Register => {
+            methods::within::decide(turn, functions, &tag, arrival, facts);
+        }
+        _ => methods::decide(turn, functions, arrival, facts),
+    }
+}
+
 /// The INVITE still waited for facts; true when it was answered.
 fn take_back(turn: &mut Turn<'_>, arrival: &Arrival) -> bool {
     turn.respond(arrival.tx, arrival.request.respond(487));
     true
 }
 
-fn in_dialog(turn: &mut Turn<'_>, functions: &mut Functions, tag: &str, tx: ServerTx, request: Request) {
-    let part = &mut functions.participating;
-    if part.sessions.has(tag) {
-        part.sessions.request(turn, tag, tx, request);
-    } else if part.relays.has(tag) {
-        part.relays.request(turn, tag, tx, request);
-    } else {
-        functions.focus.in_dialog(turn, tag, tx, request);
-    }
-}
-
-fn acknowledged(turn: &mut Turn<'_>, functions: &mut Functions, request: &Request) {
+fn acknowledged(turn: &mut Turn<'_>, functions: &mut Functions, source: &Source, request: &Request) {
     let Some(tag) = request.to_tag() else { return };
+    if !methods::within::takes_ack(turn, functions, &tag, source, request) {
+        return;
+    }
     if functions.participating.sessions.has(&tag) {
         functions.participating.sessions.ack(turn, &tag, request);
     } else {
@@ -299,7 +322,7 @@ fn restore(turn: &mut Turn<'_>, functions: &mut Functions, row: Row) {
         Record::Session(session) => part.sessions.restore(turn, &key, row.version, *session),
         Record::Relay(relay) => part.relays.restore(turn, row.version, *relay),
         // Its devices may be in a later part.
-        Record::Message(message) => functions.restored.push((key, *message)),
+        Record::Message(message) => functions.restored.push((key, row.version, *message)),
         Record::Context(context) => match Anchor::restore(&context, row.version) {
             Some(anchor) => match part.sessions.id_of_row(anchor.owner()) {
                 Some(id) => part.sessions.restore_anchor(id, anchor),

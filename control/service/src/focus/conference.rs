@@ -217,6 +217,13 @@ impl Conference {
         self.calls.values().find(|c| c.tag == tag).map(|c| c.id)
     }
 
+    /// Where the other end of the dialog with this tag of ours is.
+    pub(crate) fn route_of(&self, tag: &str) -> Option<&Route> {
+        let call = self.calls.values().find(|c| c.tag == tag).map(|c| &c.route);
+        let own = || self.subscriptions.values().find(|s| s.own_tag() == Some(tag)).map(|s| &s.route);
+        call.or_else(own)
+    }
+
     /// By what it is found: our tags, the INVITE transactions in which we owe an answer or an ACK is due, its
     /// context.
     pub(crate) fn handles(&self) -> Handles {

@@ -54,6 +54,7 @@ use crate::b2b;
 use crate::facts::Facts;
 use crate::media::Anchor;
 use crate::methods::Arrival;
+use crate::methods::within::Peer;
 use crate::participating::Caller;
 use crate::records::{Record, Row};
 use crate::supported;
@@ -134,6 +135,12 @@ impl Focus {
     pub(crate) fn request(&mut self, turn: &mut Turn<'_>, arrival: Arrival, _caller: Caller, _facts: &Facts) {
         let route = route_back(&arrival);
         self.outside(turn, arrival.tx, route, arrival.request);
+    }
+
+    /// With whom the dialog of that tag is held. The focus serves no user of its own.
+    pub(crate) fn peer(&self, tag: &str) -> Option<Peer<'_>> {
+        let route = self.conferences.get(self.by_tag.get(tag)?)?.route_of(tag)?;
+        Some(Peer { user: None, route })
     }
 
     /// In a dialog (RFC 3261 §12.2.2).

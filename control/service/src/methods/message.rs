@@ -8,7 +8,7 @@ use crate::b2b;
 use crate::facts::Facts;
 use crate::functions::{Addressee, Functions};
 use crate::lane_key::sender;
-use crate::participating::{About, Caller, Job, Target, Undo, Verdict, about, choose};
+use crate::participating::{About, Caller, Job, MessageId, Undo, Verdict, about, choose};
 use crate::turn::Turn;
 use crate::{Key, UserId};
 
@@ -81,8 +81,8 @@ fn originate(
     let Some(target) = Addressee::of(turn.config(), &arrival.request).target(&arrival.request.uri) else {
         return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 404));
     };
-    let messages = &mut functions.participating.messages;
-    if messages.joins(turn, user, arrival.tx, &arrival.request) {
+    let id = MessageId::of_request(user, &arrival.request);
+    if functions.participating.messages.joins(turn, id, arrival.tx, &arrival.request) {
         return;
     }
     let mut undo = None;
@@ -98,7 +98,10 @@ fn originate(
             undo = Some(Undo { key: key.id.into_inner(), owner: user.clone(), before });
         }
     }
-    send(turn, functions, arrival, caller, user, vec![target], undo, false);
+    let user = user.clone();
+    let Arrival { tx, request, .. } = arrival;
+    let job = Job { id, tx, request, user, caller, targets: vec![target], undo, durable: false };
+    functions.participating.messages.send(turn, job);
 }
 
 /// The recipient's function: every device gets it.
@@ -111,8 +114,11 @@ fn terminate(
     about: About,
     facts: &Facts,
 ) {
-    let messages = &mut functions.participating.messages;
-    if messages.joins(turn, user, arrival.tx, &arrival.request) {
+    let message = match &about {
+        About::Message { id, originator, .. } => MessageId::of_imdn(user, id, originator, &arrival.request),
+        _ => MessageId::of_request(user, &arrival.request),
+    };
+    if functions.participating.messages.joins(turn, message, arrival.tx, &arrival.request) {
         return;
     }
     let max = turn.config().limits.fork_max;
@@ -128,21 +134,8 @@ fn terminate(
         }
     }
     let durable = arrival.request.method == Method::Message;
-    send(turn, functions, arrival, caller, user, targets, None, durable);
-}
-
-#[expect(clippy::too_many_arguments, reason = "a job has that many parts")]
-fn send(
-    turn: &mut Turn<'_>,
-    functions: &mut Functions,
-    arrival: Arrival,
-    caller: Caller,
-    user: &UserId,
-    targets: Vec<Target>,
-    undo: Option<Undo>,
-    durable: bool,
-) {
+    let user = user.clone();
     let Arrival { tx, request, .. } = arrival;
-    let job = Job { tx, request, user: user.clone(), caller, targets, undo, durable };
+    let job = Job { id: message, tx, request, user, caller, targets, undo: None, durable };
     functions.participating.messages.send(turn, job);
 }

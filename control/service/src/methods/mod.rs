@@ -6,6 +6,7 @@ mod message;
 mod options;
 mod register;
 mod subscribe;
+pub(crate) mod within;
 
 use sip::typed::Contact;
 use sip::{Method, Name, Request, Response};

@@ -5,8 +5,10 @@
 //!   originating: MESSAGE ──▶ next function ──▶ its answer is ours
 //!
 //!   terminating: MESSAGE ─ row written ─▶ Offered to every device
-//!      first 2xx ──▶ 200 upstream, the others go on          all failed ──▶ best failure upstream
-//!      last answer ──▶ row removed                           control dies ──▶ offered again from the row
+//!      2xx ──▶ the row knows that this device has it         all failed ──▶ best failure upstream
+//!      first 2xx ──▶ 200 upstream, the others go on
+//!      last answer ──▶ row removed                           control dies ──▶ offered again from the row to the
+//!                                                                             devices that do not have it
 //! ```
 //!
 //! A MESSAGE that comes again while it is here (the sender lost our answer, or control started anew) joins the
@@ -14,7 +16,7 @@
 
 use std::time::Duration;
 
-use base::{Map, Private, TimerId, map};
+use base::{Map, Private, TimerId, UnixTime, map};
 use sip::{Limits, Message as SipMessage, Method, Name, Request, Response};
 
 use super::imdn::States;
@@ -44,14 +46,32 @@ pub(crate) struct Undo {
 struct Message {
     request: Request,
     waiters: Vec<(ServerTx, Request)>,
-    legs: Vec<Option<ClientTx>>,
+    legs: Vec<Leg>,
     merge: Merge,
     /// The final answer, once it is known.
     answer: Option<Response>,
     undo: Option<Undo>,
-    /// It has a row.
-    durable: bool,
+    /// Its row, if it has one.
+    kept: Option<Kept>,
     timer: Option<TimerId>,
+}
+
+/// The offer to one device, or to the next function.
+#[derive(Debug)]
+struct Leg {
+    /// `None` once it is answered.
+    tx: Option<ClientTx>,
+    device: String,
+}
+
+/// What the row of a message says beside the request.
+#[derive(Debug)]
+struct Kept {
+    user: UserId,
+    version: u64,
+    accepted: UnixTime,
+    expires: UnixTime,
+    taken: Vec<String>,
 }
 
 /// The messages of one lane.
@@ -64,6 +84,7 @@ pub(crate) struct Messages {
 /// A message to be sent on.
 #[derive(Debug)]
 pub(crate) struct Job {
+    pub(crate) id: MessageId,
     pub(crate) tx: ServerTx,
     pub(crate) request: Request,
     pub(crate) user: UserId,
@@ -88,11 +109,11 @@ impl Messages {
     pub(crate) fn joins(
         &mut self,
         turn: &mut Turn<'_>,
-        user: &UserId,
+        id: MessageId,
         tx: ServerTx,
         request: &Request,
     ) -> bool {
-        let Some(message) = self.table.get_mut(&id_of(user, request)) else { return false };
+        let Some(message) = self.table.get_mut(&id.0) else { return false };
         match &message.answer {
             Some(answer) => turn.respond(tx, b2b::relay(request, answer)),
             None if message.waiters.len() < WAITERS_MAX => message.waiters.push((tx, request.clone())),
@@ -107,50 +128,43 @@ impl Messages {
             turn.respond(job.tx, b2b::refuse(turn.config(), &job.request, 503));
             return;
         }
-        let id = id_of(&job.user, &job.request);
-        if job.durable {
-            write_row(turn, id, &job.user, &job.request);
+        let id = job.id.0;
+        let kept = job.durable.then(|| Kept::new(turn, &job.user, &job.request));
+        if let Some(kept) = &kept {
+            kept.write(turn, id, &job.request);
         }
         let waiters = vec![(job.tx, job.request.clone())];
-        self.offer(
-            turn,
-            id,
-            &job.user,
-            job.request,
+        let Job { request, undo, user, caller, targets, .. } = job;
+        let message = Message {
+            request,
             waiters,
-            &job.caller,
-            &job.targets,
-            job.undo,
-            job.durable,
-        );
+            legs: Vec::new(),
+            merge: Merge::default(),
+            answer: None,
+            undo,
+            kept,
+            timer: None,
+        };
+        self.offer(turn, id, &user, message, &caller, &targets);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of the entry that it makes")]
     fn offer(
         &mut self,
         turn: &mut Turn<'_>,
         id: u64,
         user: &UserId,
-        request: Request,
-        waiters: Vec<(ServerTx, Request)>,
+        mut message: Message,
         caller: &Caller,
         targets: &[Target],
-        undo: Option<Undo>,
-        durable: bool,
     ) {
         let lane = LaneKey::of_user(user);
-        let legs = targets
-            .iter()
-            .enumerate()
-            .map(|(at, target)| {
-                let (next, _) = leg::request(turn, lane, Method::Message, &request, caller, target);
-                let leg = u16::try_from(at).unwrap_or(u16::MAX);
-                Some(turn.send(Owner::Message(id, leg), target.route.clone(), next))
-            })
-            .collect();
-        let timer = turn.wake_in(SILENCE, Wake::Message(id));
-        let merge = Merge::default();
-        let message = Message { request, waiters, legs, merge, answer: None, undo, durable, timer };
+        for (at, target) in targets.iter().enumerate() {
+            let (next, _) = leg::request(turn, lane, Method::Message, &message.request, caller, target);
+            let leg = u16::try_from(at).unwrap_or(u16::MAX);
+            let tx = Some(turn.send(Owner::Message(id, leg), target.route.clone(), next));
+            message.legs.push(Leg { tx, device: target.device.clone() });
+        }
+        message.timer = turn.wake_in(SILENCE, Wake::Message(id));
         self.table.insert(id, message);
     }
 
@@ -167,11 +181,15 @@ impl Messages {
             return;
         }
         let Some(message) = self.table.get_mut(&id) else { return };
-        let Some(slot) = message.legs.get_mut(usize::from(leg)) else { return };
-        *slot = None;
+        let Some(leg) = message.legs.get_mut(usize::from(leg)) else { return };
+        leg.tx = None;
+        let device = leg.device.clone();
         match response.code {
             // CPM-FACTS F1: 200 upstream after the first device's 200.
-            200..300 => message.conclude(turn, states, response),
+            200..300 => {
+                message.taken(turn, id, device);
+                message.conclude(turn, states, response);
+            }
             _ => message.merge.take(response),
         }
         self.finish(turn, states, id);
@@ -189,7 +207,7 @@ impl Messages {
         let Some(message) = self.table.get_mut(&id) else { return };
         message.timer = None;
         for leg in &mut message.legs {
-            if let Some(tx) = leg.take() {
+            if let Some(tx) = leg.tx.take() {
                 turn.desk.forget(tx);
             }
         }
@@ -199,7 +217,7 @@ impl Messages {
 
     fn finish(&mut self, turn: &mut Turn<'_>, states: &mut States, id: u64) {
         let Some(message) = self.table.get_mut(&id) else { return };
-        if message.legs.iter().any(Option::is_some) {
+        if message.legs.iter().any(|leg| leg.tx.is_some()) {
             return;
         }
         if message.answer.is_none() {
@@ -209,16 +227,17 @@ impl Messages {
         }
         let Some(mut message) = self.table.remove(&id) else { return };
         turn.unwake(&mut message.timer);
-        if message.durable {
+        if message.kept.is_some() {
             turn.remove_row(key(id));
         }
     }
 
-    /// Back from the store: offered again to the devices that are there now.
+    /// Back from the store: offered to the devices that are there now and do not have it.
     pub(crate) fn restore(
         &mut self,
         turn: &mut Turn<'_>,
         key: &str,
+        version: u64,
         row: AcceptedMessage,
         targets: impl FnOnce(&Request) -> Vec<Target>,
     ) {
@@ -227,7 +246,8 @@ impl Messages {
             Ok(Some(SipMessage::Request(request))) => request,
             _ => return turn.remove_row(Key::new(Table::Message, key)),
         };
-        let targets = targets(&request);
+        let mut targets = targets(&request);
+        targets.retain(|target| !row.taken.contains(&target.device));
         if row.expires <= turn.now.wall || targets.is_empty() {
             // Its sender never got an answer: he knows nothing of it, or asks again.
             turn.remove_row(Key::new(Table::Message, key));
@@ -236,12 +256,36 @@ impl Messages {
         let identity = request.headers.fields(&Name::PAssertedIdentity);
         let identity = identity.map(|v| String::from_utf8_lossy(v).into_owned()).collect();
         let caller = Caller { user: None, identity };
-        let id = id_of(&row.user, &request);
-        self.offer(turn, id, &row.user, request, Vec::new(), &caller, &targets, None, true);
+        let Ok(id) = u64::from_str_radix(key, 16) else {
+            return turn.remove_row(Key::new(Table::Message, key));
+        };
+        // A sender whose 200 was lost asks again and hears of the device that has it.
+        let answer = (!row.taken.is_empty()).then(|| request.respond(200));
+        let AcceptedMessage { user, accepted, expires, taken, .. } = row;
+        let message = Message {
+            request,
+            waiters: Vec::new(),
+            legs: Vec::new(),
+            merge: Merge::default(),
+            answer,
+            undo: None,
+            kept: Some(Kept { user: user.clone(), version, accepted, expires, taken }),
+            timer: None,
+        };
+        self.offer(turn, id, &user, message, &caller, &targets);
     }
 }
 
 impl Message {
+    /// A device has it. While others are asked, the row says so: after a restart it does not get it again.
+    fn taken(&mut self, turn: &mut Turn<'_>, id: u64, device: String) {
+        let others = self.legs.iter().any(|leg| leg.tx.is_some());
+        let Some(kept) = self.kept.as_mut().filter(|_| others && !device.is_empty()) else { return };
+        kept.taken.push(device);
+        kept.version += 1;
+        kept.write(turn, id, &self.request);
+    }
+
     /// The final answer is known: everybody who waits gets it.
     fn conclude(&mut self, turn: &mut Turn<'_>, states: &mut States, response: Response) {
         if self.answer.is_some() {
@@ -259,45 +303,68 @@ impl Message {
     }
 }
 
-/// Names a message by what its sender's request carries, so that the same request is found again after a
-/// restart: FNV-1a over the served user, From tag, Call-ID and CSeq.
-fn id_of(user: &UserId, request: &Request) -> u64 {
-    let tag = request.from_tag().unwrap_or_default();
-    let cseq = request.headers.first(&Name::CSeq).unwrap_or_default();
-    let parts =
-        [user.as_str().as_bytes(), tag.as_bytes(), request.call_id().unwrap_or_default().as_bytes(), cseq];
-    parts
-        .iter()
-        .flat_map(|part| part.iter().chain(&[0]))
-        .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3))
+/// Names a message, so that the same one is found again, also after a restart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MessageId(u64);
+
+impl MessageId {
+    /// By the transaction of the sender: From tag, Call-ID and CSeq.
+    pub(crate) fn of_request(user: &UserId, request: &Request) -> MessageId {
+        let tag = request.from_tag().unwrap_or_default();
+        let cseq = request.headers.first(&Name::CSeq).unwrap_or_default();
+        let call = request.call_id().unwrap_or_default();
+        MessageId::hash(&[b"r", user.as_str().as_bytes(), tag.as_bytes(), call.as_bytes(), cseq])
+    }
+
+    /// By imdn.Message-ID, which is unique for its originator (RFC 5438 §6.3) and the same in whatever
+    /// transaction it comes; with the body, so that nobody's careless ids lose a message.
+    pub(crate) fn of_imdn(user: &UserId, id: &str, originator: &UserId, request: &Request) -> MessageId {
+        let (user, originator) = (user.as_str().as_bytes(), originator.as_str().as_bytes());
+        MessageId::hash(&[b"i", user, id.as_bytes(), originator, &request.body])
+    }
+
+    /// FNV-1a.
+    fn hash(parts: &[&[u8]]) -> MessageId {
+        let octets = parts.iter().flat_map(|part| part.iter().chain(&[0]));
+        MessageId(
+            octets.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)),
+        )
+    }
 }
 
 fn key(id: u64) -> Key {
     Key::new(Table::Message, format!("{id:016x}"))
 }
 
-fn write_row(turn: &mut Turn<'_>, id: u64, user: &UserId, request: &Request) {
-    let text = |name| request.headers.text(&name).unwrap_or_default().to_owned();
-    let keep = turn.config().participating.message_keep_s;
-    let asked = request.headers.text(&Name::Expires).and_then(|t| t.trim().parse::<u32>().ok());
-    let life = Duration::from_secs(asked.map_or(keep, |s| s.min(keep)).into());
-    let expires = turn.now.wall + life;
-    turn.put_row(Row {
-        key: key(id),
-        lane: LaneKey::of_user(user),
-        version: 1,
-        columns: Columns {
-            owner: Private::new(user.as_str().to_owned()),
-            conversation: text(Name::ConversationId),
-            contribution: text(Name::ContributionId),
-            direction: Direction::Received,
-            ..Columns::default()
-        },
-        record: Record::Message(Box::new(AcceptedMessage {
-            user: user.clone(),
-            request: Private::new(request.to_bytes().to_vec()),
-            accepted: turn.now.wall,
-            expires,
-        })),
-    });
+impl Kept {
+    fn new(turn: &Turn<'_>, user: &UserId, request: &Request) -> Kept {
+        let keep = turn.config().participating.message_keep_s;
+        let asked = request.headers.text(&Name::Expires).and_then(|t| t.trim().parse::<u32>().ok());
+        let life = Duration::from_secs(asked.map_or(keep, |s| s.min(keep)).into());
+        let now = turn.now.wall;
+        Kept { user: user.clone(), version: 1, accepted: now, expires: now + life, taken: Vec::new() }
+    }
+
+    fn write(&self, turn: &mut Turn<'_>, id: u64, request: &Request) {
+        let text = |name| request.headers.text(&name).unwrap_or_default().to_owned();
+        turn.put_row(Row {
+            key: key(id),
+            lane: LaneKey::of_user(&self.user),
+            version: self.version,
+            columns: Columns {
+                owner: Private::new(self.user.as_str().to_owned()),
+                conversation: text(Name::ConversationId),
+                contribution: text(Name::ContributionId),
+                direction: Direction::Received,
+                ..Columns::default()
+            },
+            record: Record::Message(Box::new(AcceptedMessage {
+                user: self.user.clone(),
+                request: Private::new(request.to_bytes().to_vec()),
+                accepted: self.accepted,
+                expires: self.expires,
+                taken: self.taken.clone(),
+            })),
+        });
+    }
 }

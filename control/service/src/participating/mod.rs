@@ -20,7 +20,7 @@ mod tests;
 
 pub(crate) use imdn::{About, States, about, key_of as imdn_key};
 pub(crate) use leg::{Caller, Target, choose};
-pub(crate) use message::{Job, Messages, Undo};
+pub(crate) use message::{Job, MessageId, Messages, Undo};
 pub(crate) use relay::{Opening, Relays};
 pub(crate) use session::{Plan, Start};
 pub(crate) use sessions::Sessions;

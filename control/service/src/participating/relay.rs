@@ -16,6 +16,7 @@ use sip::{Dialog, Method, Name, Request, Response};
 
 use super::leg::{self, Caller, Target};
 use crate::b2b;
+use crate::methods::within::Peer;
 use crate::records::{Columns, Record, RelayRow, Row};
 use crate::turn::{Desk, Owner, Turn, Wake};
 use crate::{ClientTx, Key, LaneKey, Route, ServerTx, Table, UserId};
@@ -86,6 +87,13 @@ impl Relays {
     /// True when the tag is one of ours.
     pub(crate) fn has(&self, tag: &str) -> bool {
         self.tags.contains_key(tag)
+    }
+
+    /// With whom the dialog of that tag is held.
+    pub(crate) fn peer(&self, tag: &str) -> Option<Peer<'_>> {
+        let pair = self.table.get(self.tags.get(tag)?)?;
+        let end = pair.ends.iter().find(|end| end.tag == tag)?;
+        Some(Peer { user: Some(&pair.user), route: &end.route })
     }
 
     /// How many pairs there are.

@@ -10,6 +10,7 @@ use sip::{Request, Response};
 use super::session::{Session, Start, session_of};
 use crate::b2b;
 use crate::media::Anchor;
+use crate::methods::within::Peer;
 use crate::records::SessionRow;
 use crate::turn::{Desk, Turn};
 use crate::{Ask, ClientTx, ServerTx, UserId};
@@ -70,6 +71,12 @@ impl Sessions {
     /// True when the tag is one of ours.
     pub(crate) fn has(&self, tag: &str) -> bool {
         self.tags.contains_key(tag)
+    }
+
+    /// With whom the dialog of that tag is held.
+    pub(crate) fn peer(&self, tag: &str) -> Option<Peer<'_>> {
+        let session = self.table.get(self.tags.get(tag)?)?;
+        Some(Peer { user: Some(session.user()), route: session.route_of(tag)? })
     }
 
     /// True for a context of ours.

@@ -205,7 +205,7 @@ pub struct RelayRow {
     pub expires: UnixTime,
 }
 
-/// A pager message in our hands: accepted, and not yet given to a device.
+/// A pager message in our hands: accepted, and not yet given to every device.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AcceptedMessage {
     /// The recipient.
@@ -216,6 +216,9 @@ pub struct AcceptedMessage {
     pub accepted: UnixTime,
     /// When it is worth nothing any more.
     pub expires: UnixTime,
+    /// The bindings whose device has it: they do not get it again.
+    #[serde(default)]
+    pub taken: Vec<String>,
 }
 
 /// IMDN de-duplication for (Message-ID, originator, recipient): CPM-FACTS §2.11, REQ-PF-17.

@@ -1,8 +1,8 @@
 //! Who may start, join, and with which media (REQ-CF-10, REQ-CF-16, REQ-CF-17, REQ-CF-20; CPM-FACTS §2.27).
 
-use sip::Name;
+use sip::{Method, Name};
 
-use super::{config, entry, focus_of, group, world, world_with};
+use super::{config, entry, focus_of, group, group_of, world, world_with};
 use crate::focus::config::Medium;
 use crate::testing::call_sdp;
 
@@ -101,4 +101,25 @@ fn media_that_the_provider_does_not_allow_are_refused_line_by_line() {
     alice.sdp = super::chat_sdp("192.0.2.1", 7001, "actpass").replace("message/cpim", "text/plain");
     let request = alice.founding(&[entry("bob")], "3", "");
     assert_eq!(alice.invite(&mut world, request).code, 488);
+}
+
+// CPM-FACTS §2.6: who may remove is told by who asks, and who asks is proven (RFC 3261 §22).
+#[test]
+fn a_stranger_who_knows_the_owners_dialog_moves_nobody() {
+    let (mut world, mut phones) = world();
+    group_of(&mut world, &mut phones, &[1, 2]);
+    let [alice, bob, ..] = &mut phones;
+    let dialog = alice.dialog.as_mut().unwrap();
+    for method in [Method::Refer, Method::Subscribe, Method::Bye] {
+        let mut request = dialog.clone().request(method.clone());
+        request.headers.push(Name::Via, "SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK8");
+        request.headers.push(Name::Contact, "<sip:mallory@127.0.0.2:6666;transport=tcp>");
+        request.headers.push(Name::ReferTo, "<sip:bob@weir.example;method=BYE>");
+        request.headers.push(Name::Event, "conference");
+        let tx = world.send(crate::testing::peer(6666), request);
+        world.settle();
+        assert_eq!(world.code(tx), Some(407), "{method}");
+    }
+    bob.take(&mut world);
+    assert!(bob.byes.is_empty(), "bob is still there");
 }

@@ -172,6 +172,11 @@ impl Session {
         self.sides.iter().map(|s| s.tag.as_str())
     }
 
+    /// Where the other end of the dialog with this tag of ours is.
+    pub(crate) fn route_of(&self, tag: &str) -> Option<&Route> {
+        self.sides.iter().find(|s| s.tag == tag).map(|s| &s.route)
+    }
+
     /// The context by which news finds it.
     pub(crate) fn context(&self) -> Option<u64> {
         self.anchor.as_ref().map(Anchor::id)

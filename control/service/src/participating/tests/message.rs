@@ -162,17 +162,35 @@ fn a_message_under_way_at_a_restart_is_offered_again_and_its_retransmission_join
     }
     world.restart();
     let got = both().map(|port| world.request(phone(port), &Method::Message));
-    // Alice has no answer and sends the same request again; her originating function makes the same leg.
+    // Alice has no answer and sends the same request again: it joins the one that is under way.
     let tx = world.send(phone(ALICE), pager("p1"));
     for port in both() {
-        // The leg of the originating function is new, so the recipient's side offers it once more: devices
-        // drop the duplicate by imdn.Message-ID.
-        world.request(phone(port), &Method::Message);
+        assert!(world.next(phone(port)).is_none(), "a device gets it once");
     }
     for (client, request) in got {
         world.reply(client, request.respond(200));
     }
-    assert_eq!(world.code(tx), None);
+    assert_eq!(world.code(tx), Some(200));
+    assert!(world.rows(Table::Message).is_empty());
+}
+
+// DESIGN §8: an accepted message arrives once.
+#[test]
+fn a_device_that_has_a_message_does_not_get_it_again_after_a_restart() {
+    let mut world = world();
+    let tx = world.send(phone(ALICE), pager("p1"));
+    let (client, request) = world.request(phone(BOB), &Method::Message);
+    world.request(phone(BOB2), &Method::Message);
+    world.reply(client, request.respond(200));
+    assert_eq!(world.code(tx), Some(200));
+    world.restart();
+    assert!(world.next(phone(BOB)).is_none(), "it has it");
+    let (client, request) = world.request(phone(BOB2), &Method::Message);
+    // Alice's 200 was lost: she asks again and hears at once.
+    let again = world.send(phone(ALICE), pager("p1"));
+    assert_eq!(world.code(again), Some(200));
+    world.reply(client, request.respond(200));
+    assert!(world.rows(Table::Message).is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use contract::{LegKey, LegLost, News, change::Verb, leg, leg_lost, news};
 use sip::{Method, Name, Request, Response};
 
 use super::{ALICE, BOB, BOB2, both, instance, phone, world};
-use crate::testing::{Event, World, call_sdp, chat_sdp, reply, request, sdp_of, text};
+use crate::testing::{Event, World, authorize, call_sdp, chat_sdp, reply, request, sdp_of, text};
 use crate::{ClientTx, Input, ServerTx, Table};
 
 const SDP: &str = "application/sdp";
@@ -227,6 +227,38 @@ fn nobody_answers_for_three_minutes() {
 }
 
 // REQ-PF-11.
+// RFC 3261 §22: the ids of a dialog are no secret, so they prove nothing.
+#[test]
+fn who_knows_a_dialogs_ids_is_not_yet_in_it() {
+    let Talk { mut world, alice, bob } = chat();
+    let before = world.batches.len();
+    for (own, at_caller) in [(&alice, true), (&bob, false)] {
+        for (seq, method) in ["BYE", "REFER", "INVITE", "UPDATE", "SUBSCRIBE", "INFO"].into_iter().enumerate()
+        {
+            let seq = 100 + u32::try_from(seq).unwrap();
+            let tx = world.send(phone(6666), inside(method, seq, own, at_caller, ""));
+            assert_eq!(world.code(tx), Some(407), "{method}");
+        }
+    }
+    assert_eq!((world.rows(Table::Session).len(), world.batches.len()), (2, before), "nothing happened");
+    assert!(world.next(phone(BOB)).is_none());
+    // Another user's password is no better; the user's own is.
+    let tx = world.send(phone(6666), inside("BYE", 200, &alice, true, ""));
+    let challenge = world.answer(tx).unwrap().clone();
+    let mut forged = inside("BYE", 201, &alice, true, "");
+    authorize(&mut forged, &challenge, "carol", "secret");
+    let tx = world.send(phone(6666), forged);
+    assert_eq!(world.code(tx), Some(403));
+    let tx = world.send(phone(6666), inside("BYE", 202, &alice, true, ""));
+    let challenge = world.answer(tx).unwrap().clone();
+    let mut good = inside("BYE", 203, &alice, true, "");
+    authorize(&mut good, &challenge, "alice", "secret");
+    let tx = world.send(phone(6666), good);
+    let (bye, request) = world.request(phone(BOB), &Method::Bye);
+    world.reply(bye, request.respond(200));
+    assert_eq!(world.code(tx), Some(200));
+}
+
 #[test]
 fn a_bye_of_either_side_ends_both_and_frees_the_media() {
     for caller in [true, false] {
