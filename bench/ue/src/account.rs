@@ -94,7 +94,7 @@ impl Account {
             expires_s: 3600,
             answering: Answering::Accept,
             sends_delivered: true,
-            chat: ChatLimits::default(),
+            chat: crate::chat::limits(),
             chat_setup: ChatSetup::Passive,
             chat_tls: transport == Transport::Tls,
             rtcp_every: Duration::from_secs(5),

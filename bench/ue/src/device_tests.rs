@@ -156,6 +156,26 @@ async fn the_caller_may_be_active_only() {
     .await;
 }
 
+/// A slow reader: what was sent meanwhile waits in the sockets and at the sender, and then comes.
+#[tokio::test]
+async fn a_reader_that_is_held_reads_everything_later() {
+    let (ann, bob) = pair(|_| ()).await;
+    let session = ann.invite(Call::chat(bob.address())).await.unwrap();
+    let theirs = bob.log().wait(0, LIMIT, up).await.unwrap();
+    let (a, b) = (ann.chat(session).await.unwrap(), bob.chat(theirs).await.unwrap());
+    b.pause(true);
+    let mark = bob.log().mark();
+    let large = "x".repeat(16 << 20);
+    let mut sent = a.send(&Draft::text(large.as_str()).quiet()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(sent.receipt.accepted.try_recv().is_err());
+    assert!(bob.log().since(mark).iter().all(|e| text(e).is_none()));
+    b.pause(false);
+    assert_eq!(bob.log().wait(mark, LIMIT, text).await.unwrap().body.len(), large.len());
+    assert_eq!((sent.receipt.accepted.await, sent.receipt.reported.await), (Ok(200), Ok(200)));
+    no_faults([&ann, &bob]);
+}
+
 #[tokio::test]
 async fn an_invitation_rings_and_is_refused_or_taken_back() {
     let (ann, bob) = pair(|account| account.answering = Answering::Ring).await;

@@ -201,7 +201,7 @@ impl Media {
                     reachable: leg.listener.is_some(),
                     accept_types: self.accept_types(),
                     accept_wrapped_types: vec!["*".to_owned()],
-                    max_size: Some(self.shared.account.chat.message_bytes_max as u64),
+                    max_size: Some(self.shared.account.chat.reassembly.message_octets_max),
                     cema: false,
                     chatroom: self.chatroom(),
                 };
@@ -252,7 +252,7 @@ impl Media {
                     identity: Arc::clone(&self.shared.identity),
                     expected: sha256_of(&theirs.fingerprints),
                 });
-                let local = Path::of(&leg.local);
+                let local = leg.local.clone();
                 let plan = Plan { session: self.session, style: self.style, setup, secure, local, remote };
                 if let Some((old, _)) = self.chat.replace(Chat::start(&self.shared, plan)) {
                     old.close();
@@ -339,7 +339,7 @@ impl Media {
             path: leg.local.as_str().to_owned(),
             accept_types: self.accept_types(),
             accept_wrapped_types: vec!["*".to_owned()],
-            max_size: Some(self.shared.account.chat.message_bytes_max as u64),
+            max_size: Some(self.shared.account.chat.reassembly.message_octets_max),
             cema: false,
             chatroom: self.chatroom(),
             file: None,

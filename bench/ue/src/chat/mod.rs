@@ -1,19 +1,22 @@
 //! MSRP for one session: the endpoint, its connection, and the handle that speaks to both.
 
-mod endpoint;
-mod ranges;
+mod session;
 mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use cpm::media_type;
-use msrp::Path;
+use msrp::session::{Config, Key, Role};
+use msrp::{MsrpUri, Path};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-pub use endpoint::{Answered, ChatLimits, Outgoing, Receipt};
-use endpoint::{Endpoint, Told};
+pub use msrp::session::Outgoing;
+pub(crate) use session::limits;
+pub use session::{Answered, ChatLimits, Receipt};
+use session::{Session, Told};
 use wire::{Command, Heard};
 pub(crate) use wire::{Secure, Setup};
 
@@ -46,7 +49,7 @@ pub(crate) struct Plan {
     pub(crate) style: Style,
     pub(crate) setup: Setup,
     pub(crate) secure: Option<Secure>,
-    pub(crate) local: Path,
+    pub(crate) local: MsrpUri,
     pub(crate) remote: Path,
 }
 
@@ -64,17 +67,18 @@ impl Chat {
         let (commands, on_commands) = mpsc::unbounded_channel();
         let up = Arc::new(AtomicBool::new(false));
         let chat = Chat { commands, shared: Arc::clone(shared), style: plan.style, up: Arc::clone(&up) };
-        let endpoint = Endpoint::new(plan.local, plan.remote, shared.account.chat.clone(), shared.entropy());
+        let role = match &plan.setup {
+            Setup::Active(_) => Role::Active,
+            Setup::Passive(_) => Role::Passive,
+        };
+        let limits = shared.account.chat;
+        let config = Config { limits, ..Config::new(plan.local, plan.remote, role) };
+        let session = Session::new(config, shared.entropy());
         let listener = Listener { shared: Arc::clone(shared), session: plan.session, style: plan.style, up };
-        let task = tokio::spawn(wire::run(
-            plan.setup,
-            plan.secure,
-            endpoint,
-            on_commands,
-            move |heard, endpoint| {
-                listener.hear(heard, endpoint);
-            },
-        ));
+        let task =
+            tokio::spawn(wire::run(plan.setup, plan.secure, session, on_commands, move |heard, session| {
+                listener.hear(heard, session)
+            }));
         (chat, task)
     }
 
@@ -87,11 +91,11 @@ impl Chat {
     pub async fn send(&self, draft: &Draft) -> Result<Sent, UeError> {
         let own = self.own();
         let (message_id, body) = draft.write(own, wall(), &mut self.shared.entropy());
-        let receipt = self.send_raw(Outgoing::new(media_type::CPIM, body)).await?;
+        let receipt = self.send_raw(cpim(body, true)).await?;
         Ok(Sent { message_id, receipt })
     }
 
-    /// Queues any message.
+    /// Queues any message; its key and Message-ID are drawn here.
     pub async fn send_raw(&self, message: Outgoing) -> Result<Receipt, UeError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Send { message, reply }).map_err(|_| UeError::Gone)?;
@@ -117,8 +121,7 @@ impl Chat {
         };
         let draft = Draft::content(media_type::IS_COMPOSING, composing.write().into_bytes()).quiet();
         let (_, body) = draft.write(self.own(), wall(), &mut self.shared.entropy());
-        let message = Outgoing { success_report: false, ..Outgoing::new(media_type::CPIM, body) };
-        self.send_raw(message).await.map(drop)
+        self.send_raw(cpim(body, false)).await.map(drop)
     }
 
     /// Sends `displayed` for a letter of this session.
@@ -127,8 +130,7 @@ impl Chat {
             letter::notify(letter, Answer::Displayed, self.own(), wall(), &mut self.shared.entropy())
         {
             self.shared.counters.displayed_sent.one();
-            let message = Outgoing { success_report: false, ..Outgoing::new(media_type::CPIM, body) };
-            self.send_raw(message).await?;
+            self.send_raw(cpim(body, false)).await?;
         }
         Ok(())
     }
@@ -157,10 +159,10 @@ struct Listener {
 }
 
 impl Listener {
-    fn hear(&self, heard: Heard, endpoint: &mut Endpoint) {
+    fn hear(&self, heard: Heard, own: &mut Session) {
         let (shared, session) = (&self.shared, self.session);
         match heard {
-            Heard::Up => {
+            Heard::Told(Told::Bound) => {
                 self.up.store(true, Ordering::Relaxed);
                 shared.tell(Event::ChatUp { session });
             }
@@ -168,7 +170,10 @@ impl Listener {
                 self.up.store(false, Ordering::Relaxed);
                 shared.tell(Event::ChatDown { session, why });
             }
-            Heard::Told(Told::Message { content_type, body }) => self.content(&content_type, body, endpoint),
+            Heard::Told(Told::Message(received)) => {
+                let message = received.message;
+                self.content(&message.content_type, message.body, own);
+            }
             Heard::Told(Told::Repeated) => shared.counters.chats_repeated.one(),
             Heard::Told(Told::Report { message_id, status }) => {
                 let counters = &shared.counters;
@@ -180,11 +185,10 @@ impl Listener {
                 shared.tell(Event::Report { session, message_id, status });
             }
             Heard::Told(Told::Fault(what)) => shared.fault(what),
-            Heard::Told(Told::Bound | Told::Aborted) => {}
         }
     }
 
-    fn content(&self, content_type: &str, body: bytes::Bytes, endpoint: &mut Endpoint) {
+    fn content(&self, content_type: &str, body: Bytes, own: &mut Session) {
         let (shared, via) = (&self.shared, Via::Chat(self.session));
         if !media_type::is(content_type, media_type::CPIM) {
             shared.counters.chats_received.one();
@@ -195,7 +199,7 @@ impl Listener {
             Ok(Content::Letter(letter)) => {
                 shared.counters.chats_received.one();
                 if letter.wants_delivered && shared.account.sends_delivered {
-                    self.deliver(&letter, endpoint);
+                    self.deliver(&letter, own);
                 }
                 shared.tell(Event::Letter(Arc::new(letter)));
             }
@@ -210,7 +214,7 @@ impl Listener {
         }
     }
 
-    fn deliver(&self, letter: &Letter, endpoint: &mut Endpoint) {
+    fn deliver(&self, letter: &Letter, session: &mut Session) {
         let own = (self.style == Style::Room).then_some(self.shared.account.address.as_str());
         if own == Some(letter.from.as_str()) {
             // What another device of this user said: it is no recipient of it.
@@ -218,10 +222,14 @@ impl Listener {
         }
         let mut entropy = self.shared.entropy();
         let Some(body) = letter::notify(letter, Answer::Delivered, own, wall(), &mut entropy) else { return };
-        let message = Outgoing { success_report: false, ..Outgoing::new(media_type::CPIM, body) };
-        match endpoint.send(message) {
+        match session.send(cpim(body, false)) {
             Some(_) => self.shared.counters.delivered_sent.one(),
             None => self.shared.fault("no room for a notification"),
         }
     }
+}
+
+/// A CPIM message, with a success report or without.
+fn cpim(body: impl Into<Bytes>, success_report: bool) -> Outgoing {
+    Outgoing { success_report, ..Outgoing::new(Key(0), media_type::CPIM, body.into()) }
 }

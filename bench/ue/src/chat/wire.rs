@@ -12,11 +12,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::endpoint::{Endpoint, Outgoing, Receipt, Told};
+use msrp::session::Outgoing;
+
+use super::session::{Receipt, Session, Told};
 use crate::tls::{Fingerprint, Identity, Trust};
 
 /// How long connecting, or waiting for the peer to connect, may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long the last words of a session that is over may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 
 /// How the connection comes about (RFC 6135).
@@ -53,9 +57,7 @@ pub(crate) enum Command {
 /// What the session's owner hears.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// The connection is up.
-    Up,
-    /// From the endpoint.
+    /// From the session.
     Told(Told),
     /// It is over; why, in words. Nothing follows.
     Down(String),
@@ -65,30 +67,27 @@ pub(crate) enum Heard {
 pub(crate) async fn run(
     setup: Setup,
     secure: Option<Secure>,
-    mut endpoint: Endpoint,
+    mut session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
-    mut tell: impl FnMut(Heard, &mut Endpoint),
+    mut tell: impl FnMut(Heard, &mut Session),
 ) {
     let active = matches!(setup, Setup::Active(_));
-    if active {
-        endpoint.bind();
-    }
     let why = match tokio::time::timeout(CONNECT, open(setup)).await {
         Err(_) => "no connection in time".to_owned(),
         Ok(Err(e)) => format!("connection: {e}"),
         Ok(Ok(stream)) => {
             let _ = stream.set_nodelay(true);
             match secure {
-                None => pump(stream, &mut endpoint, commands, &mut tell).await,
+                None => pump(stream, active, &mut session, commands, &mut tell).await,
                 Some(secure) => match handshake(stream, active, &secure).await {
-                    Ok(Tls::Client(stream)) => pump(*stream, &mut endpoint, commands, &mut tell).await,
-                    Ok(Tls::Server(stream)) => pump(*stream, &mut endpoint, commands, &mut tell).await,
+                    Ok(Tls::Client(stream)) => pump(*stream, true, &mut session, commands, &mut tell).await,
+                    Ok(Tls::Server(stream)) => pump(*stream, false, &mut session, commands, &mut tell).await,
                     Err(e) => format!("TLS: {e}"),
                 },
             }
         }
     };
-    tell(Heard::Down(why), &mut endpoint);
+    tell(Heard::Down(why), &mut session);
 }
 
 async fn open(setup: Setup) -> std::io::Result<TcpStream> {
@@ -118,51 +117,61 @@ async fn handshake(stream: TcpStream, active: bool, secure: &Secure) -> anyhow::
 
 async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    endpoint: &mut Endpoint,
+    active: bool,
+    session: &mut Session,
     mut commands: mpsc::UnboundedReceiver<Command>,
-    tell: &mut impl FnMut(Heard, &mut Endpoint),
+    tell: &mut impl FnMut(Heard, &mut Session),
 ) -> String {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let mut writing: VecDeque<Bytes> = VecDeque::new();
     let (mut paused, mut closing, mut unflushed) = (false, false, false);
-    tell(Heard::Up, endpoint);
+    if active {
+        session.connected();
+    } else {
+        session.accepted();
+    }
     loop {
-        while let Some(told) = endpoint.told() {
-            tell(Heard::Told(told), endpoint);
+        while let Some(told) = session.told() {
+            tell(Heard::Told(told), session);
         }
-        if writing.is_empty() {
-            writing.extend(endpoint.next_write(Instant::now()).into_iter().flatten());
-            if writing.is_empty() && closing && !unflushed {
-                let _ = writer.shutdown().await;
-                return "closed by us".to_owned();
-            }
+        if let Some(why) = session.over().map(str::to_owned) {
+            // What was said last is said, to whom listens.
+            let _ = tokio::time::timeout(LAST_WORDS, write_all(&mut writer, session.writing())).await;
+            return why;
         }
-        let deadline = endpoint.next_timeout();
+        if closing && !unflushed && session.is_all_out() {
+            let _ = writer.shutdown().await;
+            return "closed by us".to_owned();
+        }
+        let deadline = session.deadline();
         tokio::select! {
             read = reader.read_buf(&mut buffer), if !paused => match read {
                 Ok(0) => return "closed by the peer".to_owned(),
                 Ok(_) => {
-                    if let Err(e) = endpoint.read(buffer.split().freeze()) {
-                        return e.to_string();
-                    }
+                    session.read(buffer.split().freeze());
                     buffer.reserve(READ_BYTES);
                 }
                 Err(e) => return format!("read: {e}"),
             },
-            wrote = write_some(&mut writer, &mut writing), if unflushed || !writing.is_empty() => match wrote {
-                Ok(flushed) => unflushed = !flushed,
+            wrote = write_some(&mut writer, session.writing()), if unflushed || !session.writing().is_empty() => match wrote {
+                Ok(count) => {
+                    unflushed = count.is_some();
+                    session.wrote(count.unwrap_or(0));
+                }
                 Err(e) => return format!("write: {e}"),
             },
             command = commands.recv(), if !closing => match command {
                 Some(Command::Send { message, reply }) => {
-                    let _ = reply.send(endpoint.send(message));
+                    let _ = reply.send(session.send(message));
                 }
-                Some(Command::Nickname { nickname, reply }) => endpoint.nickname(&nickname, Instant::now(), reply),
-                Some(Command::Pause(on)) => paused = on,
+                Some(Command::Nickname { nickname, reply }) => session.nickname(nickname, reply),
+                Some(Command::Pause(on)) => {
+                    paused = on;
+                    session.hold(on);
+                }
                 Some(Command::Close) | None => closing = true,
             },
-            () = sleep_until(deadline), if deadline.is_some() => endpoint.timeout(Instant::now()),
+            () = sleep_until(deadline), if deadline.is_some() => session.timeout(),
         }
     }
 }
@@ -173,15 +182,23 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// Writes as much as the stream takes now, or flushes when nothing waits; says whether it flushed. Cancelling it
-/// loses nothing.
+async fn write_all<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    parts: &mut VecDeque<Bytes>,
+) -> std::io::Result<()> {
+    while write_some(writer, parts).await?.is_some() {}
+    writer.shutdown().await
+}
+
+/// Writes as much as the stream takes now and says how many octets, or flushes when nothing waits: `None`. Cancelling
+/// it loses nothing.
 async fn write_some<W: AsyncWrite + Unpin>(
     writer: &mut W,
     parts: &mut VecDeque<Bytes>,
-) -> std::io::Result<bool> {
+) -> std::io::Result<Option<usize>> {
     let Some(part) = parts.front_mut() else {
         writer.flush().await?;
-        return Ok(true);
+        return Ok(None);
     };
     let count = if part.is_empty() { 0 } else { writer.write(part).await? };
     if count == 0 && !part.is_empty() {
@@ -191,5 +208,5 @@ async fn write_some<W: AsyncWrite + Unpin>(
     if part.is_empty() {
         parts.pop_front();
     }
-    Ok(false)
+    Ok(Some(count))
 }
