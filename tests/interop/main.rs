@@ -4,4 +4,5 @@ mod baresip;
 mod kamailio_msrp;
 mod node;
 mod sipp;
+mod srtp;
 mod tshark;

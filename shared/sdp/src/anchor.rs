@@ -2,7 +2,7 @@
 //! its other side. Formats, directions, types and unknown attributes pass; addresses, keys and candidates of
 //! the peer do not.
 
-use crate::{Body, Fingerprint, Host, MediaLine, Proto, Rtcp, Setup};
+use crate::{Body, Crypto, Fingerprint, Host, MediaLine, Proto, Rtcp, Setup};
 
 /// Our end of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +24,9 @@ pub struct RtpAnchor {
     pub rtcp_mux: bool,
     /// Where we receive RTCP otherwise, when that is not the next port.
     pub rtcp_port: Option<u16>,
+    /// Our keys: several in an offer, one in an answer. With any the line is `RTP/SAVP` or `RTP/SAVPF`, with none it is
+    /// plain, whatever the peer's is.
+    pub crypto: Vec<Crypto>,
 }
 
 /// Our end of a message line.
@@ -80,6 +83,8 @@ impl MediaLine {
                 // The old hold by address becomes a direction: the address is ours now.
                 line.direction = self.effective_direction();
                 line.host = Some(own.host.clone());
+                line.proto = line.proto.with_sdes(!own.crypto.is_empty());
+                rtp.crypto.clone_from(&own.crypto);
                 rtp.rtcp_mux = own.rtcp_mux;
                 rtp.rtcp = own.rtcp_port.filter(|_| !own.rtcp_mux).map(|port| Rtcp { port, host: None });
             }
@@ -125,8 +130,13 @@ mod tests {
              a=fingerprint:SHA-256 4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A:4A\r\n",
         );
         let host = Host::Ip([198, 51, 100, 1].into());
-        let rtp =
-            Anchor::Rtp(RtpAnchor { host: host.clone(), port: 4000, rtcp_mux: false, rtcp_port: Some(4007) });
+        let rtp = Anchor::Rtp(RtpAnchor {
+            host: host.clone(),
+            port: 4000,
+            rtcp_mux: false,
+            rtcp_port: Some(4007),
+            crypto: vec![],
+        });
         assert_eq!(
             ours(offer.lines[0].anchored(&rtp).unwrap()),
             "m=audio 4000 RTP/AVP 96 0\na=rtcp:4007\na=rtpmap:96 opus/48000/2\na=fmtp:96 useinbandfec=1\n\
@@ -158,6 +168,7 @@ mod tests {
             port: 4000,
             rtcp_mux: false,
             rtcp_port: None,
+            crypto: vec![],
         };
         let line = offer.lines[0].anchored(&Anchor::Rtp(own)).unwrap();
         assert_eq!(line.direction, crate::Direction::SendOnly);

@@ -4,8 +4,8 @@
 //! Formats keep the offer's payload types and order. Directions are the offer's, mirrored and cut to ours.
 
 use crate::{
-    Body, Chatroom, Codec, Direction, File, Fingerprint, Format, Host, MediaLine, Message, Origin, Rtcp, Rtp,
-    Session, Setup,
+    Body, Chatroom, Codec, Crypto, Direction, File, Fingerprint, Format, Host, MediaLine, Message, Origin,
+    Rtcp, Rtp, Session, Setup,
 };
 
 /// What we say to one line of an offer.
@@ -68,6 +68,9 @@ pub struct AcceptRtp {
     pub extensions: Vec<String>,
     /// Feedback that we understand, such as `nack pli`; what is offered of it is answered.
     pub feedback: Vec<String>,
+    /// Our key under the tag and suite of an a=crypto line of the offer ([`Rtp::choose_crypto`]). An `RTP/SAVP` or
+    /// `RTP/SAVPF` line without it is refused.
+    pub crypto: Option<Crypto>,
 }
 
 /// How we take a message line.
@@ -113,7 +116,7 @@ pub fn answer(
 fn accepted(line: &MediaLine, accept: Accept) -> Option<MediaLine> {
     let (body, setup, own_direction) = match (&line.body, accept.body) {
         (Body::Rtp(offered), AcceptBody::Rtp(own)) => {
-            (Body::Rtp(rtp(offered, &own)?), None, accept.direction)
+            (Body::Rtp(rtp(offered, &own, line.proto.is_sdes())?), None, accept.direction)
         }
         (Body::Message(offered), AcceptBody::Message(own)) => {
             // RFC 5547 §8.3: one file goes one way, so an answer that sends and receives is mirrored.
@@ -153,7 +156,13 @@ fn message(offered: &Message, own: AcceptMessage) -> Message {
     }
 }
 
-fn rtp(offered: &Rtp, own: &AcceptRtp) -> Option<Rtp> {
+fn rtp(offered: &Rtp, own: &AcceptRtp, sdes: bool) -> Option<Rtp> {
+    // RFC 4568 §5.1.2: one line, with the tag of the one that is taken.
+    let answers = |own: &&Crypto| offered.crypto.iter().any(|o| o.tag == own.tag && o.suite == own.suite);
+    let crypto = own.crypto.as_ref().filter(|_| sdes).filter(answers);
+    if sdes && crypto.is_none() {
+        return None;
+    }
     let (mut formats, mut codecs) = (Vec::new(), 0);
     for format in &offered.formats {
         let Some(parameters) = own.takes(format) else { continue };
@@ -177,6 +186,7 @@ fn rtp(offered: &Rtp, own: &AcceptRtp) -> Option<Rtp> {
         maxptime: None,
         feedback: offered.feedback.clone(),
         extensions: offered.extensions.clone(),
+        crypto: crypto.into_iter().cloned().collect(),
     };
     answer.feedback.retain(|fb| own.feedback.contains(&fb.value));
     answer.extensions.retain(|extension| own.extensions.contains(&extension.uri));

@@ -7,12 +7,15 @@
 //!   in place of the peer's, for a middlebox between two dialogs;
 //! - [`Stamp`]: the o= line of everything one dialog sends; [`check_answer`], [`check_next_offer`].
 //!
+//! - [`Crypto`]: the keys of `RTP/SAVP` lines (RFC 4568).
+//!
 //! The lexing of lines is the crate sdp-types. Not here: ICE, DTLS keys, codecs, and the MSRP URIs inside
 //! `a=path`, which the crate `msrp` reads.
 
 mod anchor;
 mod answer;
 mod attribute;
+mod crypto;
 mod error;
 mod host;
 mod media;
@@ -27,6 +30,7 @@ mod write;
 pub use anchor::{Anchor, MessageAnchor, RtpAnchor};
 pub use answer::{Accept, AcceptBody, AcceptMessage, AcceptRtp, Choice, answer};
 pub use attribute::{Attribute, Bandwidth, Fingerprint, Group, Setup};
+pub use crypto::{Crypto, CryptoSuite, LIFETIME_MIN};
 pub use error::SdpError;
 pub use host::Host;
 pub use media::{Body, Direction, Kind, MediaLine, Proto};

@@ -96,6 +96,22 @@ impl Proto {
         matches!(self, Proto::Msrp | Proto::MsrpTls)
     }
 
+    /// Encrypted with keys from a=crypto lines (RFC 4568).
+    pub fn is_sdes(&self) -> bool {
+        matches!(self, Proto::RtpSavp | Proto::RtpSavpf)
+    }
+
+    /// The same profile of RTP with keys from a=crypto lines, or without any.
+    pub fn with_sdes(self, secure: bool) -> Proto {
+        match (self, secure) {
+            (Proto::RtpAvp | Proto::RtpSavp | Proto::DtlsSavp, true) => Proto::RtpSavp,
+            (Proto::RtpAvpf | Proto::RtpSavpf | Proto::DtlsSavpf, true) => Proto::RtpSavpf,
+            (Proto::RtpSavp | Proto::DtlsSavp, false) => Proto::RtpAvp,
+            (Proto::RtpSavpf | Proto::DtlsSavpf, false) => Proto::RtpAvpf,
+            (other, _) => other,
+        }
+    }
+
     /// Encrypted.
     pub fn is_secure(&self) -> bool {
         !matches!(self, Proto::RtpAvp | Proto::RtpAvpf | Proto::Msrp | Proto::Other(_))

@@ -44,8 +44,22 @@ pub fn check_answer(offer: &Session, answer: &Session) -> Result<(), SdpError> {
             return Err(SdpError::Mismatch);
         }
         check_formats(offered, answered)?;
+        check_crypto(offered, answered)?;
     }
     Ok(())
+}
+
+/// RFC 4568 §5.1.3: the answer has exactly one key, under the tag and suite of an offered line.
+fn check_crypto(offered: &MediaLine, answered: &MediaLine) -> Result<(), SdpError> {
+    let (true, Some(offered), Some(answered)) = (answered.proto.is_sdes(), offered.rtp(), answered.rtp())
+    else {
+        return Ok(());
+    };
+    let fits = match answered.crypto.as_slice() {
+        [one] => offered.crypto.iter().any(|o| o.tag == one.tag && o.suite == one.suite),
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(SdpError::Mismatch) }
 }
 
 /// RTP/AVP answered by RTP/AVPF and the like happens; RTP answered by MSRP, or plain by secure, does not.

@@ -2,9 +2,11 @@
 
 use sdp_types as raw;
 
+use crate::crypto::LINES_MAX;
 use crate::{
-    Attribute, Bandwidth, Body, Chatroom, Codec, Direction, Extension, Feedback, File, Fingerprint, Format,
-    Group, Host, Kind, Limits, MediaLine, Message, Origin, Proto, Rtcp, Rtp, SdpError, Session, Setup,
+    Attribute, Bandwidth, Body, Chatroom, Codec, Crypto, Direction, Extension, Feedback, File, Fingerprint,
+    Format, Group, Host, Kind, Limits, MediaLine, Message, Origin, Proto, Rtcp, Rtp, SdpError, Session,
+    Setup,
 };
 
 impl Session {
@@ -197,6 +199,8 @@ impl MediaLine {
         match (attribute.name.as_str(), &attribute.value) {
             ("mid", Some(value)) => self.mid = Some(value.clone()),
             ("label", Some(value)) => self.label = Some(value.clone()),
+            // RFC 4568 §5.1: in the secure profiles; elsewhere it means nothing.
+            ("crypto", value) if self.proto.is_sdes() => self.take_crypto(value.as_deref())?,
             _ => {
                 let taken = match &mut self.body {
                     Body::Rtp(rtp) => rtp.take(&attribute)?,
@@ -209,6 +213,12 @@ impl MediaLine {
             }
         }
         Ok(())
+    }
+
+    fn take_crypto(&mut self, value: Option<&str>) -> Result<(), SdpError> {
+        let Body::Rtp(rtp) = &mut self.body else { return Ok(()) };
+        rtp.crypto.extend(Crypto::parse(value.unwrap_or_default())?);
+        if rtp.crypto.len() > LINES_MAX { Err(SdpError::Attribute) } else { Ok(()) }
     }
 
     /// What a line that is used must have.

@@ -1,6 +1,6 @@
 //! What an audio or video line says about RTP: formats, RTCP, feedback, header extensions.
 
-use crate::Host;
+use crate::{Crypto, Host};
 
 /// The RTP part of a media line.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Rtp {
     pub feedback: Vec<Feedback>,
     /// a=extmap lines
     pub extensions: Vec<Extension>,
+    /// a=crypto lines of an `RTP/SAVP` or `RTP/SAVPF` line, those that are supported, in their order.
+    pub crypto: Vec<Crypto>,
 }
 
 impl Rtp {

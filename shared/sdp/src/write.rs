@@ -131,6 +131,9 @@ impl Rtp {
         if self.rtcp_rsize {
             lines.flag("rtcp-rsize");
         }
+        for crypto in &self.crypto {
+            lines.value("crypto", crypto.to_value());
+        }
         for format in &self.formats {
             if !format.codec.name.is_empty() {
                 lines.value("rtpmap", format!("{} {}", format.payload, format.codec));

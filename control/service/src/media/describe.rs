@@ -165,6 +165,7 @@ pub(crate) fn local(leg: &Leg, setup: Option<Setup>, fingerprint: &[u8]) -> Opti
                 port: addr.port(),
                 rtcp_mux: rtp.rtcp_mux,
                 rtcp_port,
+                crypto: Vec::new(),
             }))
         }
         leg::Kind::Msrp(msrp) => {
