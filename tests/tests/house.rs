@@ -13,24 +13,37 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rtp", &["base"]),
     ("bfcp", &["base"]),
     ("cpm", &["base"]),
+    ("fingerprint", &[]),
     ("contract", &["base"]),
     ("forward", &["base", "cpm", "msrp", "rtp", "bfcp", "contract"]),
-    ("netio", &["base"]),
+    ("netio", &["base", "fingerprint"]),
     ("dataplaned", &["base", "msrp", "rtp", "contract", "forward", "netio"]),
     ("service", &["base", "sip", "sdp", "cpm", "contract"]),
     ("gateways", &["base", "cpm", "contract"]),
     ("store", &["base", "service"]),
     ("webapi", &["base", "cpm", "service"]),
     ("controld", &["base", "sip", "service", "gateways", "store", "webapi", "contract", "cpm"]),
-    ("ue", &["base", "sip", "sdp", "msrp", "rtp", "cpm"]),
+    ("ue", &["base", "sip", "sdp", "msrp", "rtp", "cpm", "fingerprint"]),
 ];
 
 /// These stand outside and look in, or on top of everything.
 const ON_TOP: &[&str] = &["bench", "tests", "weir"];
 
 /// No clock, no socket, no file, no thread, no async.
-const SANS_IO: &[&str] =
-    &["base", "sip", "sdp", "msrp", "rtp", "bfcp", "cpm", "contract", "forward", "service", "gateways"];
+const SANS_IO: &[&str] = &[
+    "base",
+    "sip",
+    "sdp",
+    "msrp",
+    "rtp",
+    "bfcp",
+    "cpm",
+    "fingerprint",
+    "contract",
+    "forward",
+    "service",
+    "gateways",
+];
 
 fn ours(all: &[Member], dependencies: &[String]) -> Vec<String> {
     dependencies.iter().filter(|d| all.iter().any(|m| m.name() == d.as_str())).cloned().collect()

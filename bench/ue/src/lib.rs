@@ -34,7 +34,7 @@ pub use requests::Call;
 pub use sdp::Direction;
 pub use sip::{Method, Request, Response, Transport};
 pub use stats::{FlowStats, SourceStats};
-pub use tls::{Fingerprint, Identity, TlsError, Trust, fingerprint};
+pub use tls::{Fingerprint, Identity, TlsError, Trust};
 
 /// Randomness from the system.
 pub fn system_entropy() -> base::Entropy {

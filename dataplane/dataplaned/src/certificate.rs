@@ -51,7 +51,7 @@ mod tests {
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let settings = MsrpSettings { certificate: Some(certificate), key: Some(key), ..settings };
-        let ours = netio::tls::fingerprint(made.cert.der());
+        let ours = fingerprint::of(made.cert.der());
         assert_eq!(tls(&settings).unwrap().fingerprint(), ours);
     }
 

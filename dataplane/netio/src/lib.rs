@@ -14,7 +14,7 @@ mod ring;
 mod signals;
 mod stream;
 mod sys;
-pub mod tls;
+mod tls;
 pub mod udp;
 mod uring;
 mod wake;

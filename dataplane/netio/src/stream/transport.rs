@@ -62,7 +62,7 @@ impl Transport {
 
     pub(crate) fn fingerprint(&self) -> Option<[u8; 32]> {
         let certificates = self.tls.as_ref()?.peer_certificates()?;
-        certificates.first().map(crate::tls::fingerprint)
+        certificates.first().map(fingerprint::of)
     }
 
     /// Nothing waits, here or in the session.
