@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use sip::Transport;
 use tokio::net::UdpSocket;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::audio::voice;
@@ -160,15 +161,15 @@ async fn the_caller_may_be_active_only() {
 #[tokio::test]
 async fn a_reader_that_is_held_reads_everything_later() {
     let (ann, bob) = pair(|_| ()).await;
+    let mark = bob.log().mark();
     let session = ann.invite(Call::chat(bob.address())).await.unwrap();
-    let theirs = bob.log().wait(0, LIMIT, up).await.unwrap();
+    let theirs = bob.log().wait(mark, LIMIT, up).await.unwrap();
     let (a, b) = (ann.chat(session).await.unwrap(), bob.chat(theirs).await.unwrap());
     b.pause(true);
-    let mark = bob.log().mark();
     let large = "x".repeat(16 << 20);
     let mut sent = a.send(&Draft::text(large.as_str()).quiet()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(sent.receipt.accepted.try_recv().is_err());
+    assert_eq!(sent.receipt.accepted.try_recv(), Err(TryRecvError::Empty));
     assert!(bob.log().since(mark).iter().all(|e| text(e).is_none()));
     b.pause(false);
     assert_eq!(bob.log().wait(mark, LIMIT, text).await.unwrap().body.len(), large.len());
