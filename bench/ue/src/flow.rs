@@ -291,6 +291,7 @@ impl State {
                 Packet::Bye(_) => (203, None),
                 Packet::Transport(_) => (205, None),
                 Packet::Payload(_) => (206, None),
+                Packet::Extended(..) => (207, None),
                 Packet::Other(kind) => (kind, None),
             };
             *self.stats.rtcp.entry(kind).or_default() += 1;

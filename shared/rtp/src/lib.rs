@@ -13,12 +13,14 @@ mod rtcp;
 pub mod srtp;
 mod stats;
 mod view;
-mod write;
 
 pub use demux::{Kind, kind};
 pub use extension::{AudioLevel, Elements};
 pub use rewrite::{HEAD_BYTES, Patch};
-pub use rtcp::{Block, Compound, Feedback, Packet, SenderInfo, Ssrcs, compound};
+pub use rtcp::{
+    Arrivals, Block, Blocks, Chunk, Chunks, Compound, Dlrr, DlrrList, Extended, ExtendedBlocks, Feedback,
+    Item, Items, Ntp, Packet, RTCP_MAX, ReceiverEstimate, RtcpWriter, SenderInfo, Ssrcs, TransportWide,
+    VoipMetrics, WriteExtended, compound,
+};
 pub use stats::{Clock, Reception};
 pub use view::{Malformed, RtpView};
-pub use write::{Ntp, RtcpWriter};

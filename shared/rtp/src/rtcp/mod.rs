@@ -1,4 +1,15 @@
-//! RTCP compound packets as views (RFC 3550 §6, RFC 4585 §6).
+//! RTCP compound packets as views (RFC 3550 §6), and their writer. Nothing is copied or allocated by a view; what it
+//! walks was checked to end within the datagram.
+
+mod description;
+mod extended;
+mod feedback;
+mod write;
+
+pub use description::{Chunk, Chunks, Item, Items};
+pub use extended::{Dlrr, DlrrList, Extended, ExtendedBlocks, VoipMetrics};
+pub use feedback::{Feedback, ReceiverEstimate, TransportWide};
+pub use write::{Arrivals, Ntp, RTCP_MAX, RtcpWriter, WriteExtended};
 
 use crate::Malformed;
 
@@ -43,19 +54,6 @@ pub struct Block {
     pub delay: u32,
 }
 
-/// One feedback packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Feedback<'a> {
-    /// Who speaks.
-    pub sender: u32,
-    /// About which source; 0 for FIR, whose entries name them.
-    pub media: u32,
-    /// The feedback message type.
-    pub format: u8,
-    /// Feedback control information.
-    pub fci: &'a [u8],
-}
-
 /// One packet of a compound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Packet<'a> {
@@ -63,14 +61,16 @@ pub enum Packet<'a> {
     Sender(SenderInfo, Blocks<'a>),
     /// RR: who reports, and its blocks.
     Receiver(u32, Blocks<'a>),
-    /// SDES: its body, chunk after chunk.
-    Description(&'a [u8]),
+    /// SDES: its chunks.
+    Description(Chunks<'a>),
     /// BYE: who leaves.
     Bye(Ssrcs<'a>),
     /// RTPFB (205): NACK and others.
     Transport(Feedback<'a>),
     /// PSFB (206): PLI, FIR and others.
     Payload(Feedback<'a>),
+    /// XR (207): who reports, and the blocks (RFC 3611 §2).
+    Extended(u32, ExtendedBlocks<'a>),
     /// Anything else, by its packet type.
     Other(u8),
 }
@@ -113,18 +113,6 @@ impl Iterator for Ssrcs<'_> {
     }
 }
 
-impl Feedback<'_> {
-    /// PSFB format 1: picture loss indication (RFC 4585 §6.3.1).
-    pub const PLI: u8 = 1;
-    /// PSFB format 4: full intra request (RFC 5104 §4.3.1).
-    pub const FIR: u8 = 4;
-
-    /// The sources that FIR entries name.
-    pub fn fir_targets(&self) -> impl Iterator<Item = u32> {
-        self.fci.chunks_exact(8).filter_map(|entry| word(entry, 0))
-    }
-}
-
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
 }
@@ -133,6 +121,20 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 #[derive(Clone, Copy, Debug)]
 pub struct Compound<'a> {
     rest: &'a [u8],
+}
+
+impl Compound<'_> {
+    /// What RFC 3550 §6.1 asks of every compound: a report comes first, and a CNAME is in it. Reduced-size RTCP
+    /// (RFC 5506) need not be so.
+    pub fn is_full(&self) -> bool {
+        let mut packets = *self;
+        let reports = matches!(packets.next(), Some(Packet::Sender(..) | Packet::Receiver(..)));
+        let names = |packet: Packet<'_>| match packet {
+            Packet::Description(mut chunks) => chunks.any(|chunk| chunk.cname().is_some()),
+            _ => false,
+        };
+        reports && packets.any(names)
+    }
 }
 
 /// Checks a datagram as a compound packet (RFC 3550 §A.2): version 2 throughout, padding on the last only, lengths
@@ -195,7 +197,7 @@ fn read(packet: &[u8]) -> Option<Packet<'_>> {
             Packet::Sender(info, blocks(24)?)
         }
         201 => Packet::Receiver(word(body, 0)?, blocks(4)?),
-        202 => Packet::Description(body),
+        202 => Packet::Description(Chunks::new(body, count)?),
         203 => Packet::Bye(Ssrcs(body.get(..4 * count)?)),
         205 | 206 => {
             let feedback = Feedback {
@@ -206,60 +208,10 @@ fn read(packet: &[u8]) -> Option<Packet<'_>> {
             };
             if kind == 205 { Packet::Transport(feedback) } else { Packet::Payload(feedback) }
         }
+        207 => Packet::Extended(word(body, 0)?, ExtendedBlocks::new(body.get(4..)?)?),
         other => Packet::Other(other),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use rtcp_types::prelude::*;
-
-    #[test]
-    fn compounds_that_do_not_add_up_are_refused() {
-        let rr = [0x80, 201, 0, 1, 0, 0, 0, 9];
-        assert_eq!(compound(&rr, false).unwrap().count(), 1);
-        assert_eq!(compound(&rr[..7], false).err(), Some(Malformed::Rtcp));
-        assert_eq!(compound(&[0x80], false).err(), Some(Malformed::Short));
-        assert_eq!(compound(&[0x81, 201, 0, 1, 0, 0, 0, 9], false).err(), Some(Malformed::Rtcp), "no block");
-        assert_eq!(compound(&[0x40, 201, 0, 1, 0, 0, 0, 9], false).err(), Some(Malformed::Version));
-        assert_eq!(compound(&[0x80, 203, 0, 0], false).err(), Some(Malformed::Rtcp), "BYE comes first");
-        assert_eq!(compound(&[0x80, 203, 0, 0], true).unwrap().count(), 1);
-        assert_eq!(compound(&[0xa0, 201, 0, 1, 0, 0, 0, 0], false).err(), Some(Malformed::Rtcp), "padding 0");
-        assert_eq!(compound(&[0x80, 201, 0xff, 0xff, 0, 0, 0, 0], false).err(), Some(Malformed::Rtcp));
-    }
-
-    #[test]
-    fn the_sign_of_cumulative_loss_survives() {
-        let mut rr = vec![0x81, 201, 0, 7, 0, 0, 0, 9, 0, 0, 0, 1, 3, 0xff, 0xff, 0xfe];
-        rr.extend_from_slice(&[0; 16]);
-        let Some(Packet::Receiver(9, mut blocks)) = compound(&rr, false).unwrap().next() else { panic!() };
-        let block = blocks.next().unwrap();
-        assert_eq!((block.fraction_lost, block.cumulative_lost), (3, -2));
-    }
-
-    proptest! {
-        #[test]
-        fn octets_of_any_kind_never_panic_and_what_rtcp_types_writes_is_read(
-            bytes in prop::collection::vec(any::<u8>(), 0..200), ssrc in any::<u32>(), lost in 0u32..0x80_0000,
-        ) {
-            for reduced in [false, true] {
-                if let Ok(packets) = compound(&bytes, reduced) {
-                    for packet in packets {
-                        if let Packet::Sender(_, blocks) | Packet::Receiver(_, blocks) = packet { blocks.count(); }
-                        if let Packet::Payload(f) = packet { f.fir_targets().count(); }
-                    }
-                }
-            }
-            let rr = rtcp_types::ReceiverReport::builder(ssrc).add_report_block(
-                rtcp_types::ReportBlock::builder(7).cumulative_lost(lost).interarrival_jitter(5));
-            let mut wire = vec![0; 200];
-            let length = rr.write_into(&mut wire).unwrap();
-            let mut packets = compound(&wire[..length], false).unwrap();
-            let Some(Packet::Receiver(by, mut blocks)) = packets.next() else { panic!() };
-            let block = blocks.next().unwrap();
-            prop_assert_eq!((by, block.ssrc, block.cumulative_lost, block.jitter), (ssrc, 7, lost as i32, 5));
-        }
-    }
-}
+mod tests;
