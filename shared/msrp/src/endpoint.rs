@@ -10,116 +10,18 @@
 //! rewritten on the way (RFC 6714), and the ids are not to be guessed. No such session: 481. A session that is
 //! bound to another connection: 506. A connection may carry several sessions.
 
-use std::collections::BTreeMap;
+mod words;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use base::{Entropy, Instant, Outbox};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::session::{
-    Command, Config, Ended, Frame, Input as SessionInput, Output as SessionOutput, Session,
-};
-use crate::{Bad, BadReason, Broken, Event, Framer, Limits, Start, Status};
-
-/// The user's name for a session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SessionKey(pub u64);
-
-/// The driver's name for a connection. Never used twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ConnKey(pub u64);
-
-/// What an endpoint holds at most.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EndpointLimits {
-    /// Sessions at once.
-    pub sessions_max: usize,
-    /// Connections at once.
-    pub connections_max: usize,
-    /// How long a connection may be open without naming a session, milliseconds (CPM-FACTS §3.6).
-    pub name_ms: u64,
-    /// Framing.
-    pub framing: Limits,
-}
-
-impl Default for EndpointLimits {
-    fn default() -> Self {
-        EndpointLimits {
-            sessions_max: 1024,
-            connections_max: 1024,
-            name_ms: 30_000,
-            framing: Limits::default(),
-        }
-    }
-}
-
-/// What happens to an endpoint.
-#[derive(Debug)]
-pub enum Input {
-    /// SDP settled a session. Of an active one the user dials `connect` and then says [`Input::Connected`].
-    Open(SessionKey, Box<Config>),
-    /// A connection that we dialled for a session; again with another session to share it.
-    Connected(ConnKey, SessionKey),
-    /// A connection that came to us.
-    Accepted(ConnKey),
-    /// Bytes of a connection.
-    Received(ConnKey, Bytes),
-    /// The driver wrote so many octets of what it was given for a connection.
-    Drained(ConnKey, u64),
-    /// A connection is gone.
-    Disconnected(ConnKey),
-    /// The user speaks to a session.
-    Command(SessionKey, Command),
-}
-
-/// Why a connection is to be closed.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum CloseReason {
-    /// Its bytes do not frame.
-    Broken(Broken),
-    /// It named no session in time.
-    Unnamed,
-    /// Its last session ended.
-    Unused,
-    /// There are too many.
-    Full,
-}
-
-/// Why a message was refused before it came to a session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Refusal {
-    /// No session has the id.
-    NoSession,
-    /// The session is bound to another connection.
-    OtherConnection,
-    /// Its head is bad.
-    Bad(BadReason),
-}
-
-impl Refusal {
-    /// What the sender is told.
-    pub const fn status(self) -> Status {
-        match self {
-            Refusal::NoSession => Status::NO_SESSION,
-            Refusal::OtherConnection => Status::OTHER_CONNECTION,
-            Refusal::Bad(_) => Status::BAD_REQUEST,
-        }
-    }
-}
-
-/// What an endpoint wants done, and what it tells.
-#[derive(Debug)]
-pub enum Output {
-    /// Write this.
-    Write(ConnKey, Frame),
-    /// Close this connection, after what was to be written.
-    Close(ConnKey, CloseReason),
-    /// News of a session; never its `Write`.
-    Session(SessionKey, SessionOutput),
-    /// A message was refused before it came to a session: for counters.
-    Refused(ConnKey, Refusal),
-}
+use crate::session::{Config, Ended, Frame, Input as SessionInput, Output as SessionOutput, Session};
+use crate::{Bad, Event, Framer, Start};
+pub use words::{CloseReason, ConnKey, EndpointLimits, Input, Output, Refusal, SessionKey};
 
 #[derive(Debug)]
 struct Connection {
@@ -131,7 +33,7 @@ struct Connection {
     /// Close it when no session was named by then.
     unnamed_until: Option<Instant>,
     /// Who wrote what is not drained yet, in order.
-    writes: std::collections::VecDeque<(Option<SessionKey>, u64)>,
+    writes: VecDeque<(Option<SessionKey>, u64)>,
 }
 
 #[derive(Debug)]
@@ -261,7 +163,7 @@ impl Endpoint {
                 reading: None,
                 sessions: 0,
                 unnamed_until: until,
-                writes: std::collections::VecDeque::new(),
+                writes: VecDeque::new(),
             },
         );
         true

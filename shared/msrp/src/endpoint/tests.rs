@@ -1,9 +1,9 @@
 //! Two endpoints and a wire between them; and one endpoint with a peer that is made of bytes.
 
 use super::*;
-use crate::session::{Key, Outgoing, Received, Role, SessionLimits};
+use crate::session::{Command, Key, Outgoing, Received, Role, SessionLimits};
 use crate::testing::{edited, edits};
-use crate::{FailureReport, MsrpUri, Path, ReassemblyLimits};
+use crate::{Broken, FailureReport, Limits, MsrpUri, Path, ReassemblyLimits, Status};
 use bytes::BytesMut;
 use proptest::prelude::*;
 

@@ -17,6 +17,7 @@
 
 mod receiving;
 mod sending;
+mod tables;
 mod words;
 
 use std::time::Duration;
@@ -26,7 +27,7 @@ use smallvec::SmallVec;
 
 use crate::{ByteRange, Event, Head, Reassembly, Status};
 use receiving::Arriving;
-use sending::{Sending, What};
+use tables::{Sending, What};
 pub use words::{Command, Config, Ended, Frame, Input, Key, Outgoing, Output, Received, Role, SessionLimits};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
