@@ -257,15 +257,15 @@ impl Message {
         leg.and_then(|leg| self.row(*leg)).map_or(0, |row| row.key.context)
     }
 
-    /// Live copies to a leg, by source and passage.
+    /// Copies to a leg that are not over, by source and passage.
     pub(crate) fn copies_to(&self, leg: u32) -> Vec<(u32, u64)> {
         let context = self.row(leg).map(|row| row.key.context);
         let members = context.and_then(|c| self.members.get(&c)).map(Vec::as_slice).unwrap_or_default();
         let mut found = Vec::new();
         for source in members {
             let Some(row) = self.row(*source) else { continue };
-            let goes =
-                |p: &super::Passage| p.copies.iter().any(|c| c.leg == leg && c.stage != CopyStage::Failed);
+            let is_over = |stage| matches!(stage, CopyStage::Failed | CopyStage::Taken);
+            let goes = |p: &super::Passage| p.copies.iter().any(|c| c.leg == leg && !is_over(c.stage));
             found.extend(row.passages.iter().filter(|p| goes(p)).map(|p| (*source, p.id)));
         }
         found

@@ -16,7 +16,7 @@ use base::Now;
 use contract::{Pressure, leg_lost::Reason, news::What};
 use msrp::Status;
 
-use super::{Due, Message, Stage, Wait};
+use super::{CopyStage, Due, Message, Stage, Wait};
 use crate::media::Tx;
 use crate::{CloseReason, ConnId, Output};
 
@@ -97,7 +97,7 @@ impl Message {
     fn is_live(&self, source: u32, passage: u64, leg: u32) -> bool {
         let passages = self.row(source).map(|row| row.passages.as_slice()).unwrap_or_default();
         let mut copies = passages.iter().filter(|p| p.id == passage).flat_map(|p| &p.copies);
-        copies.any(|c| c.leg == leg && c.stage == super::CopyStage::Live)
+        copies.any(|c| c.leg == leg && c.stage == CopyStage::Live)
     }
 
     fn tell_pressure(&mut self, conn: ConnId, on: bool, tx: &mut Tx<'_>) {
@@ -276,7 +276,9 @@ impl Message {
     /// Takes a leg off its connection: its messages are aborted, those to it failed (CPM-FACTS §2.27).
     pub(crate) fn unbind(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
         for (source, passage) in self.copies_to(leg) {
-            self.copy_failed(now, source, passage, leg, Status::TIMEOUT, tx);
+            if !self.copy_taken(source, passage, leg) {
+                self.copy_failed(now, source, passage, leg, Status::TIMEOUT, tx);
+            }
         }
         let passages = self.row_mut(leg).map(|row| std::mem::take(&mut row.passages)).unwrap_or_default();
         for mut p in passages {
@@ -299,6 +301,24 @@ impl Message {
             self.unblock(&sources);
         }
         self.wake(context);
+    }
+
+    /// Marks a copy as taken if its far end has answered all of it: its transactions ended with 200 (RFC 4975
+    /// §7.1.1), and that the connection ends later says nothing against it.
+    fn copy_taken(&mut self, source: u32, passage: u64, leg: u32) -> bool {
+        let awaits = self.conn_of(leg).is_some_and(|conn| {
+            conn.transactions.iter().any(|t| t.target == leg && t.carries == Some((source, passage)))
+        });
+        let row = self.row_mut(source);
+        let p = row.and_then(|row| row.passages.iter_mut().find(|p| p.id == passage));
+        let copy = p.and_then(|p| p.copy_mut(leg));
+        match copy.filter(|copy| copy.stage == CopyStage::Sent && !copy.unsure && !awaits) {
+            Some(copy) => {
+                copy.stage = CopyStage::Taken;
+                true
+            }
+            None => false,
+        }
     }
 
     pub(crate) fn timeout(&mut self, now: Now, tx: &mut Tx<'_>) {

@@ -14,6 +14,8 @@ pub(crate) enum Stage {
     Live,
     /// The last one went out; responses and reports may come.
     Sent,
+    /// Its far end answered each chunk with 200 and is gone since: neither failed nor to be heard of again.
+    Taken,
     /// It failed or was given up.
     Failed,
 }
@@ -26,6 +28,8 @@ pub(crate) struct Copy {
     pub(crate) stage: Stage,
     /// Something of it went out.
     pub(crate) begun: bool,
+    /// A chunk of it was not answered before it was forgotten: nobody knows whether the far end has it.
+    pub(crate) unsure: bool,
     /// The leg takes dispositions only: its direction is for content (CPM-FACTS §3.4).
     pub(crate) only_imdn: bool,
     /// The leg is the sender's own participant's: another device of his. It proves nothing to him.

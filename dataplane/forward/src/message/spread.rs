@@ -6,7 +6,7 @@ use msrp::{ByteRange, FailureReport, Flag, HeadWriter, Method, Status, Tid};
 
 use super::conn::Open;
 use super::row::Expect;
-use super::{Conn, CopyStage, Message, Passage, Row, Wait};
+use super::{Conn, CopyStage, Message, Passage, Row, Transaction, Wait};
 use crate::ConnId;
 use crate::media::Tx;
 
@@ -91,8 +91,8 @@ impl Message {
             }
             if to.carries(source, p.id) {
                 to.close_chunk(flag, until);
-                trim(to, self.limits.connection_transactions_max);
             }
+            let forgotten = trim(to, self.limits.connection_transactions_max);
             let awaits = !to.transactions.is_empty();
             if !to.listed {
                 to.listed = true;
@@ -101,9 +101,27 @@ impl Message {
             if awaits {
                 self.arm(conn, until);
             }
+            for transaction in forgotten {
+                self.copy_unsure(source, p, transaction);
+            }
             if p.done {
                 self.copy_sent(source, p, copy.leg, at, remembered);
             }
+        }
+    }
+
+    /// The answer to a chunk will not be known: its copy cannot be called taken any more. `p` is out of its leg.
+    fn copy_unsure(&mut self, source: u32, p: &mut Passage, forgotten: Transaction) {
+        let Some((from, passage)) = forgotten.carries else { return };
+        let copy = if (from, passage) == (source, p.id) {
+            p.copy_mut(forgotten.target)
+        } else {
+            let passages = self.row_mut(from).map(|row| row.passages.as_mut_slice()).unwrap_or_default();
+            let p = passages.iter_mut().find(|p| p.id == passage);
+            p.and_then(|p| p.copy_mut(forgotten.target))
+        };
+        if let Some(copy) = copy {
+            copy.unsure = true;
         }
     }
 
@@ -135,7 +153,8 @@ impl Message {
         status: Status,
         tx: &mut Tx<'_>,
     ) {
-        let Some(copy) = p.copy_mut(target).filter(|c| c.stage != CopyStage::Failed) else { return };
+        let is_over = |stage| matches!(stage, CopyStage::Failed | CopyStage::Taken);
+        let Some(copy) = p.copy_mut(target).filter(|c| !is_over(c.stage)) else { return };
         let (was, begun, own) = (copy.stage, copy.begun, copy.own);
         copy.stage = CopyStage::Failed;
         if was == CopyStage::Live && begun {
@@ -306,9 +325,8 @@ fn rest_of_head(p: &Passage, start: u64) -> Bytes {
     whole.split_off(before.len()).freeze()
 }
 
-/// Keeps the transactions of a connection within their limit; the oldest is forgotten.
-fn trim(conn: &mut Conn, max: usize) {
-    while conn.transactions.len() > max {
-        conn.transactions.pop_front();
-    }
+/// Keeps the transactions of a connection within their limit; the oldest are forgotten, and given.
+fn trim(conn: &mut Conn, max: usize) -> Vec<Transaction> {
+    let excess = conn.transactions.len().saturating_sub(max);
+    conn.transactions.drain(..excess).collect()
 }

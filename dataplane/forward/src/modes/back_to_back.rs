@@ -51,6 +51,7 @@ pub(crate) fn begin(
                         serial: row.serial,
                         stage,
                         begun: false,
+                        unsure: false,
                         only_imdn,
                         own,
                     });

@@ -131,6 +131,7 @@ pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<
             serial: target.serial,
             stage: CopyStage::Live,
             begun: false,
+            unsure: false,
             only_imdn: false,
             own: false,
         })

@@ -244,6 +244,63 @@ fn a_far_leg_that_is_silent_or_lost_is_reported() {
 }
 
 #[test]
+fn what_the_far_end_answered_is_not_reported_failed_when_its_connection_closes_later() {
+    // RFC 4975 §7.1.1: a 200 to each chunk ends it. Three whole messages are answered, of a fourth one chunk of two.
+    let mut phones = pair();
+    for n in 1..=3 {
+        phones.say(1, &Send { tid: &format!("tid{n}"), id: &format!("whole{n}"), ..Send::default() });
+    }
+    for (n, flag) in [(1, '+'), (6, '$')] {
+        let lines = format!("Byte-Range: {n}-*/10\r\nContent-Type: text/plain\r\n");
+        phones.say(1, &Send { tid: &format!("half{n}"), id: "half", lines: &lines, flag, ..Send::default() });
+    }
+    assert_eq!(phones.read(1).len(), 5, "hop by hop");
+    let read = phones.read(2);
+    for request in &read[..4] {
+        phones.reply(2, request, Status::OK);
+    }
+    phones.rig.run(10_000);
+    phones.rig.input(Input::Closed { conn: conn(2), why: CloseReason::Closed });
+    let reports = phones.read(1);
+    let failed: Vec<_> = reports.iter().map(|r| (r.head.message_id(), r.head.status())).collect();
+    assert_eq!(failed, [("half", Some(Status::TIMEOUT))]);
+    phones.check_sum();
+}
+
+#[test]
+fn what_one_device_answered_is_not_failed_by_the_other_ones_loss() {
+    for order in [[2, 3], [3, 2]] {
+        let mut phones = fan(false);
+        phones.say(1, &Send::default());
+        phones.read(1);
+        let read = phones.read(2);
+        phones.reply(2, &read[0], Status::OK);
+        for n in order {
+            phones.rig.input(Input::Closed { conn: conn(n), why: CloseReason::Reset });
+        }
+        assert!(phones.read(1).is_empty(), "{order:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_could_not_be_remembered_proves_nothing() {
+    let few = crate::Limits { connection_transactions_max: 2, sockets_max: 1, ..crate::Limits::default() };
+    let paths = vec![path(1, Mode::Relay, &[1], &[2])];
+    let mut phones = Phones::up_with(few, vec![msrp_leg(1), msrp_leg(2)], paths);
+    for n in 1..=3 {
+        phones.say(1, &Send { tid: &format!("tid{n}"), id: &format!("whole{n}"), ..Send::default() });
+    }
+    phones.read(1);
+    for request in &phones.read(2)[1..] {
+        phones.reply(2, request, Status::OK);
+    }
+    phones.rig.input(Input::Closed { conn: conn(2), why: CloseReason::Closed });
+    let reports = phones.read(1);
+    let failed: Vec<_> = reports.iter().map(|r| r.head.message_id()).collect();
+    assert_eq!(failed, ["whole1"], "nobody knows whether it arrived");
+}
+
+#[test]
 fn an_unfinished_message_is_aborted_when_its_sender_is_lost_or_gives_up() {
     let lines = "Byte-Range: 1-*/100\r\nContent-Type: text/plain\r\n";
     // In the middle of a chunk.
