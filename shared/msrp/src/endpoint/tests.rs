@@ -641,6 +641,22 @@ fn success_reports_in_pieces_add_up() {
     assert_eq!(alice.take_news(), ["reported 200", "delivered 1"]);
 }
 
+/// A report may overtake the answers; of a message without octets, too.
+#[test]
+fn a_report_that_comes_before_the_answer_counts() {
+    for body in ["", "x"] {
+        let mut pair = Pair::new(|_| {});
+        pair.news();
+        let request = pair.alice.command(ms(0), send(Outgoing { success_report: true, ..text(1, body) }));
+        let said = pair.bob.receive(ms(0), request.as_bytes());
+        let (answer, report) = said.split_at(said[5..].find("MSRP ").unwrap() + 5);
+        pair.alice.receive(ms(1), report.as_bytes());
+        pair.alice.receive(ms(1), answer.as_bytes());
+        assert_eq!(pair.alice.take_news(), ["reported 200", "accepted 1", "delivered 1"], "{body:?}");
+        assert_eq!(pair.alice.endpoint.next_timeout(), None);
+    }
+}
+
 #[test]
 fn a_report_that_never_comes_is_forgotten() {
     let mut pair = Pair::new(|c| c.report_success = false);

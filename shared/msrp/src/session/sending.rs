@@ -122,9 +122,9 @@ impl Session {
             return;
         }
         let newly = !std::mem::replace(&mut message.accepted, true);
-        let delivered = message.success_report && message.acknowledged.covers(1, message.chunker.total());
-        // A message without octets needs a report as well: covering nothing is not enough.
-        let delivered = delivered && message.chunker.total() > 0;
+        // A message without octets needs a report as well: a first octet stands for it.
+        let last = message.chunker.total().max(1);
+        let delivered = message.success_report && message.acknowledged.covers(1, last);
         if newly {
             tell(out, Output::Accepted(key));
         }
@@ -263,14 +263,10 @@ impl Session {
         let range = head.byte_range().unwrap_or(ByteRange { start: 1, end: Some(total), total: Some(total) });
         // What was not sent cannot have arrived.
         let last = range.end.unwrap_or(total).min(message.chunker.sent());
+        let last = if total == 0 { 1 } else { last };
         // Too many holes: what is beyond them is as if it was not reported.
         let _ = message.acknowledged.insert(range.start, last);
-        if total == 0 && message.success_report && message.accepted {
-            tell(out, Output::Delivered(key));
-            self.remove(key);
-        } else {
-            self.settle(now, key, out);
-        }
+        self.settle(now, key, out);
     }
 
     /// A SEND without a body: binds, and keeps the path open.
