@@ -1,6 +1,9 @@
 //! The one TOML file of a node: a section per process, each defined beside that process's code.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,7 +33,17 @@ impl Config {
 
     /// Writes it where the children read it.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        std::fs::write(path, toml::to_string(self)?).with_context(|| path.display().to_string())
+        let text = toml::to_string(self)?;
+        let write = || {
+            // Whole or not at all, and for nobody else's eyes: there are passwords in it.
+            let fresh = path.with_extension("fresh");
+            let _ = std::fs::remove_file(&fresh);
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&fresh, path)
+        };
+        write().with_context(|| path.display().to_string())
     }
 
     /// Where control answers `weir status`.

@@ -4,6 +4,7 @@
 mod config;
 mod demo;
 mod embedded;
+mod folder;
 mod hand;
 mod node;
 mod ports;

@@ -8,14 +8,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::folder::Folder;
 use crate::supervise::{Event, Plan, Role, supervise};
 use crate::{Driver, embedded, status};
 
 /// A node that has been thought out and not yet started.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// Where its files are.
-    pub(crate) folder: PathBuf,
+    /// Where its files are; ours while this lives.
+    pub(crate) folder: Folder,
     /// What its processes read.
     pub(crate) file: PathBuf,
     /// The same, parsed.
@@ -34,26 +35,23 @@ pub(crate) enum Logs {
 /// A node without a configuration. The choice is written down, so that a process that starts again is found where
 /// it was.
 pub(crate) fn embedded(folder: &Path, driver: Option<Driver>) -> anyhow::Result<Prepared> {
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let folder = folder.canonicalize()?;
-    let config = embedded::config(&folder, driver)?;
+    let folder = Folder::take(folder)?;
+    let config = embedded::config(folder.path(), driver)?;
     write_down(folder, config)
 }
 
 /// A node as a file says.
 pub(crate) fn from_file(file: &Path, driver: Option<Driver>) -> anyhow::Result<Prepared> {
     let mut config = Config::read(file)?;
-    std::fs::create_dir_all(&config.control.folder)
-        .with_context(|| config.control.folder.display().to_string())?;
+    let folder = Folder::take(&config.control.folder)?;
     if let Some(driver) = driver {
         embedded::choose_driver(&mut config, driver);
     }
-    let folder = config.control.folder.canonicalize()?;
     write_down(folder, config)
 }
 
-fn write_down(folder: PathBuf, config: Config) -> anyhow::Result<Prepared> {
-    let file = folder.join("running.toml");
+fn write_down(folder: Folder, config: Config) -> anyhow::Result<Prepared> {
+    let file = folder.path().join("running.toml");
     config.write(&file)?;
     Ok(Prepared { folder, file, config })
 }
@@ -77,7 +75,8 @@ impl Node {
         let (tell, events) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         for role in [Role::Dataplane, Role::Control] {
-            let log = (logs == Logs::Files).then(|| prepared.folder.join(format!("{}.log", role.label())));
+            let log =
+                (logs == Logs::Files).then(|| prepared.folder.path().join(format!("{}.log", role.label())));
             let plan = Plan { role, exe: exe.clone(), config: prepared.file.clone(), log };
             tasks.spawn(supervise(plan, tell.clone(), stopped.clone()));
         }
@@ -103,7 +102,7 @@ impl Node {
             if deaths >= 5 {
                 bail!(
                     "the processes do not stay up; their last words are in {}",
-                    self.prepared.folder.display()
+                    self.prepared.folder.path().display()
                 );
             }
             if began.elapsed() > limit {
@@ -127,9 +126,9 @@ impl Node {
         if let Some(address) = config.dataplane_metrics() {
             lines.push(format!("                http://{address}/metrics (data plane)"));
         }
-        lines.push(format!("  files         {}", self.prepared.folder.display()));
+        lines.push(format!("  files         {}", self.prepared.folder.path().display()));
         lines.push(format!("  driver        {}: {}", status.driver(), status.driver_reason()));
-        lines.push(format!("Ask it with: weir status --folder {}", self.prepared.folder.display()));
+        lines.push(format!("Ask it with: weir status --folder {}", self.prepared.folder.path().display()));
         lines.join("\n")
     }
 

@@ -13,6 +13,8 @@ mod schema;
 mod tests;
 mod thread;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
@@ -76,6 +78,9 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens or makes the database in `file`. The file belongs to this store alone while it is open.
     pub fn open(file: &Path, settings: &Settings) -> Result<Self, StoreError> {
+        // Accepted messages are nobody else's to read; SQLite gives its log the mode of the file.
+        let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file);
+        made.map_err(StoreError::unavailable)?;
         Self::start(Connection::open(file)?, settings)
     }
 

@@ -193,6 +193,19 @@ fn crash_child() {
     });
 }
 
+/// Accepted messages with their bodies are in it, and in its log.
+#[test]
+fn the_file_and_its_log_are_for_their_own_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let _store = Sqlite::open(&folder.path().join("control.sqlite"), &Settings::default()).unwrap();
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
+    assert!(files.len() >= 2, "the log is there");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+    }
+}
+
 /// kill -9 in the middle of commits: whatever was reported is there, and each commit is whole.
 #[test]
 fn every_reported_commit_survives_a_kill() {

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+/// Captures hold what people said: for nobody else's eyes.
+const MODE: u32 = 0o600;
 
 /// What writes the spool's files, on its one thread.
 pub struct Files(Kind);
@@ -58,9 +61,11 @@ impl Files {
     /// Makes a new file; an error if there is one already.
     pub fn create(&self, path: &Path) -> io::Result<SpoolFile> {
         let kind = match &self.0 {
-            Kind::Std => FileKind::Std(fs::OpenOptions::new().write(true).create_new(true).open(path)?),
+            Kind::Std => {
+                FileKind::Std(fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?)
+            }
             Kind::Uring(runtime) => FileKind::Uring(runtime.block_on(async {
-                tokio_uring::fs::OpenOptions::new().write(true).create_new(true).open(path).await
+                tokio_uring::fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).await
             })?),
         };
         Ok(SpoolFile { kind, length: 0 })

@@ -101,7 +101,7 @@ fn verdict(checks: &Checks) -> bool {
 /// A failed demo keeps what its processes said.
 fn keep_logs(node: &Node) {
     for role in ["control", "dataplane"] {
-        let log = node.prepared.folder.join(format!("{role}.log"));
+        let log = node.prepared.folder.path().join(format!("{role}.log"));
         let Ok(text) = std::fs::read_to_string(&log) else { continue };
         let lines: Vec<&str> = text.lines().collect();
         let last = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default();
