@@ -179,6 +179,8 @@ impl Default for Participating {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Media {
+    /// Whose RTP is heard besides the announced address's.
+    pub latching: Latching,
     /// How long the source of an RTP stream may be learned, milliseconds.
     pub learning_ms: u32,
     /// An RTP leg without packets for so long is lost, milliseconds; 0 = never.
@@ -189,7 +191,29 @@ pub struct Media {
 
 impl Default for Media {
     fn default() -> Self {
-        Media { learning_ms: 10_000, rtp_timeout_ms: 0, msrp_max_bytes: 0 }
+        Media { latching: Latching::Window, learning_ms: 10_000, rtp_timeout_ms: 0, msrp_max_bytes: 0 }
+    }
+}
+
+/// Whose RTP a leg hears (CPM-FACTS §4.4). The address that the peer's SDP announced always comes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Latching {
+    /// The announced address only.
+    Strict,
+    /// Within the window another of its network (the same /24 or /48), when the announced one stays silent.
+    Window,
+    /// Within the window the first one that speaks, from anywhere: for phones behind NAT.
+    Trust,
+}
+
+impl From<Latching> for contract::Learning {
+    fn from(latching: Latching) -> Self {
+        match latching {
+            Latching::Strict => contract::Learning::Strict,
+            Latching::Window => contract::Learning::Window,
+            Latching::Trust => contract::Learning::Trust,
+        }
     }
 }
 

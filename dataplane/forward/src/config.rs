@@ -42,6 +42,8 @@ pub struct Limits {
     pub batch_changes_max: usize,
     /// UDP sockets; the driver's numbers stay below.
     pub sockets_max: usize,
+    /// For so long the address that an SDP announced must be silent before another of its network is learned.
+    pub learning_silence_ms: u64,
     /// Receivers of one source (a packet in, at most so many out).
     pub targets_max: usize,
     /// Synchronisation sources remembered per RTP leg.
@@ -90,6 +92,7 @@ impl Default for Limits {
             context_paths_max: 64,
             batch_changes_max: 4096,
             sockets_max: 16_384,
+            learning_silence_ms: 1000,
             targets_max: 1024,
             leg_sources_max: 16,
             connections_max: 8192,

@@ -40,6 +40,8 @@ drops! {
     Foreign => "foreign",
     /// Not from the address that the leg has learned or was told.
     Source => "source",
+    /// From near the announced address while that one may still speak.
+    Candidate => "candidate",
     /// Nothing learned, and the window to learn in is over.
     Window => "window",
     /// The leg's direction does not let its peer send.

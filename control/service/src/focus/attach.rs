@@ -67,7 +67,7 @@ fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[
         let host = rtcp.and_then(|r| r.host.as_ref()).and_then(Host::ip).unwrap_or(ip);
         leg.remote_rtcp = (!rtp.rtcp_mux).then(|| SocketAddr::new(host, port).into());
     }
-    leg.learning = contract::Learning::Window.into();
+    leg.learning = contract::Learning::from(terms.media.latching).into();
     leg.learning_ms = terms.media.learning_ms;
     leg.media_timeout_ms = terms.media.rtp_timeout_ms;
     leg.payloads = formats

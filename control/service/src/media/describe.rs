@@ -41,7 +41,7 @@ pub(crate) fn blank_leg(config: &Config, line: &MediaLine, context: u64, id: u64
         Body::Rtp(rtp) => leg::Kind::Rtp(RtpLeg {
             local: Some(RtpLocal::default()),
             rtcp_mux: rtp.rtcp_mux,
-            learning: Learning::Window.into(),
+            learning: Learning::from(config.media.latching).into(),
             learning_ms: config.media.learning_ms,
             clock_rate: rtp.formats.first().map_or(8000, |f| f.codec.clock),
             media_timeout_ms: config.media.rtp_timeout_ms,

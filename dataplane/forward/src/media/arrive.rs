@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base::Now;
 use rtp::{Kind, Malformed, Reception, RtpView};
 
-use super::latch::hear;
+use super::latch::{Heard, hear};
 use super::leg::{Route, Source};
 use super::{Media, Tx};
 use crate::modes::{distribute, relay, select};
@@ -126,10 +126,13 @@ impl Media {
         tx: &mut Tx<'_>,
     ) -> Result<Fate, Drop> {
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
-        let learn = hear(&row.rtp, row.learning, from, now.mono)?;
+        let heard = hear(&row.rtp, row.learning, from, now.mono)?;
         let view = RtpView::parse(bytes).map_err(drop_of)?;
         if row.accepts.is_some_and(|set| set >> view.payload_type() & 1 == 0) {
             return Err(Drop::Payload);
+        }
+        if heard == Heard::Candidate && row.rtp.waits(from, now.mono, self.silence) {
+            return Err(Drop::Candidate);
         }
         let known = row.sources.iter().position(|s| s.ssrc == view.ssrc());
         let place = match known {
@@ -146,7 +149,7 @@ impl Media {
         row.counts.packets_in += 1;
         row.counts.bytes_in += bytes.len() as u64;
         let (may_send, captured) = (row.may_send, row.captured);
-        if learn {
+        if heard != Heard::Peer {
             self.latch(leg, false, from, tx);
         }
         if captured {

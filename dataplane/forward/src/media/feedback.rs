@@ -8,7 +8,7 @@ use base::Now;
 use rtp::{Feedback, Packet, RtcpWriter};
 
 use super::arrive::{Fate, drop_of};
-use super::latch::hear;
+use super::latch::{Heard, hear};
 use super::{Binding, Media, Tx, What};
 use crate::{Drop, Output};
 
@@ -25,13 +25,20 @@ impl Media {
         tx: &mut Tx<'_>,
     ) -> Result<Fate, Drop> {
         let leg = on.leg;
-        let row = self.leg(leg).ok_or(Drop::NoLeg)?;
-        let port = if on.rtcp { row.rtcp.as_ref().ok_or(Drop::NoLeg)? } else { &row.rtp };
-        let learn = hear(port, row.learning, from, now.mono)?;
+        let silence = self.silence;
+        let row = self.leg_mut(leg).ok_or(Drop::NoLeg)?;
+        let port = if on.rtcp { row.rtcp.as_mut().ok_or(Drop::NoLeg)? } else { &mut row.rtp };
+        let heard = hear(port, row.learning, from, now.mono)?;
         let packets = rtp::compound(bytes, true).map_err(drop_of)?;
         // A reduced packet (RFC 5506) is too easy to make to be learned from.
-        if learn && rtp::compound(bytes, false).is_ok() {
-            self.latch(leg, on.rtcp, from, tx);
+        let is_whole = rtp::compound(bytes, false).is_ok();
+        match heard {
+            Heard::Candidate if !is_whole || port.waits(from, now.mono, silence) => {
+                return Err(Drop::Candidate);
+            }
+            Heard::Learned if !is_whole && port.told != Some(from) => return Err(Drop::Source),
+            Heard::Learned | Heard::Candidate if is_whole => self.latch(leg, on.rtcp, from, tx),
+            Heard::Learned | Heard::Candidate | Heard::Peer => {}
         }
         if let Some(row) = self.leg_mut(leg) {
             row.last_at = now.mono;

@@ -1,5 +1,7 @@
 //! Learning where a leg's peer sends from (CPM-FACTS §4.4, RFC 7362 §4, RFC 4961): only inside the window that
-//! control's Put opened, only where the mode admits, never again without control's word.
+//! control's Put opened, only where the mode admits, never again without control's word. The address that the SDP
+//! announced comes first: another one of its network is heard only after it stayed silent, and whoever was learned
+//! instead of it gives way when it speaks within the window.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,12 +9,25 @@ use std::time::Duration;
 use base::Instant;
 use contract::Learning;
 
-use super::leg::{Port, PortState, RtpLeg};
+use super::leg::{Candidate, Port, PortState, RtpLeg};
 use super::{Media, Tx, What};
 use crate::{Drop, Output};
 
 /// The window when control names none.
 const WINDOW_MS: u32 = 5000;
+/// A candidate that was quiet for so long makes room for another.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// How a datagram of some source is to be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Heard {
+    /// Its source is the leg's peer.
+    Peer,
+    /// If it proves to be valid, its source is learned.
+    Learned,
+    /// The same, but only when the address of the SDP has stayed silent meanwhile ([`Port::waits`]).
+    Candidate,
+}
 
 /// The address that a leg's RTCP port is told, from what control put.
 pub(crate) fn told_rtcp(rtcp: Option<SocketAddr>, rtp: Option<SocketAddr>) -> Option<SocketAddr> {
@@ -28,8 +43,7 @@ pub(crate) fn open(
     until: Instant,
     tx: &mut Tx<'_>,
 ) {
-    port.told = told;
-    port.peer = told;
+    (port.told, port.peer, port.candidate) = (told, told, None);
     port.state = match (learning, told) {
         (Learning::Strict, Some(_)) => PortState::Fixed,
         (Learning::Strict, None) | (Learning::Window, None) => PortState::Closed,
@@ -49,15 +63,6 @@ fn aim(port: &Port, tx: &mut Tx<'_>) {
     tx.push(Output::Aim { socket: port.socket, to: port.peer, exclusive });
 }
 
-/// Whether a source may be learned at all by a mode.
-fn admits(learning: Learning, told: Option<SocketAddr>, from: SocketAddr) -> bool {
-    match (learning, told) {
-        (Learning::Trust, _) => true,
-        (Learning::Window, Some(told)) => near(told.ip(), from.ip()),
-        _ => false,
-    }
-}
-
 /// The same host, /24 or /48.
 fn near(a: IpAddr, b: IpAddr) -> bool {
     match (a.to_canonical(), b.to_canonical()) {
@@ -67,22 +72,42 @@ fn near(a: IpAddr, b: IpAddr) -> bool {
     }
 }
 
-/// Whether a datagram from `from` may be heard. `Ok(true)`: it would be learned, if it proves to be valid.
+/// Whether a datagram from `from` may be heard.
 #[inline]
-pub(crate) fn hear(port: &Port, learning: Learning, from: SocketAddr, now: Instant) -> Result<bool, Drop> {
+pub(crate) fn hear(port: &Port, learning: Learning, from: SocketAddr, now: Instant) -> Result<Heard, Drop> {
     match port.state {
-        PortState::Fixed if port.peer == Some(from) => Ok(false),
+        PortState::Fixed if port.peer == Some(from) => Ok(Heard::Peer),
         PortState::Fixed => Err(Drop::Source),
-        PortState::Learning { until } if now <= until => {
-            if admits(learning, port.told, from) {
-                Ok(true)
-            } else {
-                Err(Drop::Source)
+        PortState::Learning { until } if now <= until => match (learning, port.told) {
+            (_, Some(told)) if told == from => Ok(Heard::Learned),
+            (Learning::Trust, _) => Ok(Heard::Learned),
+            (Learning::Window, Some(told)) if near(told.ip(), from.ip()) => Ok(Heard::Candidate),
+            _ => Err(Drop::Source),
+        },
+        // The timer has not come yet; the window is over all the same.
+        PortState::Learning { .. } if port.told == Some(from) => Ok(Heard::Peer),
+        PortState::Learning { .. } | PortState::Closed => Err(Drop::Window),
+        PortState::Lent { until } if now <= until && port.told == Some(from) => Ok(Heard::Learned),
+        PortState::Lent { .. } if port.peer == Some(from) => Ok(Heard::Peer),
+        PortState::Lent { .. } => Err(Drop::Source),
+    }
+}
+
+impl Port {
+    /// A valid packet came from near the address of the SDP. True while that one must be waited for: it may speak yet,
+    /// and who is learned in its place hears what is meant for it.
+    pub(super) fn waits(&mut self, from: SocketAddr, now: Instant, silence: Duration) -> bool {
+        match &mut self.candidate {
+            Some(candidate) if candidate.from == from => {
+                candidate.last_at = now;
+                now.since(candidate.since) < silence
+            }
+            Some(candidate) if candidate.from != from && now.since(candidate.last_at) < QUIET => true,
+            _ => {
+                self.candidate = Some(Candidate { from, since: now, last_at: now });
+                !silence.is_zero()
             }
         }
-        // The timer has not come yet; the window is over all the same.
-        PortState::Learning { .. } if port.told == Some(from) => Ok(false),
-        PortState::Learning { .. } | PortState::Closed => Err(Drop::Window),
     }
 }
 
@@ -95,7 +120,13 @@ impl Media {
         let unknown = !row.hears();
         let port = if rtcp && !mux { row.rtcp.as_mut() } else { Some(&mut row.rtp) };
         let Some(port) = port else { return };
-        (port.peer, port.state) = (Some(from), PortState::Fixed);
+        port.state = match port.state {
+            PortState::Learning { until } if port.told.is_some_and(|told| told != from) => {
+                PortState::Lent { until }
+            }
+            _ => PortState::Fixed,
+        };
+        port.peer = Some(from);
         aim(port, tx);
         if !rtcp || mux {
             follow_rtp(row, from, tx);
@@ -114,11 +145,15 @@ impl Media {
     }
 
     /// The window is over: what was not learned stays with what the SDP said, or closed.
-    pub(crate) fn window_over(&mut self, leg: u32, tx: &mut Tx<'_>) {
+    pub(crate) fn window_over(&mut self, leg: u32, now: Instant, tx: &mut Tx<'_>) {
         let Some(row) = self.leg_mut(leg) else { return };
-        let ports = std::iter::once(&mut row.rtp).chain(row.rtcp.as_mut());
-        for port in ports.filter(|p| matches!(p.state, PortState::Learning { .. })) {
-            port.state = if port.told.is_some() { PortState::Fixed } else { PortState::Closed };
+        for port in std::iter::once(&mut row.rtp).chain(row.rtcp.as_mut()) {
+            port.state = match port.state {
+                PortState::Learning { until } | PortState::Lent { until } if until >= now => continue,
+                PortState::Learning { .. } if port.told.is_none() => PortState::Closed,
+                PortState::Learning { .. } | PortState::Lent { .. } => PortState::Fixed,
+                PortState::Fixed | PortState::Closed => continue,
+            };
             aim(port, tx);
         }
     }
@@ -146,40 +181,68 @@ mod tests {
     use super::*;
     use crate::SocketId;
 
-    #[test]
-    fn who_may_be_learned_and_when() {
+    fn learning() -> Port {
         let told: SocketAddr = "192.0.2.10:4000".parse().unwrap();
         let until = Instant::from_millis(100);
-        let learning = Port {
+        Port {
             socket: SocketId(0),
             told: Some(told),
             peer: Some(told),
             state: PortState::Learning { until },
-        };
+            candidate: None,
+        }
+    }
+
+    #[test]
+    fn who_may_be_learned_and_when() {
+        let learning = learning();
         let fixed = Port { state: PortState::Fixed, ..learning };
         let untold = Port { told: None, peer: None, ..learning };
         let closed = Port { state: PortState::Closed, ..untold };
         let (same, near, far) = ("192.0.2.10:4000", "192.0.2.77:9", "198.51.100.1:4000");
+        let until = Instant::from_millis(100);
+        let lent = Port { peer: Some(near.parse().unwrap()), state: PortState::Lent { until }, ..learning };
         let (w, t, s) = (Learning::Window, Learning::Trust, Learning::Strict);
         for (port, mode, from, at, expected) in [
-            (fixed, s, same, 0, Ok(false)),
+            (fixed, s, same, 0, Ok(Heard::Peer)),
             (fixed, s, near, 0, Err(Drop::Source)),
-            (learning, w, same, 100, Ok(true)),
-            (learning, w, near, 100, Ok(true)),
+            (learning, w, same, 100, Ok(Heard::Learned)),
+            (learning, w, near, 100, Ok(Heard::Candidate)),
             (learning, w, far, 100, Err(Drop::Source)),
             (learning, w, near, 101, Err(Drop::Window)),
-            (learning, w, same, 101, Ok(false)),
-            (learning, t, far, 100, Ok(true)),
+            (learning, w, same, 101, Ok(Heard::Peer)),
+            (learning, t, far, 100, Ok(Heard::Learned)),
             (learning, t, far, 101, Err(Drop::Window)),
-            (untold, t, far, 0, Ok(true)),
+            (untold, t, far, 0, Ok(Heard::Learned)),
             (untold, w, far, 0, Err(Drop::Source)),
             (closed, t, far, 0, Err(Drop::Window)),
+            (lent, w, near, 100, Ok(Heard::Peer)),
+            (lent, w, same, 100, Ok(Heard::Learned)),
+            (lent, w, far, 100, Err(Drop::Source)),
+            (lent, t, far, 100, Err(Drop::Source)),
+            (lent, w, near, 101, Ok(Heard::Peer)),
+            (lent, w, same, 101, Err(Drop::Source)),
         ] {
             let heard = hear(&port, mode, from.parse().unwrap(), Instant::from_millis(at));
-            assert_eq!(heard, expected, "{mode:?} {from} {at}");
+            assert_eq!(heard, expected, "{:?} {mode:?} {from} {at}", port.state);
         }
         let v6 = |a: &str| a.parse::<IpAddr>().unwrap();
         assert!(super::near(v6("2001:db8:1:2::1"), v6("2001:db8:1:ffff::9")));
         assert!(!super::near(v6("2001:db8:1::1"), v6("2001:db8:2::1")));
+    }
+
+    #[test]
+    fn a_candidate_speaks_on_while_the_announced_address_is_silent() {
+        let at = |ms| Instant::from_millis(ms);
+        let [a, b]: [SocketAddr; 2] = ["192.0.2.77:9", "192.0.2.78:9"].map(|a| a.parse().unwrap());
+        let silence = Duration::from_secs(1);
+        let mut port = learning();
+        // Of two the one that goes on speaking is the candidate.
+        for (from, ms, waits) in
+            [(a, 0, true), (b, 100, true), (b, 300, true), (a, 540, true), (b, 1290, true), (b, 1300, false)]
+        {
+            assert_eq!(port.waits(from, at(ms), silence), waits, "{from} {ms}");
+        }
+        assert!(!learning().waits(a, at(0), Duration::ZERO), "no silence is waited for where none is wanted");
     }
 }

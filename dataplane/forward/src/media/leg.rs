@@ -11,12 +11,15 @@ use crate::SocketId;
 /// One of a leg's ports and what it has learned.
 ///
 /// ```text
-///            Put: STRICT                      Put: WINDOW, TRUST
-///                 │                                  │
-///                 ▼            first valid packet    ▼         window over, SDP address known
-///            ┌─ Fixed ◄───────────────────────── Learning ───────────────────────────► Fixed
-///            │    ▲                                  │ window over, nothing known
-///            └────┴── Put with another remote ──►    └──────────────────────────────► Closed
+///   Put: STRICT                          Put: WINDOW, TRUST
+///        │                                      │
+///        ▼     the SDP's address speaks         ▼        window over, nothing known
+///  ┌─ Fixed ◄─────────────────────────────── Learning ───────────────────────────► Closed
+///  │     ▲ ▲                                    │ TRUST: another speaks
+///  │     │ │ the SDP's address speaks           │ WINDOW: another of its network speaks, while it stays silent
+///  │     │ └───────────────────────────────── Lent
+///  │     └── window over (with the SDP's address, or with who was learned) ── Learning, Lent
+///  └──── Put with another remote ──► as above
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Port {
@@ -26,6 +29,16 @@ pub(crate) struct Port {
     /// Where we send, and in `Fixed` whom alone we hear.
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) state: PortState,
+    /// Who may be learned if the SDP's address stays silent.
+    pub(crate) candidate: Option<Candidate>,
+}
+
+/// A source near the address of the SDP, which speaks while that one does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) from: SocketAddr,
+    pub(crate) since: Instant,
+    pub(crate) last_at: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +47,8 @@ pub(crate) enum PortState {
     Fixed,
     /// Hears whom the learning mode admits, until then.
     Learning { until: Instant },
+    /// Hears `peer`, who was learned in place of the SDP's address; that one takes it back until then.
+    Lent { until: Instant },
     /// Hears nobody.
     Closed,
 }

@@ -66,6 +66,8 @@ pub(crate) struct Media {
     pub(crate) dirty: Option<u64>,
     sources_max: usize,
     targets_max: usize,
+    /// For so long the SDP's address must be silent before another is learned.
+    silence: std::time::Duration,
     serial: u64,
 }
 
@@ -105,6 +107,7 @@ impl Media {
             dirty: None,
             sources_max: limits.leg_sources_max,
             targets_max: limits.targets_max,
+            silence: std::time::Duration::from_millis(limits.learning_silence_ms),
             serial: 0,
         }
     }
@@ -138,7 +141,7 @@ impl Media {
                 continue;
             }
             match due.what {
-                What::Window => self.window_over(due.leg, tx),
+                What::Window => self.window_over(due.leg, now.mono, tx),
                 What::Silence => self.check_silence(due.leg, now, tx),
                 What::Report => self.report(due.leg, now, tx),
                 What::KeyFrame => self.key_frame_due(due.leg, now, tx),

@@ -93,7 +93,13 @@ impl Media {
 
     fn insert(&mut self, now: Now, leg: &contract::Leg, rtp: &contract::RtpLeg, sockets: &Attachment) -> u32 {
         self.serial += 1;
-        let port = |socket: SocketId| Port { socket, told: None, peer: None, state: PortState::Closed };
+        let port = |socket: SocketId| Port {
+            socket,
+            told: None,
+            peer: None,
+            state: PortState::Closed,
+            candidate: None,
+        };
         let continuity = rtp.continuity.unwrap_or_default();
         let ssrc = if continuity.ssrc == 0 { self.fresh_ssrc() } else { continuity.ssrc };
         let fresh = continuity.ssrc == 0;
@@ -168,7 +174,13 @@ impl Media {
     }
 
     fn attach(&mut self, at: u32, sockets: &Attachment) {
-        let port = |socket: SocketId| Port { socket, told: None, peer: None, state: PortState::Closed };
+        let port = |socket: SocketId| Port {
+            socket,
+            told: None,
+            peer: None,
+            state: PortState::Closed,
+            candidate: None,
+        };
         if let Some(row) = self.leg_mut(at) {
             row.rtp = port(sockets.rtp);
             row.rtcp = sockets.rtcp.map(port);
