@@ -86,6 +86,9 @@ pub struct RtpSettings {
     pub port_first: u16,
     /// The last port.
     pub port_last: u16,
+    /// Milliseconds for which a port rests after a call before another call gets it: late packets of the old one must
+    /// not reach the new one. The range must hold the ports of that time's calls too.
+    pub port_rest_ms: u64,
     /// Differentiated services code point of what is sent.
     pub dscp: u8,
     /// Octets of a socket's receive buffer.
@@ -99,6 +102,7 @@ impl Default for RtpSettings {
         RtpSettings {
             port_first: 40_000,
             port_last: 49_999,
+            port_rest_ms: 5000,
             dscp: 46,
             receive_bytes: 256 << 10,
             interfaces: vec![Interface::default()],

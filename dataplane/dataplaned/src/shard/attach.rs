@@ -45,8 +45,9 @@ pub(crate) struct Attached {
 
 impl Attached {
     pub(crate) fn new(settings: &RtpSettings, shard: usize, shards: usize, seed: HashSeed) -> Self {
+        let rest = Duration::from_millis(settings.port_rest_ms);
         Attached {
-            ports: Ports::new(settings.port_first, settings.port_last, shard, shards),
+            ports: Ports::new(settings.port_first, settings.port_last, rest, shard, shards),
             legs: base::map(seed),
             sockets: Vec::new(),
             interfaces: settings.interfaces.clone(),
@@ -104,16 +105,24 @@ impl Attached {
     pub(crate) fn give_back(&mut self, attachments: &[Attachment], driver: &mut dyn Driver) {
         for attached in attachments {
             for socket in [Some(attached.rtp), attached.rtcp].into_iter().flatten() {
-                self.close(socket.0, driver);
+                self.take_back(socket.0, driver);
             }
         }
     }
 
-    /// Closes a socket and frees its port.
+    /// Closes a socket whose port nobody was told.
+    fn take_back(&mut self, socket: u32, driver: &mut dyn Driver) {
+        driver.close(socket);
+        if let Some((_, port)) = self.sockets.get_mut(socket as usize).and_then(Option::take) {
+            self.ports.give(port);
+        }
+    }
+
+    /// Closes a leg's socket; its port is free after a rest.
     pub(crate) fn close(&mut self, socket: u32, driver: &mut dyn Driver) {
         driver.close(socket);
         let Some((leg, port)) = self.sockets.get_mut(socket as usize).and_then(Option::take) else { return };
-        self.ports.give(port);
+        self.ports.retire(port, Instant::now());
         if self.legs.get(&leg).is_some_and(|bound| bound.rtp == socket || bound.rtcp == Some(socket)) {
             self.legs.remove(&leg);
         }
@@ -157,7 +166,7 @@ impl Attached {
                 }
                 Err(_) => {
                     self.ports.give(port);
-                    opened.iter().for_each(|number| self.close(*number, driver));
+                    opened.iter().for_each(|number| self.take_back(*number, driver));
                     return Err((Reason::Limit, "no descriptor or socket is free"));
                 }
             }
@@ -194,6 +203,7 @@ impl Attached {
         driver: &mut dyn Driver,
     ) -> Result<(u16, Vec<std::net::UdpSocket>), (Reason, &'static str)> {
         let (start, patience) = (Instant::now(), self.patience());
+        self.ports.wake(start);
         for tried in 1.. {
             let port = if pair { self.ports.take_pair() } else { self.ports.take_one() };
             let port = port.ok_or((Reason::NoPort, "no port is free"))?;

@@ -50,7 +50,7 @@ fn who_says_anything_before_hello_is_closed() {
 #[test]
 fn a_batch_is_all_or_nothing_with_its_ports_and_the_same_again_changes_nothing() {
     for kind in ["mio", "auto"] {
-        let node = Node::start(kind, |_| {});
+        let node = Node::start(kind, |config| config.rtp.port_rest_ms = 0);
         let mut control = node.control(1);
         let (a, b) = (phone(), phone());
         // The range has 32 ports; a batch that needs more takes none.
@@ -85,6 +85,38 @@ fn a_leg_refused_by_the_engine_gives_its_port_back() {
         assert!(matches!(refusal.reason(), Reason::UnknownLeg | Reason::BadPath), "{refusal:?}");
     }
     control.applied(call(1, &a, &b));
+}
+
+#[test]
+fn a_port_rests_after_a_call_before_another_call_gets_it() {
+    for (rest_ms, in_time) in [(600_000, false), (50, true)] {
+        let node = Node::start("auto", |config| {
+            config.rtp.port_last = config.rtp.port_first + 1;
+            config.rtp.port_rest_ms = rest_ms;
+        });
+        let mut control = node.control(1);
+        let (a, b) = (phone(), phone());
+        let first = control.applied(call(1, &a, &b));
+        control.applied(vec![Verb::RemoveContext(1)]);
+        // DESIGN §2, invariant 10: the phones of the old call may go on sending.
+        if in_time {
+            std::thread::sleep(std::time::Duration::from_millis(rest_ms + 10));
+            assert_eq!(control.applied(call(2, &a, &b)).placements.len(), 2);
+        } else {
+            assert_eq!(control.refused(call(2, &a, &b)).reason(), Reason::NoPort);
+            // The old call itself, put again, has them by name.
+            let mut verbs = call(1, &a, &b);
+            for (verb, placement) in verbs.iter_mut().skip(1).zip(&first.placements) {
+                let (Verb::PutLeg(leg), Some(contract::placement::At::Rtp(local))) = (verb, &placement.at)
+                else {
+                    panic!()
+                };
+                let Some(contract::leg::Kind::Rtp(rtp)) = &mut leg.kind else { panic!() };
+                rtp.local = Some(local.clone());
+            }
+            assert_eq!(control.applied(verbs).placements, first.placements);
+        }
+    }
 }
 
 #[test]
