@@ -143,9 +143,9 @@ fn asked_for(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn dashboards_and_alerts_ask_for_metrics_that_exist() {
+fn dashboards_alerts_and_runbook_ask_for_metrics_that_exist() {
     let exported = exported();
-    for file in ["ops/grafana/weir.json", "ops/prometheus/alerts.yml"] {
+    for file in ["ops/grafana/weir.json", "ops/prometheus/alerts.yml", "ops/runbook.md"] {
         let asked = asked_for(&read(&root().join(file)));
         assert!(asked.len() > 5, "{file} asks for too little: {asked:?}");
         let unknown: Vec<_> = asked.difference(&exported).collect();

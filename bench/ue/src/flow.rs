@@ -157,6 +157,17 @@ impl Flow {
         }
     }
 
+    /// Where the far end receives RTP, once that is negotiated.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.shared.state().remote
+    }
+
+    /// Sends octets to the far end as they are, from the socket of RTP: rubbish that comes from the right address.
+    pub fn inject(&self, octets: &[u8]) -> std::io::Result<()> {
+        let to = self.remote().ok_or(std::io::ErrorKind::NotConnected)?;
+        self.shared.rtp.try_send_to(octets, to).map(drop)
+    }
+
     /// What was counted so far.
     pub fn stats(&self) -> FlowStats {
         self.shared.state().stats.clone()

@@ -58,7 +58,7 @@ impl Identity {
     }
 
     /// The client side, showing this certificate where it is asked for.
-    pub(crate) fn client(&self, trust: &Trust) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    pub fn client(&self, trust: &Trust) -> Result<Arc<rustls::ClientConfig>, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;

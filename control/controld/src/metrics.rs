@@ -12,7 +12,9 @@ use prometheus::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use endpoint::serve;
-pub(crate) use labels::{Answer, Close, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome};
+pub(crate) use labels::{
+    Answer, Close, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome, Question,
+};
 
 /// The section `[metrics]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,6 +106,7 @@ pub(crate) struct Metrics {
     pub(crate) connections_closed: Counters<Close>,
     pub(crate) requests: Counters<MethodLabel>,
     pub(crate) responses: Counters<Answer>,
+    pub(crate) questions: Counters<Question>,
     pub(crate) live: Gauges<Live>,
     pub(crate) incidents: Gauges<Incident>,
     pub(crate) lane_waiting: IntGauge,
@@ -150,7 +153,7 @@ impl Metrics {
             discarded: Counters::new(
                 r,
                 "weir_control_messages_discarded_total",
-                "SIP messages that reached no lane, answered or not.",
+                "SIP messages that went no further, answered or not, and why.",
             )?,
             connections: Gauges::new(r, "weir_control_connections_open", "Connections that are open.")?,
             connections_opened: Counters::new(
@@ -168,6 +171,11 @@ impl Metrics {
                 r,
                 "weir_control_responses_sent_total",
                 "Final answers to requests from the network.",
+            )?,
+            questions: Counters::new(
+                r,
+                "weir_control_admin_questions_total",
+                "Questions on the admin socket, and what became of them.",
             )?,
             live: Gauges::new(r, "weir_control_lane_live_items", "What the lanes have live.")?,
             incidents: Gauges::new(

@@ -73,6 +73,8 @@ fn add_up(reports: &[Report], metrics: &Metrics) {
         (Incident::TimerRefused, sum(|s| s.timers_refused)),
         (Incident::RowUnread, sum(|s| s.rows_unread)),
         (Incident::ContactUnread, sum(|s| s.contacts_unread)),
+        (Incident::AckStray, sum(|s| s.acks_stray)),
+        (Incident::DescriptionMalformed, sum(|s| s.descriptions_malformed)),
     ];
     for (what, n) in incidents {
         if let Some(gauge) = metrics.incidents.of(what) {

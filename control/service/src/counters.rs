@@ -19,6 +19,10 @@ pub struct Counters {
     pub rows_unread: u64,
     /// Contacts of a 2xx that could not be read.
     pub contacts_unread: u64,
+    /// Session descriptions of peers that do not parse (RFC 4566): 488.
+    pub descriptions_malformed: u64,
+    /// ACKs that belong to no session.
+    pub acks_stray: u64,
     /// Live now: bindings.
     pub bindings: u64,
     /// Live now: sessions.

@@ -216,14 +216,14 @@ fn take_back(turn: &mut Turn<'_>, arrival: &Arrival) -> bool {
 }
 
 fn acknowledged(turn: &mut Turn<'_>, functions: &mut Functions, source: &Source, request: &Request) {
-    let Some(tag) = request.to_tag() else { return };
-    if !methods::within::takes_ack(turn, functions, &tag, source, request) {
-        return;
-    }
-    if functions.participating.sessions.has(&tag) {
+    let tag = request.to_tag().unwrap_or_default();
+    let takes = methods::within::takes_ack(turn, functions, &tag, source, request);
+    if takes && functions.participating.sessions.has(&tag) {
         functions.participating.sessions.ack(turn, &tag, request);
-    } else {
+    } else if takes && functions.focus.has(&tag) {
         functions.focus.ack(turn, &tag, request);
+    } else {
+        turn.desk.counters.acks_stray += 1;
     }
 }
 

@@ -9,9 +9,37 @@ use contract::refusal::Reason;
 use prometheus::{Encoder as _, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::mail::Figures;
+use crate::steward::End;
 
 /// Drops that the driver sees before the engine could.
 const DRIVER_DROPS: [&str; 2] = ["truncated", "unnamed"];
+/// Frames of control that went nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BadFrame {
+    /// It does not decode, or is too long; the link ends.
+    Malformed,
+    /// The link ended within it.
+    Unfinished,
+    /// Its body is not known here: of a newer version, or nothing at all.
+    Unknown,
+    /// Before a Hello, or after another control took over; the link ends.
+    Early,
+}
+
+impl BadFrame {
+    const ALL: [BadFrame; 4] =
+        [BadFrame::Malformed, BadFrame::Unfinished, BadFrame::Unknown, BadFrame::Early];
+
+    const fn label(self) -> &'static str {
+        match self {
+            BadFrame::Malformed => "malformed",
+            BadFrame::Unfinished => "unfinished",
+            BadFrame::Unknown => "unknown",
+            BadFrame::Early => "early",
+        }
+    }
+}
+
 const SEND_FAILURES: [&str; 4] = ["full", "unreachable", "too_long", "other"];
 
 /// All of them.
@@ -28,6 +56,8 @@ pub(crate) struct Metrics {
     receives: IntCounterVec,
     connections_refused: IntCounterVec,
     batches: IntCounterVec,
+    frames: IntCounterVec,
+    links: IntCounterVec,
     missed: IntCounterVec,
     cpu: prometheus::CounterVec,
     busy: GaugeVec,
@@ -61,6 +91,8 @@ impl Metrics {
             receives: counters(r, "receives_ended_total", "Receives that were begun again.", "reason")?,
             connections_refused: counters(r, "connections_refused_total", "Callers turned away.", "reason")?,
             batches: counters(r, "batches_total", "Batches of control, by answer.", "answer")?,
+            frames: counters(r, "frames_discarded_total", "Frames of control that went nowhere.", "reason")?,
+            links: counters(r, "links_ended_total", "Connections of control that ended, and why.", "reason")?,
             missed: counters(r, "missed_total", "What a full queue did not take.", "queue")?,
             cpu: {
                 let opts = Opts::new(full("shard_cpu_seconds_total"), "CPU time of a shard's thread.");
@@ -109,6 +141,8 @@ impl Metrics {
         zero(&self.connections_refused, &["full", "never_opened"]);
         zero(&self.missed, &["spool", "news", "capture"]);
         zero(&self.batches, &["applied"]);
+        zero(&self.frames, &BadFrame::ALL.map(BadFrame::label));
+        zero(&self.links, &End::LABELS);
         (0..).map_while(|n| Reason::try_from(n).ok()).for_each(|reason| {
             zero(&self.batches, &[&label(reason)]);
         });
@@ -180,6 +214,16 @@ impl Metrics {
 
     pub(crate) fn refused(&self, reason: Reason) {
         self.batches.with_label_values(&[&label(reason)]).inc();
+    }
+
+    /// A frame of control went nowhere.
+    pub(crate) fn frame_discarded(&self, why: BadFrame) {
+        self.frames.with_label_values(&[why.label()]).inc();
+    }
+
+    /// A connection of control ended.
+    pub(crate) fn link_ended(&self, why: &End) {
+        self.links.with_label_values(&[why.label()]).inc();
     }
 
     pub(crate) fn capture_missed(&self, packets: u64) {

@@ -242,6 +242,7 @@ fn start_shard(
         kind: shared.choice.kind,
         engine: forward::Config {
             shard: number,
+            shards: u16::try_from(shards)?,
             msrp: authority(msrp.0),
             msrps: msrp.1.map(authority),
             limits: config.limits.engine(),

@@ -19,6 +19,8 @@ pub struct Listener {
 pub struct Config {
     /// Its shard's number. It is part of the session ids that it draws, so that each shard knows whose they are.
     pub shard: u16,
+    /// How many shards there are: a session that names another one is at home there.
+    pub shards: u16,
     /// The shard's MSRP listener over TCP.
     pub msrp: Listener,
     /// The shard's MSRP listener over TLS, if there is one.

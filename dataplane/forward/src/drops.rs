@@ -62,6 +62,10 @@ drops! {
     Outbox => "outbox",
     /// MSRP bytes that do not parse; the connection is closed.
     MsrpMalformed => "msrp_malformed",
+    /// A connection ended within a request's header block, or before a request that waited could be judged.
+    MsrpUnfinished => "msrp_unfinished",
+    /// What came on a connection with TLS is no TLS, or was altered; the connection is closed.
+    MsrpTls => "msrp_tls",
     /// An MSRP header block over the limit.
     MsrpTooLong => "msrp_too_long",
     /// A request for a session that is not here (481).

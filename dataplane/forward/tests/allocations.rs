@@ -46,6 +46,7 @@ fn peer(n: u64) -> SocketAddr {
 fn engine(mode: Mode, legs: u64) -> (Engine, Outbox<forward::Output>) {
     let config = Config {
         shard: 0,
+        shards: 1,
         msrp: Listener { authority: "192.0.2.1:2855".into() },
         msrps: None,
         limits: Limits::default(),

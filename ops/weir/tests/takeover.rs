@@ -2,74 +2,17 @@
 //! order, what the data plane lost is set up again (DESIGN §2, invariant 8). The streams are counted in `kills`.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail the test")]
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+mod node;
 
-use serde_json::Value;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use node::{Node, PATIENCE};
 use ue::audio::voice;
-use ue::{Account, Call, Counters, Device, Draft, Event, Identity, SessionId, Transport, system_entropy};
-
-const WEIR: &str = env!("CARGO_BIN_EXE_weir");
-/// One node at a time: two that start together would find the same ports free.
-static ALONE: Mutex<()> = Mutex::new(());
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// `weir up` in a folder of its own.
-struct Node {
-    up: Child,
-    folder: tempfile::TempDir,
-    said: Arc<Mutex<Vec<String>>>,
-    #[expect(dead_code, reason = "held while the node runs")]
-    alone: MutexGuard<'static, ()>,
-}
+use ue::{Call, Device, Draft, Event, SessionId, Transport};
 
 impl Node {
-    fn start() -> Node {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::tempdir().unwrap();
-        let mut up = Command::new(WEIR)
-            .args(["up", "--driver", "mio", "--folder"])
-            .arg(folder.path())
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let (lines, heard) = (BufReader::new(up.stdout.take().unwrap()).lines(), Arc::clone(&said));
-        std::thread::spawn(move || {
-            lines
-                .map_while(Result::ok)
-                .for_each(|line| heard.lock().unwrap_or_else(PoisonError::into_inner).push(line))
-        });
-        let node = Node { up, folder, said, alone };
-        node.wait("both processes", || node.status().is_some_and(|s| s["dataplane"]["linked"] == true));
-        node
-    }
-
-    fn status(&self) -> Option<Value> {
-        let out = Command::new(WEIR)
-            .args(["status", "--json", "--folder"])
-            .arg(self.folder.path())
-            .output()
-            .ok()?;
-        serde_json::from_slice(&out.stdout).ok()
-    }
-
-    fn wait(&self, what: &str, done: impl Fn() -> bool) {
-        let began = Instant::now();
-        while !done() {
-            assert!(began.elapsed() < PATIENCE, "{what}: not in time; said: {:?}", self.said());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn said(&self) -> Vec<String> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// The process of a role and how often it was started.
     fn process(&self, role: &str) -> Option<(String, String)> {
         let said = self.said();
@@ -84,32 +27,11 @@ impl Node {
         let (pid, start) = self.process(role).unwrap();
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
         self.wait("it is started again", || self.process(role).is_some_and(|(_, again)| again != start));
-        self.wait("it is linked again", || self.status().is_some_and(|s| s["dataplane"]["linked"] == true));
+        self.wait("it is linked again", || self.is_linked());
     }
 
-    fn server(&self) -> std::net::SocketAddr {
-        let text = std::fs::read_to_string(self.folder.path().join("running.toml")).unwrap();
-        let config: toml::Table = text.parse().unwrap();
-        config["control"]["sip"]["listeners"][0]["address"].as_str().unwrap().parse().unwrap()
-    }
-
-    async fn device(&self, user: &str) -> Device {
-        let mut entropy = system_entropy();
-        let mut account =
-            Account::new(user, "weir.example", user, self.server(), Transport::Udp, &mut entropy);
-        account.rtcp_every = Duration::from_secs(1);
-        let identity = Arc::new(Identity::generate(&["ue.invalid"]).unwrap());
-        let device =
-            Device::start(account, Arc::new(Counters::default()), identity, entropy.child()).await.unwrap();
-        device.register().await.unwrap();
-        device
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.up.id().to_string()).status();
-        let _ = self.up.wait();
+    async fn phone(&self, user: &str) -> Device {
+        self.device(user, Transport::Udp, |_| {}).await
     }
 }
 
@@ -132,15 +54,12 @@ async fn connect(from: &Device, to: &Device, call: Call) -> (SessionId, SessionI
     (own, to.log().wait(mark, PATIENCE, up).await.unwrap())
 }
 
-fn in_file(folder: &Path, name: &str) -> bool {
-    folder.join(name).exists()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_and_calls_outlive_control_five_times_and_can_be_changed_and_ended() {
-    let node = Node::start();
-    assert!(in_file(node.folder.path(), "control.sqlite"));
-    let (ann, bob) = (node.device("ann").await, node.device("bob").await);
+    let node = Node::start("mio", |_| {});
+    assert!(node.folder.path().join("control.sqlite").exists());
+    assert!(node.metrics().contains("weir_control_dataplane_link_up 1\n"));
+    let (ann, bob) = (node.phone("ann").await, node.phone("bob").await);
     let said = Arc::new(voice(5, 60.0));
     let mut calls = Vec::new();
     for n in 0..3 {
@@ -199,8 +118,8 @@ async fn a_chat_and_calls_outlive_control_five_times_and_can_be_changed_and_ende
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_kill_of_the_data_plane_audio_resumes_on_the_same_ports_and_chat_is_invited_again() {
-    let node = Node::start();
-    let (carol, dave) = (node.device("carol").await, node.device("dave").await);
+    let node = Node::start("mio", |_| {});
+    let (carol, dave) = (node.phone("carol").await, node.phone("dave").await);
     let (own, theirs) = connect(&carol, &dave, Call::audio(dave.address())).await;
     carol.play(own, Arc::new(voice(6, 20.0)), 1).await.unwrap();
     let (chat, their_chat) = connect(&carol, &dave, Call::chat(dave.address())).await;

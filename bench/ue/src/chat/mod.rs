@@ -40,6 +40,8 @@ pub struct Chat {
     shared: Arc<Shared>,
     style: Style,
     up: Arc<AtomicBool>,
+    remote: Arc<str>,
+    local: Arc<str>,
 }
 
 /// What is needed to bring a session up.
@@ -66,7 +68,14 @@ impl Chat {
     pub(crate) fn start(shared: &Arc<Shared>, plan: Plan) -> (Chat, JoinHandle<()>) {
         let (commands, on_commands) = mpsc::unbounded_channel();
         let up = Arc::new(AtomicBool::new(false));
-        let chat = Chat { commands, shared: Arc::clone(shared), style: plan.style, up: Arc::clone(&up) };
+        let chat = Chat {
+            commands,
+            shared: Arc::clone(shared),
+            style: plan.style,
+            up: Arc::clone(&up),
+            remote: plan.remote.to_string().into(),
+            local: plan.local.to_string().into(),
+        };
         let role = match &plan.setup {
             Setup::Active(_) => Role::Active,
             Setup::Passive(_) => Role::Passive,
@@ -138,6 +147,16 @@ impl Chat {
     /// Stops reading, or goes on: a slow reader.
     pub fn pause(&self, on: bool) {
         let _ = self.commands.send(Command::Pause(on));
+    }
+
+    /// Writes octets into the connection as they are, between two messages: rubbish on a session that is bound.
+    pub fn inject(&self, octets: impl Into<bytes::Bytes>) {
+        let _ = self.commands.send(Command::Inject(octets.into()));
+    }
+
+    /// The path that requests to the peer name, and our own: what is injected may have to name them.
+    pub fn paths(&self) -> (&str, &str) {
+        (&self.remote, &self.local)
     }
 
     /// Closes the connection once everything queued is written.

@@ -50,6 +50,8 @@ pub(crate) enum Command {
     },
     /// Stop reading (a slow reader), or go on.
     Pause(bool),
+    /// Write these octets as they are.
+    Inject(Bytes),
     /// Close once everything is written.
     Close,
 }
@@ -169,6 +171,7 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
                     paused = on;
                     session.hold(on);
                 }
+                Some(Command::Inject(octets)) => session.writing().push_back(octets),
                 Some(Command::Close) | None => closing = true,
             },
             () = sleep_until(deadline), if deadline.is_some() => session.timeout(),

@@ -21,7 +21,7 @@ use crate::edge::Edge;
 use crate::front;
 use crate::lane::Lanes;
 use crate::link::{Link, Order};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Question};
 use crate::run::Addresses;
 
 /// Octets of one question at most.
@@ -74,18 +74,25 @@ pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) {
             () = shutdown.triggered() => return,
             accepted = listener.accept() => accepted,
         };
-        let (Ok((stream, _)), Ok(permit)) = (accepted, room.clone().try_acquire_owned()) else {
+        let Ok((stream, _)) = accepted else {
             tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            admin.metrics.questions.count(Question::Busy);
             continue;
         };
         let admin = admin.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            let _ = converse(stream, &admin).await;
+            if converse(stream, &admin).await.is_err() {
+                admin.metrics.questions.count(Question::Unfinished);
+            }
         });
     }
 }
 
+/// Answers until the questioner goes; an error is a question that was not finished.
 async fn converse(stream: UnixStream, admin: &Admin) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -93,17 +100,23 @@ async fn converse(stream: UnixStream, admin: &Admin) -> io::Result<()> {
         let mut line = Vec::new();
         let mut limited = (&mut reader).take(LINE_MAX);
         let octets = match timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await {
-            Ok(octets) => octets?,
-            Err(_) => return Ok(()),
+            Ok(Ok(octets)) => octets,
+            Ok(Err(_)) | Err(_) if line.is_empty() => return Ok(()),
+            Ok(Err(broken)) => return Err(broken),
+            Err(late) => return Err(late.into()),
         };
         if octets == 0 {
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let answer = match serde_json::from_slice(&line) {
-            Ok(ask) => admin.answer(ask).await,
-            Err(error) => Err(format!("no question that I know: {error}")),
+        let (outcome, answer) = match serde_json::from_slice(&line) {
+            Ok(ask) => match admin.answer(ask).await {
+                Ok(answer) => (Question::Answered, Ok(answer)),
+                Err(why) => (Question::Refused, Err(why)),
+            },
+            Err(error) => (Question::Malformed, Err(format!("no question that I know: {error}"))),
         };
+        admin.metrics.questions.count(outcome);
         let answer = match answer {
             Ok(Value::Object(mut fields)) => {
                 fields.insert("ok".to_owned(), Value::Bool(true));
@@ -112,8 +125,8 @@ async fn converse(stream: UnixStream, admin: &Admin) -> io::Result<()> {
             Ok(other) => json!({ "ok": true, "answer": other }),
             Err(error) => json!({ "ok": false, "error": error }),
         };
-        writer.write_all(format!("{answer}\n").as_bytes()).await?;
-        if !whole {
+        let told = writer.write_all(format!("{answer}\n").as_bytes()).await;
+        if !whole || told.is_err() {
             return Ok(());
         }
     }

@@ -21,7 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::table::Ticket;
 use super::{Arrival, Shared};
-use crate::metrics::Close;
+use crate::metrics::{Close, Discard};
 
 /// Octets of one read at most.
 const READ_MAX: usize = 16 * 1024;
@@ -126,6 +126,10 @@ impl<'a> Connection<'a> {
             gauge.inc();
         }
         let why = self.exchange(stream).await;
+        if !self.framer.is_between() && !self.framer.is_broken() {
+            metrics.received.count(self.peer.transport);
+            metrics.discarded.count(Discard::Unfinished);
+        }
         if let Some(gauge) = open {
             gauge.dec();
         }
@@ -153,6 +157,8 @@ impl<'a> Connection<'a> {
             tokio::select! {
                 read = reader.read_buf(&mut buffer) => match read {
                     Ok(0) => return Close::Peer,
+                    // What TLS cannot decrypt.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => return Close::Tls,
                     Err(_) => return Close::Broken,
                     Ok(_) => {
                         if let Err(why) = self.take(&mut buffer).await {

@@ -17,6 +17,8 @@ pub(crate) trait Label: Copy + PartialEq + 'static {
 pub(crate) enum Discard {
     /// The stack's reasons: malformed in one way or another, repeated, belonging to nothing.
     Stack(Dropped),
+    /// A stream ended, or was given up, within a message.
+    Unfinished,
     /// Screened out: what nobody here supports.
     Screened,
     /// More waits for the front than may.
@@ -50,6 +52,7 @@ impl Label for Discard {
             Dropped::LateAnswer,
         ];
         let own = [
+            Discard::Unfinished,
             Discard::Screened,
             Discard::FrontFull,
             Discard::LaneFull,
@@ -66,6 +69,7 @@ impl Label for Discard {
     fn label(self) -> &'static str {
         match self {
             Discard::Stack(dropped) => dropped.label(),
+            Discard::Unfinished => "unfinished",
             Discard::Screened => "screened",
             Discard::FrontFull => "front_full",
             Discard::LaneFull => "lane_full",
@@ -132,6 +136,22 @@ label! {
         Refused = "refused",
         /// Not possible now.
         Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// What became of a question on the admin socket.
+    Question, "outcome" {
+        /// Answered.
+        Answered = "answered",
+        /// Understood, and not possible.
+        Refused = "refused",
+        /// No question that is known.
+        Malformed = "malformed",
+        /// Too many ask at once: the connection was closed unread.
+        Busy = "busy",
+        /// The connection ended within a question, or stayed silent for too long.
+        Unfinished = "unfinished",
     }
 }
 
@@ -220,6 +240,10 @@ label! {
         RowUnread = "row_unread",
         /// Contacts of a 2xx that could not be read.
         ContactUnread = "contact_unread",
+        /// ACKs that belong to no session.
+        AckStray = "ack_stray",
+        /// Session descriptions that do not parse, each answered 488.
+        DescriptionMalformed = "description_malformed",
     }
 }
 

@@ -14,6 +14,7 @@ use super::join::origin;
 use super::leave::Why;
 use crate::b2b;
 use crate::body;
+use crate::media;
 use crate::supported;
 use crate::turn::Turn;
 use crate::{ClientTx, ServerTx};
@@ -42,9 +43,9 @@ impl Conference {
         let Some(sdp) = body::sdp_in(&request.headers, &request.body) else { return refuse(turn, 400) };
         let offer = match sdp.is_empty() {
             true => None,
-            false => match sdp::Session::parse(&sdp, &sdp::Limits::default()) {
+            false => match media::hear(turn, &sdp) {
                 Ok(offer) => Some(offer),
-                Err(error) => return refuse(turn, error.sip_status()),
+                Err(code) => return refuse(turn, code),
             },
         };
         let clock = match clock::accept(turn, &request, &call.route) {

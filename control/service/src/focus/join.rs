@@ -14,6 +14,7 @@ use super::roster::MemberId;
 use super::say;
 use crate::b2b;
 use crate::body;
+use crate::media;
 use crate::turn::Turn;
 use crate::{Route, ServerTx};
 
@@ -37,9 +38,9 @@ impl Conference {
         let Some(sdp) = body::sdp_in(&request.headers, &request.body) else { return refuse(turn, 400) };
         let offer = match sdp.is_empty() {
             true => None,
-            false => match sdp::Session::parse(&sdp, &sdp::Limits::default()) {
+            false => match media::hear(turn, &sdp) {
                 Ok(offer) => Some(offer),
-                Err(error) => return refuse(turn, error.sip_status()),
+                Err(code) => return refuse(turn, code),
             },
         };
         let clock = match clock::accept(turn, &request, &route) {
@@ -202,7 +203,7 @@ impl Conference {
     ) -> bool {
         let parsed = body::sdp_in(headers, body)
             .filter(|sdp| !sdp.is_empty())
-            .and_then(|sdp| sdp::Session::parse(&sdp, &sdp::Limits::default()).ok());
+            .and_then(|sdp| media::hear(turn, &sdp).ok());
         let Some(answer) = parsed else { return false };
         let Conference { calls, room, allowed, .. } = self;
         let (Some(call), Some(room)) = (calls.get_mut(&id), room.as_mut()) else { return false };

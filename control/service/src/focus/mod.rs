@@ -315,6 +315,11 @@ impl Focus {
         self.conferences.insert(number, conference);
     }
 
+    /// True for our tag in a dialog of a conference.
+    pub(crate) fn has(&self, tag: &str) -> bool {
+        self.by_tag.contains_key(tag)
+    }
+
     /// An ACK of a 2xx.
     pub(crate) fn ack(&mut self, turn: &mut Turn<'_>, tag: &str, request: &Request) {
         let number = self.by_tag.get(tag).copied();

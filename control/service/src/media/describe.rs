@@ -8,11 +8,19 @@ use sdp::{
 };
 
 use crate::Config;
+use crate::turn::Turn;
 
 /// Reads a description; the error is the SIP status.
 pub(crate) fn read(config: &Config, octets: &Bytes) -> Result<Session, u16> {
     let limits = Limits { media_max: config.limits.media_lines_max, ..Limits::default() };
     Session::parse(octets, &limits).map_err(|fault| fault.sip_status())
+}
+
+/// Reads a description that a peer has just sent; one that does not parse is counted.
+pub(crate) fn hear(turn: &mut Turn<'_>, octets: &Bytes) -> Result<Session, u16> {
+    let read = read(turn.config(), octets);
+    turn.desk.counters.descriptions_malformed += u64::from(read.is_err());
+    read
 }
 
 /// True for lines that the data plane can take: plain RTP, and MSRP over TCP or TLS.

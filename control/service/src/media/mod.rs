@@ -6,6 +6,6 @@ mod describe;
 
 pub(crate) use anchor::Anchor;
 pub(crate) use describe::{
-    answering, blank_leg, direction, disconnected, host_of, is_anchorable, is_msrp, is_unmet, local, meet,
-    name, read, role, setup_answering,
+    answering, blank_leg, direction, disconnected, hear, host_of, is_anchorable, is_msrp, is_unmet, local,
+    meet, name, read, role, setup_answering,
 };

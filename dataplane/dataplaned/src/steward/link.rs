@@ -15,7 +15,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Why a connection is over.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// Control closed it.
     Closed,
     /// The transport failed.
@@ -24,6 +24,37 @@ pub(super) enum End {
     Malformed(FrameError),
     /// Control does not read.
     Slow,
+    /// It did not say Hello in time.
+    Silent,
+    /// It said something else before its Hello, or after another control took over.
+    Early,
+    /// Its Hello was refused.
+    Refused,
+    /// Another control took over.
+    Replaced,
+    /// There are too many connections.
+    Full,
+}
+
+impl End {
+    /// Every label.
+    pub(crate) const LABELS: [&'static str; 9] =
+        ["closed", "failed", "malformed", "slow", "silent", "early", "refused", "replaced", "full"];
+
+    /// The label in metrics: one of [`End::LABELS`].
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            End::Closed => "closed",
+            End::Failed(_) => "failed",
+            End::Malformed(_) => "malformed",
+            End::Slow => "slow",
+            End::Silent => "silent",
+            End::Early => "early",
+            End::Refused => "refused",
+            End::Replaced => "replaced",
+            End::Full => "full",
+        }
+    }
 }
 
 impl fmt::Display for End {
@@ -33,6 +64,11 @@ impl fmt::Display for End {
             End::Failed(error) => error.fmt(f),
             End::Malformed(error) => error.fmt(f),
             End::Slow => f.write_str("it does not read"),
+            End::Silent => f.write_str("it said no Hello in time"),
+            End::Early => f.write_str("it spoke before its Hello, or after it had lost the ownership"),
+            End::Refused => f.write_str("its Hello was refused"),
+            End::Replaced => f.write_str("another control takes over"),
+            End::Full => f.write_str("there are too many connections"),
         }
     }
 }
@@ -75,6 +111,11 @@ impl Link {
     /// The next whole frame.
     pub(super) fn frame(&mut self) -> Result<Option<ToDataplane>, End> {
         decode_frame(&mut self.read).map_err(End::Malformed)
+    }
+
+    /// True when it ended within a frame.
+    pub(super) fn is_within(&self) -> bool {
+        !self.read.is_empty()
     }
 
     /// Writes what the kernel takes.

@@ -26,10 +26,11 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use netio::Wake;
 
 use crate::mail::{Figures, Outgoing, ToShard, ToSteward};
-use crate::metrics::Metrics;
+use crate::metrics::{BadFrame, Metrics};
 use crate::shard::home;
 use crate::spool::ToSpool;
-use link::{End, Link};
+pub(crate) use link::End;
+use link::Link;
 
 const LISTENER: Token = Token(0);
 pub(crate) const WAKER: Token = Token(1);
@@ -150,6 +151,7 @@ impl Steward {
     fn accept(&self, state: &mut State) {
         while let Ok((mut stream, _)) = self.listener.accept() {
             if state.links.len() >= LINKS_MAX {
+                self.metrics.link_ended(&End::Full);
                 tracing::warn!("too many connections to the data plane's socket");
                 continue;
             }
@@ -180,7 +182,10 @@ impl Steward {
                 Err(end) => return self.end(state, token, &end),
             };
             // A body that is not known here is of a newer version, and was not asked for.
-            let Some(body) = frame.body else { continue };
+            let Some(body) = frame.body else {
+                self.metrics.frame_discarded(BadFrame::Unknown);
+                continue;
+            };
             let greeted = link.greeted;
             match body {
                 Order::Hello(hello) => {
@@ -190,8 +195,8 @@ impl Steward {
                 }
                 body if greeted && state.owner == Some(token) => self.order(state, token, body),
                 _ => {
-                    tracing::warn!("a connection spoke before its Hello, or after it had lost the ownership");
-                    return self.drop_link(state, token);
+                    self.metrics.frame_discarded(BadFrame::Early);
+                    return self.end(state, token, &End::Early);
                 }
             }
         }
@@ -213,12 +218,11 @@ impl Steward {
             if let Some(link) = state.links.get_mut(&token) {
                 let _ = link.flush();
             }
-            self.drop_link(state, token);
+            self.end(state, token, &End::Refused);
             return false;
         }
         if let Some(old) = state.owner.replace(token).filter(|old| *old != token) {
-            tracing::info!("another control takes over");
-            self.drop_link(state, old);
+            self.end(state, old, &End::Replaced);
         }
         state.epoch = hello.epoch;
         let welcome = Welcome {
@@ -366,8 +370,7 @@ impl Steward {
             .map(|(token, _)| *token)
             .collect();
         for token in late {
-            tracing::warn!("a connection said nothing");
-            self.drop_link(state, token);
+            self.end(state, token, &End::Silent);
         }
     }
 
@@ -412,23 +415,25 @@ impl Steward {
         }
     }
 
+    /// Ends a connection, and counts what it leaves.
     fn end(&self, state: &mut State, token: usize, end: &End) {
-        if state.owner == Some(token) {
-            match end {
-                End::Closed => tracing::warn!("control is gone; media goes on"),
-                end => tracing::warn!(%end, "the link to control broke; media goes on"),
+        let Some(mut link) = state.links.remove(&token) else { return };
+        let _ = self.poll.registry().deregister(&mut link.stream);
+        state.audits.retain(|(of, _), _| *of != link.id);
+        self.metrics.link_ended(end);
+        match end {
+            End::Malformed(_) => self.metrics.frame_discarded(BadFrame::Malformed),
+            // What came behind a frame that ended the link is not read any more.
+            End::Closed | End::Failed(_) | End::Silent if link.is_within() => {
+                self.metrics.frame_discarded(BadFrame::Unfinished)
             }
-        }
-        self.drop_link(state, token);
-    }
-
-    fn drop_link(&self, state: &mut State, token: usize) {
-        if let Some(mut link) = state.links.remove(&token) {
-            let _ = self.poll.registry().deregister(&mut link.stream);
-            state.audits.retain(|(of, _), _| *of != link.id);
+            _ => {}
         }
         if state.owner == Some(token) {
             state.owner = None;
+            tracing::warn!(%end, "control is gone; media goes on");
+        } else {
+            tracing::info!(%end, "a connection to the contract's socket ended");
         }
     }
 }

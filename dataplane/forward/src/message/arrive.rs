@@ -163,7 +163,8 @@ impl Message {
         let Some(row) = self.conns.get_mut(&conn) else { return true };
         let Some(prefix) = row.prefix.take() else { return false };
         let home = head.session().and_then(|s| u16::from_str_radix(s.get(..3)?, 16).ok());
-        let elsewhere = home.filter(|home| *home != self.shard);
+        // A shard that does not exist is nobody's home: whoever names it is answered here like any stranger.
+        let elsewhere = home.filter(|home| *home != self.shard && *home < self.shards);
         let known = head.session().is_some_and(|s| self.sessions.contains_key(s));
         let (Some(shard), false) = (elsewhere, known) else { return false };
         let bytes = if prefix.is_empty() {
@@ -197,7 +198,6 @@ impl Message {
                     }
                     Method::Nickname => {
                         tx.totals.requests_in += 1;
-                        tx.totals.requests_taken += 1;
                         switch::nickname(self, now, conn, leg, head, tx);
                         Reading::Skip
                     }

@@ -245,6 +245,14 @@ impl Message {
                 } else {
                     self.chunk_done(now, leg, passage, flag, tx)
                 };
+                if !status.is_success() {
+                    // It was taken by its head, and what came after it cannot be used.
+                    tx.totals.drop(Drop::MsrpRefused);
+                    tx.totals.requests_taken = tx.totals.requests_taken.saturating_sub(1);
+                    if let Some(row) = self.row_mut(leg) {
+                        row.counts.dropped += 1;
+                    }
+                }
                 self.respond(now, conn, &head, status, tx);
             }
         }

@@ -18,7 +18,7 @@ use msrp::Status;
 
 use super::{CopyStage, Due, Message, Stage, Wait};
 use crate::media::Tx;
-use crate::{CloseReason, ConnId, Output};
+use crate::{CloseReason, ConnId, Drop, Output};
 
 /// After so long without an octet moved, a target among several holds the others up no longer.
 const STALL: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ impl Message {
         for leg in legs {
             for (source, passage) in self.copies_to(leg) {
                 if self.is_live(source, passage, leg) {
-                    tx.totals.drop(crate::Drop::MsrpCongested);
+                    tx.totals.drop(Drop::MsrpCongested);
                     self.copy_failed(now, source, passage, leg, Status::TIMEOUT, tx);
                 }
             }
@@ -227,6 +227,10 @@ impl Message {
             CloseReason::ConnectFailed => Reason::ConnectFailed,
             CloseReason::TlsFailed => Reason::TlsFailed,
         };
+        if why == CloseReason::TlsFailed && self.conns.contains_key(&conn) {
+            tx.totals.requests_in += 1;
+            tx.totals.drop(Drop::MsrpTls);
+        }
         self.gone(now, conn, reason, tx);
         self.work(now, tx);
     }
@@ -244,6 +248,12 @@ impl Message {
     fn forget(&mut self, conn: ConnId, tx: &mut Tx<'_>) {
         if let Some(row) = self.conns.remove(&conn) {
             self.unblock(&row.blocks);
+            // What has begun and was not counted yet; of a body its head was.
+            let begun = row.framer.as_ref().is_some_and(|framer| framer.held() > 0) || row.waiting.is_some();
+            if begun {
+                tx.totals.requests_in += 1;
+                tx.totals.drop(Drop::MsrpUnfinished);
+            }
         }
         tx.totals.connections = self.conns.len() as u64;
     }

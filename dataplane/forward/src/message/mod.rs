@@ -76,6 +76,7 @@ pub(crate) struct Message {
     pub(crate) cpm: cpm::Limits,
     pub(crate) framing: msrp::Limits,
     pub(crate) shard: u16,
+    pub(crate) shards: u16,
     /// The wall clock of the last input, for captures.
     pub(crate) wall: base::UnixTime,
     /// Legs, passages, dials and questions are numbered from here.
@@ -102,6 +103,7 @@ impl Message {
             cpm: cpm::Limits { cpim_head_octets_max: limits.cpim_bytes_max, ..cpm::Limits::default() },
             framing: msrp::Limits { head_max: limits.head_bytes_max, ..msrp::Limits::default() },
             shard: config.shard,
+            shards: config.shards,
             wall: base::UnixTime::default(),
             limits,
             serial: 0,

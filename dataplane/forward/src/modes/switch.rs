@@ -179,7 +179,7 @@ fn private_recipients(message: &Message, room: &Room, to: &str, inner: &str) -> 
 pub(crate) fn nickname(message: &mut Message, now: Now, conn: ConnId, leg: u32, head: Head, tx: &mut Tx<'_>) {
     let id = message.number();
     let until = message.answer_until(now);
-    let Some(row) = message.row(leg) else { return };
+    let Some(row) = message.row(leg) else { return tx.totals.drop(Drop::MsrpNoSession) };
     let room = if let Lead::Room(room) = row.lead { message.rooms.get(room as usize) } else { None };
     let allowed = room.is_some_and(|room| room.nicknames) && row.asked.is_none();
     let wanted = head.use_nickname();
@@ -193,8 +193,12 @@ pub(crate) fn nickname(message: &mut Message, now: Now, conn: ConnId, leg: u32, 
     };
     let key = row.key;
     match (status, wanted) {
-        (Some(status), _) => message.respond(now, conn, &head, status, tx),
+        (Some(status), _) => {
+            tx.totals.drop(Drop::MsrpRefused);
+            message.respond(now, conn, &head, status, tx);
+        }
         (None, Some(wanted)) => {
+            tx.totals.requests_taken += 1;
             if let Some(row) = message.row_mut(leg) {
                 row.asked = Some(Asked { id, head, until });
             }

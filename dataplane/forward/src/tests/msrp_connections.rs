@@ -196,6 +196,55 @@ fn a_session_at_home_elsewhere_takes_its_connection_there() {
     }
 }
 
+// Anybody can write three digits: a shard that is not there must not swallow the request.
+#[test]
+fn a_session_of_a_shard_that_does_not_exist_is_answered_481_and_counted() {
+    let mut phones = pair_unconnected();
+    for (at, digits) in ["/003", "/fff"].into_iter().enumerate() {
+        let n = 60 + at as u64;
+        phones.open(n);
+        let bytes = String::from_utf8(phones.empty(1)).unwrap().replace("/001", digits);
+        let done = phones.say_raw(n, bytes.as_bytes());
+        assert!(done.is_empty(), "{done:?}");
+        assert_eq!(phones.answer(n), Status::NO_SESSION.0);
+    }
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpNoSession), 2);
+    phones.check_sum();
+}
+
+#[test]
+fn what_a_connection_leaves_unfinished_is_counted_once() {
+    let mut phones = pair_unconnected();
+    let whole = phones.empty(1);
+    // Nothing, half a head, a head whose end-line is cut.
+    for (n, cut) in [(70, 0), (71, 20), (72, whole.len() - 2)] {
+        phones.open(n);
+        phones.say_raw(n, &whole[..cut]);
+        phones.rig.input(Input::Closed { conn: conn(n), why: CloseReason::Closed });
+    }
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpUnfinished), 2);
+    // Of a connection that says no more than that until its time is over, too.
+    phones.open(73);
+    phones.say_raw(73, &whole[..20]);
+    phones.rig.run(31_000);
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpUnfinished), 3);
+    // What was refused already is not counted again.
+    phones.open(74);
+    phones.say_raw(74, b"GET / HTTP/1.1\r\n\r\nMSRP a SEND");
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpUnfinished), 3);
+    phones.check_sum();
+}
+
+#[test]
+fn a_connection_whose_tls_breaks_is_counted_and_told() {
+    let mut phones = pair_unconnected();
+    phones.connect(1);
+    let done = phones.rig.input(Input::Closed { conn: conn(1), why: CloseReason::TlsFailed });
+    assert!(matches!(news(&done)[0], news::What::LegLost(l) if l.reason() == Reason::TlsFailed));
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpTls), 1);
+    phones.check_sum();
+}
+
 #[test]
 fn drawn_sessions_are_long_and_name_their_shard() {
     let phones = pair_unconnected();

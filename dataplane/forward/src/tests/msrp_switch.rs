@@ -103,6 +103,20 @@ fn each_refusal_has_its_code_in_the_order_of_the_steps() {
     assert_eq!(phones.answer(1), 415, "step 2 comes before all others");
 }
 
+// What is taken by its head and turns out to be unusable at its end is discarded under a reason too.
+#[test]
+fn cpim_headers_without_an_end_and_a_nickname_of_no_form_are_counted() {
+    let mut phones = room_of(&[1, 2]);
+    let body = format!("From: <{}>\r\nTo: <{ALL}>\r\n", user(1));
+    phones.say(1, &Send { lines: CPIM_LINES, body: body.as_bytes(), ..Send::default() });
+    assert_eq!(phones.answer(1), 400);
+    let nameless = phones.request(1, "NICKNAME", "nick1", "", None, '$');
+    phones.say_raw(1, &nameless);
+    assert_eq!(phones.answer(1), Status::NICKNAME_MALFORMED.0);
+    assert_eq!(phones.rig.engine.dropped(crate::Drop::MsrpRefused), 2);
+    phones.check_sum();
+}
+
 #[test]
 fn a_private_message_goes_to_that_participants_sessions_alone() {
     // Legs 2 and 4 are two sessions of one participant.

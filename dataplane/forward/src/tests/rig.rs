@@ -42,6 +42,7 @@ pub(crate) struct Rig {
 pub(crate) fn config(limits: Limits) -> Config {
     Config {
         shard: 1,
+        shards: 3,
         msrp: Listener { authority: "192.0.2.1:2855".into() },
         msrps: Some(Listener { authority: "192.0.2.1:2856".into() }),
         limits,

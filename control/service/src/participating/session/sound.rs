@@ -31,7 +31,7 @@ impl Session {
             Some(setup) => (setup.offer().clone(), setup.targets_len()),
             None => return Err(500),
         };
-        let offer = media::read(turn.config(), &offer)?;
+        let offer = media::hear(turn, &offer)?;
         if !offer.lines.iter().any(media::is_anchorable) {
             return Err(488);
         }
@@ -113,9 +113,7 @@ impl Session {
     /// A device has answered: its media meets upstream's.
     pub(super) fn sound_joined(&mut self, turn: &mut Turn<'_>, at: usize) -> Result<(), u16> {
         let (answer, offered) = match self.side(at) {
-            Some(side) => {
-                (media::read(turn.config(), &side.sdp_got)?, media::read(turn.config(), &side.sdp_sent)?)
-            }
+            Some(side) => (media::hear(turn, &side.sdp_got)?, media::read(turn.config(), &side.sdp_sent)?),
             None => return Err(500),
         };
         sdp::check_answer(&offered, &answer).map_err(|_| 488_u16)?;
@@ -230,7 +228,7 @@ impl Session {
 
     /// A side offers a change: its new media goes into its legs, new lines get legs on both sides.
     pub(super) fn sound_offered(&mut self, turn: &mut Turn<'_>, at: usize, offer: &Bytes) -> Result<(), u16> {
-        let offer = media::read(turn.config(), offer)?;
+        let offer = media::hear(turn, offer)?;
         let before = self.side(at).and_then(|s| media::read(turn.config(), &s.sdp_got).ok());
         if before.is_some_and(|before| sdp::check_next_offer(&before, &offer).is_err()) {
             return Err(488);
@@ -279,9 +277,7 @@ impl Session {
     /// A side has answered a change (its answer is in `sdp_got`).
     pub(super) fn sound_reanswered(&mut self, turn: &mut Turn<'_>, at: usize) -> Result<(), u16> {
         let (answer, offered) = match self.side(at) {
-            Some(side) => {
-                (media::read(turn.config(), &side.sdp_got)?, media::read(turn.config(), &side.sdp_sent)?)
-            }
+            Some(side) => (media::hear(turn, &side.sdp_got)?, media::read(turn.config(), &side.sdp_sent)?),
             None => return Err(500),
         };
         sdp::check_answer(&offered, &answer).map_err(|_| 488_u16)?;

@@ -286,7 +286,7 @@ fn unusable_media_is_488_and_a_broken_body_400() {
     assert_eq!(world.code(tx), Some(488));
     let tx = invite(&mut world, "c2", "v=0\r\nnonsense");
     assert_eq!(world.code(tx), Some(488));
-    assert_eq!(world.service.counters().sessions, 0);
+    assert_eq!((world.service.counters().sessions, world.service.counters().descriptions_malformed), (0, 1));
     // The device's answer is unusable: it is acknowledged and ended, and the caller is told.
     let tx = invite(&mut world, "c3", &chat_sdp("192.0.2.1", 5001, "actpass"));
     let [(first, request), _] = forked(&mut world);
