@@ -212,8 +212,8 @@ impl Conn {
         }
     }
 
-    /// Whether the chunk that is open is this message's.
-    pub(crate) fn carries(&self, source: u32, passage: u64) -> bool {
-        self.open.is_some_and(|open| (open.source, open.passage) == (source, passage))
+    /// Whether the chunk that is open is this message's, for this leg: another one may share the connection.
+    pub(crate) fn carries(&self, source: u32, passage: u64, target: u32) -> bool {
+        self.open.is_some_and(|open| (open.source, open.passage, open.target) == (source, passage, target))
     }
 }

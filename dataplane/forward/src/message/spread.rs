@@ -50,7 +50,7 @@ impl Message {
                 continue;
             }
             copy.begun = true;
-            if !to.carries(source, p.id) {
+            if !to.carries(source, p.id, target) {
                 open_chunk(to, row, p, source, target, start, until, &mut self.entropy);
                 tx.totals.requests_out += 1;
             }
@@ -83,13 +83,13 @@ impl Message {
             let (Some(row), Some(to)) = (self.rows.get(copy.leg as usize), self.conns.get_mut(&conn)) else {
                 continue;
             };
-            if !to.carries(source, p.id) && flag == Flag::Last {
+            if !to.carries(source, p.id, copy.leg) && flag == Flag::Last {
                 // It was interrupted after its last octet: an empty chunk says that this is the end.
                 let start = p.out(p.next);
                 open_chunk(to, row, p, source, copy.leg, start, until, &mut self.entropy);
                 tx.totals.requests_out += 1;
             }
-            if to.carries(source, p.id) {
+            if to.carries(source, p.id, copy.leg) {
                 to.close_chunk(flag, until);
             }
             let forgotten = trim(to, self.limits.connection_transactions_max);
@@ -182,7 +182,7 @@ impl Message {
         let Some(row) = self.rows.get(target as usize) else { return };
         let Some(conn) = row.conn() else { return };
         let Some(to) = self.conns.get_mut(&conn) else { return };
-        if to.carries(source, p.id) {
+        if to.carries(source, p.id, target) {
             to.close_chunk(Flag::Abort, until);
         } else {
             to.close_chunk(Flag::More, until);

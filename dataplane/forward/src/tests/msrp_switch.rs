@@ -317,6 +317,32 @@ fn who_may_not_speak_gets_403() {
 }
 
 #[test]
+fn two_members_on_one_connection_get_each_their_own_copy() {
+    // RFC 4975 §5.4: sessions may share a connection.
+    let mut phones = Phones::put(
+        Limits { sockets_max: 1, ..Limits::default() },
+        [1, 2, 3].map(member).to_vec(),
+        vec![switch_path(|_| {})],
+    );
+    phones.connect(1);
+    phones.open(2);
+    let both = [phones.empty(2), phones.empty(3)].concat();
+    phones.say_raw(2, &both);
+    phones.read(2);
+    let body = cpim(1, ALL, "text/plain", "0123456789");
+    let (first, rest) = body.split_at(body.len() - 4);
+    let range = |start: usize| format!("Byte-Range: {start}-*/{}\r\n{CPIM_LINES}", body.len());
+    phones.say(1, &Send { lines: &range(1), body: first, flag: '+', ..Send::default() });
+    phones.say(1, &Send { lines: &range(first.len() + 1), body: rest, ..Send::default() });
+    let read = phones.read(2);
+    for n in [2, 3] {
+        let mine: Vec<_> = read.iter().filter(|r| r.head.to_path().as_str() == their(n)).collect();
+        assert_eq!(mine.iter().flat_map(|r| r.body.clone()).collect::<Vec<_>>(), body, "{n}");
+        assert_eq!(mine.last().unwrap().flag, Flag::Last);
+    }
+}
+
+#[test]
 fn another_name_is_shown_where_control_wants_it() {
     let hidden = adjust(member(1), |m: &mut MsrpLeg| {
         m.addresses = vec!["sip:anon-17@anonymous.invalid".into(), user(1)];
