@@ -69,11 +69,11 @@ impl Session {
 
     /// The ACK of a 2xx of ours: of the first INVITE, or of a change.
     pub(super) fn acknowledged(&mut self, turn: &mut Turn<'_>, at: usize, ack: &Request) {
-        let sdp = body::sdp_in(&ack.headers, &ack.body).unwrap_or_default();
         if !self.exchange.as_ref().is_some_and(|e| e.step == Step::Acking && e.from == at) {
-            self.acknowledge_late_offer(turn, at, &sdp);
+            self.answered_late(turn, at, ack);
             return;
         }
+        let sdp = body::sdp_in(&ack.headers, &ack.body).unwrap_or_default();
         let Some(exchange) = self.exchange.take() else { return };
         if sdp.is_empty() || !exchange.offer.is_empty() {
             return;
@@ -90,20 +90,6 @@ impl Session {
             self.ack_with(turn, exchange.to, client, exchange.seq, &sdp);
         }
         self.save(turn);
-    }
-
-    /// The first INVITE had no offer: its ACK carries the answer to the offer of the 2xx.
-    fn acknowledge_late_offer(&mut self, turn: &mut Turn<'_>, at: usize, sdp: &Bytes) {
-        if at != super::UPSTREAM || self.plan != Plan::Pass {
-            return;
-        }
-        let Some(to) = self.opposite(at) else { return };
-        let Some(side) = self.side(to) else { return };
-        let Some((client, _)) = &side.invite else { return };
-        if side.sdp_sent.is_empty() {
-            let client = *client;
-            self.ack_with(turn, to, client, 1, sdp);
-        }
     }
 
     fn ack_with(&mut self, turn: &mut Turn<'_>, to: usize, client: ClientTx, seq: u32, sdp: &Bytes) {

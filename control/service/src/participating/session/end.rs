@@ -45,6 +45,7 @@ impl Session {
 
     /// BYE to one side.
     pub(super) fn end_side(&mut self, turn: &mut Turn<'_>, at: usize, reason: Option<&str>) {
+        self.acknowledge_refusing(turn, at);
         let Some(side) = self.side_mut(at) else { return };
         side.state = SideState::Gone;
         if let Some(dialog) = &mut side.dialog {

@@ -103,7 +103,8 @@ impl Session {
             return;
         }
         let offer = match body::sdp_in(&request.headers, &request.body) {
-            Some(offer) if self.phase == Phase::Active => offer,
+            // RFC 3264 §4: one offer at a time, and that of our 2xx has no answer yet.
+            Some(offer) if self.phase == Phase::Active && self.unacknowledged().is_none() => offer,
             Some(_) => return turn.respond(tx, request.respond(491)),
             None => return turn.respond(tx, b2b::refuse(turn.config(), &request, 400)),
         };
@@ -182,6 +183,8 @@ impl Session {
             Some(Step::Preparing) => self.refuse_exchange(turn, 503),
             // Both sides have agreed on media that the data plane does not take.
             Some(Step::Finishing) => self.end_all(turn, None, "SIP;cause=503"),
+            // So have they by an ACK.
+            None if self.plan == Plan::Relay => self.end_all(turn, None, "SIP;cause=503"),
             _ => {}
         }
     }

@@ -21,7 +21,8 @@
 //!          Active ──BYE of a side, clock, idle, media lost for good──▶ BYE to all ──▶ gone
 //! ```
 //!
-//! Each file is one concern: `setup` and `race` (fork, first answer, merge), `exchange` and
+//! Each file is one concern: `setup` and `race` (fork, first answer, merge), `late` (an INVITE without an
+//! offer: it is Inviting at once, and the data plane is asked at the first 2xx), `exchange` and
 //! `agreed` (re-INVITE and UPDATE), `passing` (the
 //! other in-dialog requests), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
 //! the anchor). This file holds the state and takes events to them.
@@ -30,6 +31,7 @@ mod agreed;
 pub(crate) mod clock;
 mod end;
 mod exchange;
+mod late;
 mod passing;
 mod race;
 mod repair;
@@ -111,6 +113,8 @@ pub(crate) struct Side {
     device: String,
     /// Our INVITE to it.
     invite: Option<(ClientTx, Request)>,
+    /// Its 2xx offered: our ACK waits for the caller's answer.
+    unacknowledged: Option<ClientTx>,
     sdp_sent: Bytes,
     sdp_got: Bytes,
     clock: Clock,

@@ -4,7 +4,7 @@
 use sip::typed::Reason;
 use sip::{Dialog, Method, Name, Response};
 
-use super::{Phase, Plan, Session, SideState, UPSTREAM, clock};
+use super::{Phase, Plan, Session, SideState, UPSTREAM, clock, late};
 use crate::ClientTx;
 use crate::body;
 use crate::participating::leg;
@@ -12,7 +12,7 @@ use crate::participating::merge::Merge;
 use crate::turn::{Owner, Turn};
 
 /// CSeq of the INVITE that opens a leg.
-const INVITE_SEQ: u32 = 1;
+pub(super) const INVITE_SEQ: u32 = 1;
 
 /// Why the losers of a fork are CANCELled (CPM-FACTS §2.7).
 fn elsewhere() -> Reason {
@@ -81,18 +81,19 @@ impl Session {
             // The same 2xx again: the stack sends our ACK again.
             return;
         }
-        let late_offer = side.sdp_sent.is_empty();
         let wanted = was == SideState::Calling
             && matches!(self.phase, Phase::Inviting | Phase::Joining | Phase::Active);
         let first = self.setup.as_ref().is_some_and(|s| s.winner.is_none()) && self.phase == Phase::Inviting;
         if !wanted || !(first || self.plan == Plan::FanOut) {
-            self.too_late(turn, at, tx, dialog);
+            self.too_late(turn, at, tx, dialog, &response);
             return;
         }
         let sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
         let Some(side) = self.side_mut(at) else { return };
         let route = leg::route_of(turn.config(), &side.route, &dialog);
-        if !late_offer {
+        if side.sdp_sent.is_empty() {
+            side.unacknowledged = Some(tx);
+        } else {
             let ack = dialog.ack(INVITE_SEQ);
             turn.ack(tx, route.clone(), ack);
         }
@@ -121,8 +122,12 @@ impl Session {
             self.answer_upstream(turn);
             return;
         }
-        if self.sound_joined(turn, at).is_err() {
-            // The device's answer fits no offer of ours (RFC 3261 §13.2.2.4: acknowledged, then ended).
+        let met = match self.unacknowledged() {
+            Some(_) => self.sound_offered_late(turn, at),
+            None => self.sound_joined(turn, at),
+        };
+        if met.is_err() {
+            // The device's answer fits no offer of ours, or its offer holds nothing to anchor (RFC 3261 §13.2.2.4: acknowledged, then ended).
             self.end_side(turn, at, Some("SIP;cause=488"));
             self.fail(turn, 488);
             return;
@@ -144,10 +149,22 @@ impl Session {
     }
 
     /// A 2xx that nobody wants any more: ACK and BYE (RFC 3261 §13.2.2.4, §9.1).
-    fn too_late(&mut self, turn: &mut Turn<'_>, at: usize, tx: ClientTx, mut dialog: Dialog) {
+    fn too_late(
+        &mut self,
+        turn: &mut Turn<'_>,
+        at: usize,
+        tx: ClientTx,
+        mut dialog: Dialog,
+        response: &Response,
+    ) {
         let Some(side) = self.side_mut(at) else { return };
         let route = leg::route_of(turn.config(), &side.route, &dialog);
-        let ack = dialog.ack(INVITE_SEQ);
+        let mut ack = dialog.ack(INVITE_SEQ);
+        if side.sdp_sent.is_empty() {
+            // Its offer has to have an answer.
+            let offer = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
+            ack.set_body("application/sdp", late::refusal_of(turn, &offer));
+        }
         turn.ack(tx, route.clone(), ack);
         let mut bye = dialog.request(Method::Bye);
         bye.headers.add(&elsewhere());

@@ -112,7 +112,10 @@ impl Session {
             // Offers with these ends are out: they stay good.
             anchor.put_again(turn, Orderer::Session(self.id));
         }
-        if self.phase == Phase::Active && self.anchor.is_some() {
+        if self.phase == Phase::Active && self.anchor.is_some() && self.unacknowledged().is_some() {
+            // The ends that the caller was offered are gone before it has answered.
+            self.end_all(turn, None, "SIP;cause=503");
+        } else if self.phase == Phase::Active && self.anchor.is_some() {
             self.repair = None;
             let now = turn.now.mono;
             let grace = Duration::from_secs(turn.config().participating.leg_lost_grace_s.into());
@@ -129,6 +132,7 @@ impl Session {
     /// The repair's clock.
     pub(super) fn repair_tick(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
+        let busy = self.exchange.is_some() || self.unacknowledged().is_some();
         let Some(repair) = &mut self.repair else { return };
         if repair.until <= now {
             self.end_all(turn, None, "SIP;cause=480;text=\"Bearer Release\"");
@@ -136,7 +140,7 @@ impl Session {
         }
         repair.next = repair.until;
         match repair.step {
-            Step::Resting if self.exchange.is_some() => self.rest(turn, PATIENCE),
+            Step::Resting if busy => self.rest(turn, PATIENCE),
             Step::Resting => self.place(turn),
             Step::Placing | Step::Offering | Step::Meeting => {}
         }

@@ -89,6 +89,7 @@ impl Session {
             route: row.route,
             device: row.device.into_inner(),
             invite: None,
+            unacknowledged: None,
             sdp_sent: Bytes::from(row.sdp_sent.into_inner()),
             sdp_got: Bytes::from(row.sdp_got.into_inner()),
             // How long ago the last refresh was is not known: a whole interval is granted.

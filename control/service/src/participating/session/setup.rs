@@ -77,7 +77,7 @@ impl Setup {
 impl Session {
     /// Begins; answers the INVITE itself and gives nothing when it cannot.
     pub(crate) fn start(turn: &mut Turn<'_>, id: u64, start: Start) -> Option<Session> {
-        let Start { tx, request, route, user, originating, group, mut plan, caller, targets } = start;
+        let Start { tx, request, route, user, originating, group, plan, caller, targets } = start;
         let refuse = |turn: &mut Turn<'_>, code| {
             let response = b2b::refuse(turn.config(), &request, code);
             turn.respond(tx, response);
@@ -87,10 +87,8 @@ impl Session {
             refuse(turn, 400);
             return None;
         };
-        if offer.is_empty() {
-            // A late offer: the answer comes in the ACK; both pass unchanged.
-            plan = Plan::Pass;
-        }
+        // A device that offers by itself answers nobody else's offer: the first one takes it, there is no fan-out.
+        let plan = if offer.is_empty() && plan == Plan::FanOut { Plan::Relay } else { plan };
         let clock = match clock::accept(turn, &request, &route) {
             Ok(clock) => clock,
             Err(response) => {
@@ -131,6 +129,7 @@ impl Session {
             route,
             device: String::new(),
             invite: None,
+            unacknowledged: None,
             sdp_sent: Bytes::new(),
             sdp_got: offer.clone(),
             clock,
@@ -155,7 +154,8 @@ impl Session {
     }
 
     fn open(&mut self, turn: &mut Turn<'_>) {
-        if self.plan == Plan::Pass {
+        let late = self.setup.as_ref().is_some_and(|s| s.offer.is_empty());
+        if self.plan == Plan::Pass || late {
             self.call_legs(turn);
             return;
         }
@@ -198,6 +198,7 @@ impl Session {
             route: target.route,
             device: target.device,
             invite: Some((tx, invite)),
+            unacknowledged: None,
             sdp_sent: sent,
             sdp_got: Bytes::new(),
             clock,
@@ -213,6 +214,9 @@ impl Session {
         let Some((winner, accepted)) = self.setup.as_mut().and_then(|s| s.winner.take()) else { return };
         let sdp = match self.plan {
             Plan::Pass => None,
+            Plan::Relay | Plan::FanOut if self.unacknowledged().is_some() => {
+                self.sound_late_offer(turn, winner)
+            }
             Plan::Relay | Plan::FanOut => self.sound_answer(turn, winner),
         };
         self.show_upstream(&accepted);

@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// A description with our ends in the place of the peer's.
-    fn dressed(
+    pub(super) fn dressed(
         &self,
         turn: &Turn<'_>,
         theirs: &Description,
@@ -216,7 +216,7 @@ impl Session {
         Some(stamp.stamp(ours).to_bytes())
     }
 
-    fn answering(
+    pub(super) fn answering(
         &self,
         turn: &Turn<'_>,
         offer: &Description,
@@ -247,7 +247,7 @@ impl Session {
         Ok(())
     }
 
-    fn ensure_leg(&mut self, turn: &Turn<'_>, side: usize, index: usize, line: &MediaLine) {
+    pub(super) fn ensure_leg(&mut self, turn: &Turn<'_>, side: usize, index: usize, line: &MediaLine) {
         let name = self.media_name(side, index, line);
         let (Some(anchor), Some(at)) = (&mut self.anchor, self.sides.get_mut(side)) else { return };
         at.legs.resize(at.legs.len().max(index + 1), 0);
@@ -258,7 +258,7 @@ impl Session {
         anchor.put_leg(leg);
     }
 
-    fn meet_offer(&mut self, at: usize, index: usize, line: &MediaLine) {
+    pub(super) fn meet_offer(&mut self, at: usize, index: usize, line: &MediaLine) {
         let Some(id) = self.side(at).and_then(|s| s.legs.get(index)).copied() else { return };
         if let Some(anchor) = &mut self.anchor {
             anchor.change_leg(id, |leg| media::meet(leg, line, media::answering(line)));
