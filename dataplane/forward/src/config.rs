@@ -5,7 +5,7 @@ use std::mem::size_of;
 use base::Budget;
 
 use crate::media::{Binding, Route, RtpLeg, Source};
-use crate::message::{Conn, Expect, Passage, Row, Transaction};
+use crate::message::{Conn, Expect, Mark, Passage, Row, Transaction};
 
 /// A listener whose address stands in `a=path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +149,11 @@ impl Limits {
                 "connection transactions",
                 connections * n(self.connection_transactions_max),
                 size(size_of::<Transaction>()),
+            )
+            .row(
+                "connection marks",
+                connections * n((self.queue_bytes_max + self.inflight_bytes_max) / 128),
+                size(size_of::<Mark>()),
             )
             .row("imdn memories", n(self.contexts_max) * n(self.imdn_keys_max), 96)
             .extend(

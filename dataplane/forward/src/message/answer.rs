@@ -72,6 +72,10 @@ impl Message {
     /// The far end has it: the sender hears of it, from the first of several targets only.
     fn succeeded(&mut self, now: Now, leg: u32, source: u32, passage: u64, head: &Head, tx: &mut Tx<'_>) {
         let Some(mut p) = self.take(source, passage) else { return };
+        if p.room {
+            // Recipients' reports end here (CPM-FACTS §3.8 step 7).
+            return self.keep(source, p);
+        }
         let is_sent = p.copy_mut(leg).is_some_and(|c| c.stage == CopyStage::Sent && !c.own);
         let range = head.byte_range().unwrap_or_else(|| p.range());
         let whole = ends_whole(range, p.last);

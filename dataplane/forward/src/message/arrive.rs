@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use contract::{LegLost, LegUp, leg_lost::Reason, news::What};
 use msrp::{Broken, Event, Framer, Head, Method, Start, Status};
 
-use super::{CopyStage, Message, Opened, Reading, Stage};
+use super::{Message, Opened, Reading, Stage};
 use crate::media::Tx;
 use crate::modes::switch;
 use crate::{CloseReason, ConnId, DialId, Drop, Output};
@@ -264,8 +264,7 @@ impl Message {
         let mut found = Vec::new();
         for source in members {
             let Some(row) = self.row(*source) else { continue };
-            let is_over = |stage| matches!(stage, CopyStage::Failed | CopyStage::Taken);
-            let goes = |p: &super::Passage| p.copies.iter().any(|c| c.leg == leg && !is_over(c.stage));
+            let goes = |p: &super::Passage| p.copies.iter().any(|c| c.leg == leg && !c.stage.is_over());
             found.extend(row.passages.iter().filter(|p| goes(p)).map(|p| (*source, p.id)));
         }
         found

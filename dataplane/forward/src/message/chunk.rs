@@ -319,12 +319,7 @@ impl Message {
     fn message_done(&mut self, now: Now, leg: u32, p: &mut super::Passage, tx: &mut Tx<'_>) {
         /// Ids of whole messages that are remembered per leg.
         const TAKEN_MAX: usize = 16;
-        if p.room && p.success && !p.reported {
-            // The switch is the endpoint: it has accepted the message (RFC 7701 §6.3, CPM-FACTS §3.8 step 7).
-            p.reported = true;
-            let range = p.range();
-            self.report(now, leg, p, range, Status::OK, tx);
-        }
+        self.settle(now, leg, p, tx);
         let forget = self.limits.leg_reports_max;
         let Some(row) = self.row_mut(leg) else { return };
         row.counts.messages_in += 1;

@@ -97,6 +97,16 @@ pub(crate) struct Transaction {
     pub(crate) wait: Wait,
 }
 
+/// Where in what a connection sends the copy of a message ends whose sender wants to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    at: u64,
+    since: Instant,
+    pub(crate) source: u32,
+    pub(crate) passage: u64,
+    pub(crate) target: u32,
+}
+
 /// What is being read: a request's head was seen, its end was not.
 #[derive(Debug)]
 pub(crate) enum Reading {
@@ -133,6 +143,10 @@ pub(crate) struct Conn {
     pub(crate) prefix: Option<BytesMut>,
     pub(crate) queue: Queue,
     pub(crate) inflight: usize,
+    /// Octets that are with the kernel.
+    gone: u64,
+    /// In the order of their places. Each stands behind octets that wait, so there are no more than these allow.
+    marks: VecDeque<Mark>,
     pub(crate) open: Option<Open>,
     pub(crate) transactions: VecDeque<Transaction>,
     /// It stands in the list of those that have something to send.
@@ -173,6 +187,8 @@ impl Conn {
             prefix: None,
             queue: Queue::default(),
             inflight: 0,
+            gone: 0,
+            marks: VecDeque::new(),
             open: None,
             transactions: VecDeque::new(),
             listed: false,
@@ -191,6 +207,29 @@ impl Conn {
     /// Octets on their way, here or with the driver.
     pub(crate) fn load(&self) -> usize {
         self.queue.len() + self.inflight
+    }
+
+    /// Marks the end of a copy, which was put into the queue just now.
+    pub(crate) fn mark(&mut self, now: Instant, source: u32, passage: u64, target: u32) {
+        let at = self.gone + self.load() as u64;
+        self.marks.push_back(Mark { at, since: now, source, passage, target });
+    }
+
+    /// Since when nothing moved although somebody waits for what is on its way.
+    pub(crate) fn stalled(&self) -> Option<Instant> {
+        self.marks.front().map(|mark| mark.since.max(self.moved))
+    }
+
+    /// So many octets more are with the kernel.
+    pub(crate) fn written(&mut self, bytes: usize) {
+        self.inflight = self.inflight.saturating_sub(bytes);
+        self.gone += bytes as u64;
+    }
+
+    /// A copy all of which is with the kernel.
+    pub(crate) fn pass_mark(&mut self) -> Option<Mark> {
+        let gone = self.gone;
+        self.marks.pop_front_if(|mark| mark.at <= gone)
     }
 
     /// Ends the chunk that is open. Responses to it are awaited from now on (RFC 4975 §7.1.4).

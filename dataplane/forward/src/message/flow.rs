@@ -114,7 +114,7 @@ impl Message {
     pub(crate) fn sent(&mut self, now: Now, conn: ConnId, bytes: usize, tx: &mut Tx<'_>) {
         let max = self.limits.queue_bytes_max;
         let Some(row) = self.conns.get_mut(&conn) else { return };
-        row.inflight = row.inflight.saturating_sub(bytes);
+        row.written(bytes);
         row.moved = now.mono;
         let load = row.load();
         if load <= max / 2 {
@@ -128,8 +128,21 @@ impl Message {
             }
             self.unblock(&sources);
         }
+        while let Some(mark) = self.conns.get_mut(&conn).and_then(super::Conn::pass_mark) {
+            self.copy_written(now, mark, tx);
+        }
         self.list(conn);
         self.work(now, tx);
+    }
+
+    /// The copy to a room's recipient is out of our hands.
+    fn copy_written(&mut self, now: Now, mark: super::Mark, tx: &mut Tx<'_>) {
+        let Some(mut p) = self.take(mark.source, mark.passage) else { return };
+        if let Some(copy) = p.copy_mut(mark.target).filter(|copy| copy.stage == CopyStage::Sent) {
+            copy.stage = CopyStage::Written;
+        }
+        self.settle(now, mark.source, &mut p, tx);
+        self.keep(mark.source, p);
     }
 
     /// A connection's input must wait.
@@ -321,7 +334,8 @@ impl Message {
         });
         let row = self.row_mut(source);
         let p = row.and_then(|row| row.passages.iter_mut().find(|p| p.id == passage));
-        let copy = p.and_then(|p| p.copy_mut(leg));
+        // What a room sends is not answered.
+        let copy = p.filter(|p| !p.room).and_then(|p| p.copy_mut(leg));
         match copy.filter(|copy| copy.stage == CopyStage::Sent && !copy.unsure && !awaits) {
             Some(copy) => {
                 copy.stage = CopyStage::Taken;
@@ -355,7 +369,7 @@ impl Message {
             return self.shut(now, conn, true, tx);
         }
         let stuck = row.full.map(|since| since.max(row.moved));
-        let slow_since = row.congested.or(stuck);
+        let slow_since = [row.congested.or(stuck), row.stalled()].into_iter().flatten().min();
         if slow_since.is_some_and(|since| now.mono.since(since) >= slow) {
             self.gone(now, conn, Reason::Slow, tx);
             tx.push(Output::Shut { conn, abort: true });
@@ -380,6 +394,7 @@ impl Message {
             row.closing,
             row.transactions.front().map(|t| t.until),
             row.congested.map(|since| since + slow),
+            row.stalled().map(|since| since + slow),
             row.full.filter(|_| row.paced).map(|since| since + PACE),
             row.full.map(|since| now.mono.max(since + STALL) + Duration::from_secs(1)),
         ];

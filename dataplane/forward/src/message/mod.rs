@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use base::{Entropy, Instant, Map, Timers, map};
 use slab::Slab;
 
-pub(crate) use conn::{Conn, Reading, Transaction, Wait};
+pub(crate) use conn::{Conn, Mark, Reading, Transaction, Wait};
 pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};
 pub(crate) use row::{Asked, Expect, Lead, Row, Stage};
 

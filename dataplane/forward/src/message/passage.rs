@@ -16,8 +16,17 @@ pub(crate) enum Stage {
     Sent,
     /// Its far end answered each chunk with 200 and is gone since: neither failed nor to be heard of again.
     Taken,
+    /// In a room: all of it is with the kernel of our own host.
+    Written,
     /// It failed or was given up.
     Failed,
+}
+
+impl Stage {
+    /// Whether nothing more becomes of the copy.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Stage::Taken | Stage::Written | Stage::Failed)
+    }
 }
 
 /// The copy to one leg.
@@ -175,6 +184,12 @@ impl Passage {
 
     /// Whether anybody may still hear of it once it is whole.
     pub(crate) fn is_awaited(&self) -> bool {
-        !self.room && (self.success || self.failure != FailureReport::No) && !self.reported
+        (self.success || (!self.room && self.failure != FailureReport::No)) && !self.reported
+    }
+
+    /// Whether a room has done for it what it could: each recipient that it was frozen for has it, or is known to
+    /// control as one who has not.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.room && self.done && self.copies.iter().all(|c| c.stage.is_over())
     }
 }

@@ -92,6 +92,11 @@ impl Message {
             if to.carries(source, p.id, copy.leg) {
                 to.close_chunk(flag, until);
             }
+            let mut marked = false;
+            if p.done && p.room && p.success {
+                to.mark(now.mono, source, p.id, copy.leg);
+                marked = true;
+            }
             let forgotten = trim(to, self.limits.connection_transactions_max);
             let awaits = !to.transactions.is_empty();
             if !to.listed {
@@ -100,6 +105,9 @@ impl Message {
             }
             if awaits {
                 self.arm(conn, until);
+            }
+            if marked {
+                self.arm(conn, now.mono + std::time::Duration::from_millis(self.limits.slow_ms));
             }
             for transaction in forgotten {
                 self.copy_unsure(source, p, transaction);
@@ -153,13 +161,13 @@ impl Message {
         status: Status,
         tx: &mut Tx<'_>,
     ) {
-        let is_over = |stage| matches!(stage, CopyStage::Failed | CopyStage::Taken);
-        let Some(copy) = p.copy_mut(target).filter(|c| !is_over(c.stage)) else { return };
+        let Some(copy) = p.copy_mut(target).filter(|c| !c.stage.is_over()) else { return };
         let (was, begun, own) = (copy.stage, copy.begun, copy.own);
         copy.stage = CopyStage::Failed;
         if was == CopyStage::Live && begun {
             self.abort_copy(now, source, p, target, tx);
         }
+        self.settle(now, source, p, tx);
         if !p.room && !own && p.is_hopeless() && !p.refused {
             // What his own other devices have of it is of no use either.
             if p.done {
@@ -172,6 +180,17 @@ impl Message {
                 let range = p.range();
                 self.report(now, source, p, range, status, tx);
             }
+        }
+    }
+
+    /// A room reports success when the message is whole and out of its hands towards everybody: written to the
+    /// connection of each recipient, or he was cut loose or lost, of which control was told (DESIGN §2, invariant 9;
+    /// CPM-FACTS §3.8 step 7: the switch is the endpoint that accepts, and what only waits here may yet be lost).
+    pub(crate) fn settle(&mut self, now: Now, source: u32, p: &mut Passage, tx: &mut Tx<'_>) {
+        if p.success && !p.reported && !p.refused && p.is_spread() {
+            p.reported = true;
+            let range = p.range();
+            self.report(now, source, p, range, Status::OK, tx);
         }
     }
 

@@ -250,6 +250,67 @@ fn the_switch_answers_and_reports_and_recipients_do_not() {
 }
 
 #[test]
+fn success_is_reported_when_all_who_shall_have_it_do_or_are_known_to_have_not() {
+    // DESIGN §2, invariant 9: what waits in a queue here is neither durable nor delivered.
+    for how in ["read on", "cut loose", "lost", "removed", "congested"] {
+        let limits = Limits {
+            queue_bytes_max: 50_000,
+            inflight_bytes_max: 10_000,
+            slow_ms: 20_000,
+            sockets_max: 1,
+            ..Limits::default()
+        };
+        let mut phones =
+            Phones::up_with(limits, vec![member(1), member(2), member(3)], vec![switch_path(|_| {})]);
+        phones.rig.stalled.insert(2);
+        // More than the driver takes at once is in the way of the message to leg 2.
+        let fill = "x".repeat(1000);
+        for n in 0..12 {
+            phones.chat(1, &format!("fill{n}"), ALL, &fill);
+        }
+        phones.read(1);
+        let body = cpim(1, ALL, "text/plain", "hello");
+        let lines = "Success-Report: yes\r\nContent-Type: message/cpim\r\n";
+        phones.say(1, &Send { id: "mine", tid: "mine", lines, body: &body, ..Send::default() });
+        let theirs = phones.read(3);
+        assert_eq!(theirs.last().unwrap().body, body, "nobody else waits");
+        assert_eq!(phones.answer(1), 200, "and no REPORT yet");
+        phones.report(2, theirs.last().unwrap(), 200);
+        assert!(phones.read(1).is_empty(), "a recipient's word is not asked");
+        let mut done = Vec::new();
+        match how {
+            "read on" => {
+                phones.rig.stalled.clear();
+                let bytes = phones.rig.wire[&2].len();
+                done = phones.rig.input(Input::Sent { conn: conn(2), bytes });
+                phones.rig.deliver(&mut done);
+            }
+            "cut loose" => done.extend(phones.rig.run(26_000)),
+            "lost" => done.extend(phones.rig.input(Input::Closed { conn: conn(2), why: CloseReason::Reset })),
+            "removed" => done.extend(phones.rig.put(vec![contract::change::Verb::RemoveLeg(key(2))])),
+            _ => {
+                for n in 0..40 {
+                    done.extend(phones.chat(1, &format!("rest{n}"), ALL, &fill));
+                }
+            }
+        }
+        let told = |what: &&news::What| {
+            matches!(what, news::What::LegLost(l) if l.leg == Some(key(2)))
+                || matches!(what, news::What::Pressure(p) if p.leg == Some(key(2)) && p.on)
+        };
+        assert_eq!(news(&done).iter().any(told), !["read on", "removed"].contains(&how), "{how}");
+        let reports: Vec<_> = phones.read(1).into_iter().filter(|r| r.is(Method::Report)).collect();
+        if how == "congested" {
+            // What is in the queue whole is not taken out of it: the report waits for it.
+            assert!(reports.is_empty());
+            continue;
+        }
+        let seen: Vec<_> = reports.iter().map(|r| (r.head.message_id(), r.head.status())).collect();
+        assert_eq!(seen, [("mine", Some(Status::OK))], "{how}");
+    }
+}
+
+#[test]
 fn rfc4975_s5_1_a_message_is_whole_when_its_last_chunk_and_all_before_it_came() {
     let mut phones = room_of(&[1, 2]);
     let body = cpim(1, ALL, "text/plain", "0123456789");
