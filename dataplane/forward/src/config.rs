@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 use base::Budget;
 
-use crate::media::{Binding, Route, RtpLeg, Source};
+use crate::media::{Binding, Guard, HELD_BYTES, Route, RtpLeg, Source};
 use crate::message::{Conn, Expect, Mark, Passage, Row, Transaction};
 
 /// A listener whose address stands in `a=path`.
@@ -50,6 +50,10 @@ pub struct Limits {
     pub targets_max: usize,
     /// Synchronisation sources remembered per RTP leg.
     pub leg_sources_max: usize,
+    /// Synchronisation sources under one SRTP key; one that is there stays as long as its key (see `rtp::srtp`).
+    pub srtp_sources_max: usize,
+    /// Packets that the SRTP replay window reaches back; 64 or more.
+    pub srtp_window: usize,
     /// Stream connections at once.
     pub connections_max: usize,
     /// Sessions on one connection (RFC 4975 §5.4 reuse).
@@ -97,6 +101,8 @@ impl Default for Limits {
             learning_silence_ms: 1000,
             targets_max: 1024,
             leg_sources_max: 16,
+            srtp_sources_max: 256,
+            srtp_window: 1024,
             connections_max: 8192,
             connection_sessions_max: 64,
             inflight_bytes_max: 64 << 10,
@@ -118,6 +124,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The sizes of an SRTP context.
+    pub(crate) const fn srtp(&self) -> rtp::srtp::Config {
+        rtp::srtp::Config { window: self.srtp_window, sources_max: self.srtp_sources_max }
+    }
+
     /// The memory that these limits allow, as a sum.
     pub fn budget(&self) -> Budget {
         let mut budget = Budget::default();
@@ -134,6 +145,9 @@ impl Limits {
                 legs * n(self.targets_max.min(self.context_legs_max)),
                 size(size_of::<Route>()),
             )
+            .row("srtp keys, two a leg", legs, size(size_of::<Guard>()))
+            .row("srtp sources, two tables a leg", legs * 2, self.srtp().octets_max())
+            .row("srtp packets on their way", n(self.targets_max), size(HELD_BYTES))
             .row("sockets", n(self.sockets_max), size(size_of::<Binding>()))
             .row("msrp legs", legs, size(size_of::<Row>()) + 1024)
             .row(

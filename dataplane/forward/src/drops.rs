@@ -44,6 +44,12 @@ drops! {
     Candidate => "candidate",
     /// Nothing learned, and the window to learn in is over.
     Window => "window",
+    /// SRTP or SRTCP that its key does not authenticate, or a leg's whose key is not known yet (RFC 3711 §3.3).
+    SrtpUnauthentic => "srtp_unauthentic",
+    /// SRTP or SRTCP that was there already, or is older than the replay window (RFC 3711 §3.3.2).
+    SrtpReplayed => "srtp_replayed",
+    /// A packet that no target's key would protect: its index was used, or its table of sources is full.
+    SrtpUnsent => "srtp_unsent",
     /// The leg's direction does not let its peer send.
     Direction => "direction",
     /// A payload type that the leg did not agree.

@@ -140,7 +140,7 @@ impl Engine {
                 if let (Some(contract::leg::Kind::Rtp(rtp)), Some(Seat::Rtp(at))) =
                     (&mut leg.kind, context.seats.get(&leg.id))
                 {
-                    rtp.continuity = Some(self.media.continuity(*at));
+                    rtp.continuity = Some(Box::new(self.media.continuity(*at)));
                 }
                 part.placements.extend(self.placement(leg.key()));
                 part.legs.push(leg);
@@ -171,6 +171,11 @@ impl Engine {
             None => std::ops::Bound::Unbounded,
         };
         self.contexts.range((from, std::ops::Bound::Unbounded))
+    }
+
+    /// What an [`Output::SendHeld`] of the last input names; gone with the next datagram.
+    pub fn held(&self, at: u32, length: u32) -> &[u8] {
+        self.media.held.get(at, length)
     }
 
     /// The last generation that was applied; 0 if none.

@@ -25,6 +25,15 @@ pub enum Output {
         /// The new fixed header.
         head: [u8; HEAD_BYTES],
     },
+    /// Send what the engine made of the datagram just handled ([`crate::Engine::held`]), to where the socket is aimed.
+    SendHeld {
+        /// By which socket.
+        socket: SocketId,
+        /// Where it begins.
+        at: u32,
+        /// Its octets.
+        length: u32,
+    },
     /// Send a datagram of the engine's own (RTCP) to where the socket is aimed.
     SendBytes {
         /// By which socket.

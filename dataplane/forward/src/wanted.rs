@@ -211,6 +211,9 @@ impl<P: Present> Stage<'_, P> {
         if rtp.audio_level_id > 255 || contract::Learning::try_from(rtp.learning).is_err() {
             return Err((Reason::BadLeg, "an extension id or learning mode out of range"));
         }
+        if rtp.srtp.as_ref().is_some_and(|srtp| !crate::media::is_sound(srtp)) {
+            return Err((Reason::BadLeg, "a key that is not its suite's"));
+        }
         let port = |local: &contract::RtpLocal| local.bound.as_ref().map_or(0, |b| b.port);
         let asked = rtp.local.as_ref().map_or(0, port);
         let attached = self.attachments.iter().find(|a| a.leg == key);

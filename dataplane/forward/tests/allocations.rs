@@ -7,8 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use base::{Entropy, Instant, Now, Outbox, UnixTime};
-use contract::{Batch, Change, Context, Leg, LegSet, Mode, Path, RtpLeg, RtpLocal, change::Verb, leg::Kind};
+use contract::{
+    Batch, Change, Context, Leg, LegSet, Mode, Path, RtpLeg, RtpLocal, Srtp, SrtpSuite, change::Verb,
+    leg::Kind,
+};
 use forward::{Attachment, Config, Engine, Input, Limits, Listener, SocketId};
+use rtp::srtp::{Keying, Outbound, Suite, TRAILER_MAX};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -39,11 +43,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// With which the peers of guarded legs send.
+const KEY: [u8; 28] = [7; 28];
+
 fn peer(n: u64) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, n as u8], 4000))
 }
 
-fn engine(mode: Mode, legs: u64) -> (Engine, Outbox<forward::Output>) {
+/// Legs from the fourth on have keys, when `guarded`.
+fn engine(mode: Mode, legs: u64, guarded: bool) -> (Engine, Outbox<forward::Output>) {
     let config = Config {
         shard: 0,
         shards: 1,
@@ -56,8 +64,18 @@ fn engine(mode: Mode, legs: u64) -> (Engine, Outbox<forward::Output>) {
     let mut changes = vec![Verb::PutContext(Context { id: 1 })];
     let mut attachments = Vec::new();
     for n in 0..legs {
-        let rtp =
-            RtpLeg { remote: Some(peer(n).into()), rtcp_mux: true, clock_rate: 8000, ..RtpLeg::default() };
+        let srtp = (guarded && n >= 3).then(|| Srtp {
+            suite: SrtpSuite::AeadAes128Gcm.into(),
+            send_key: vec![n as u8; 28],
+            receive_key: KEY.to_vec(),
+        });
+        let rtp = RtpLeg {
+            remote: Some(peer(n).into()),
+            rtcp_mux: true,
+            clock_rate: 8000,
+            srtp: srtp.map(Box::new),
+            ..RtpLeg::default()
+        };
         let leg =
             Leg { id: n, context: 1, media: "audio".into(), kind: Some(Kind::Rtp(rtp)), ..Leg::default() };
         let local =
@@ -83,8 +101,12 @@ fn engine(mode: Mode, legs: u64) -> (Engine, Outbox<forward::Output>) {
 
 #[test]
 fn the_packet_loop_allocates_nothing() {
-    for mode in [Mode::Distribute, Mode::Select] {
-        let (mut engine, mut out) = engine(mode, 17);
+    for (mode, guarded) in
+        [(Mode::Distribute, false), (Mode::Select, false), (Mode::Distribute, true), (Mode::Select, true)]
+    {
+        let (mut engine, mut out) = engine(mode, 17, guarded);
+        let keying = Keying::new(Suite::AeadAes128Gcm, &KEY).expect("28 octets");
+        let mut far: Outbound = Outbound::new(&keying, rtp::srtp::Config::default()).expect("a context");
         let mut now =
             Now { mono: Instant::from_millis(1000), wall: UnixTime::from_millis(1_800_000_000_000) };
         let mut packet = [0u8; 172];
@@ -100,14 +122,19 @@ fn the_packet_loop_allocates_nothing() {
             if n == 8 {
                 before = ALLOCATIONS.with(Cell::get);
             }
-            let input = Input::Datagram { socket: SocketId(leg as u32), from: peer(leg), bytes: &packet };
+            let mut wire = [0u8; 172 + TRAILER_MAX];
+            wire[..172].copy_from_slice(&packet);
+            let length =
+                if guarded && leg == 3 { far.rtp(&mut wire, 172).expect("protected") } else { packet.len() };
+            let bytes = &wire[..length];
+            let input = Input::Datagram { socket: SocketId(leg as u32), from: peer(leg), bytes };
             engine.handle(now, input, &mut out);
             sent += out.drain().count();
             now.mono += Duration::from_millis(5);
         }
         let allocations = ALLOCATIONS.with(Cell::get) - before;
         assert!(sent > 10_000, "{mode:?}: {sent}");
-        assert_eq!(allocations, 0, "{mode:?}");
+        assert_eq!(allocations, 0, "{mode:?} {guarded}");
         let totals = engine.totals();
         assert_eq!(totals.packets_in, 4000);
     }

@@ -7,6 +7,7 @@
 mod address;
 mod frame;
 mod key;
+mod srtp;
 
 /// The generated types, as the .proto documents them.
 pub mod v1 {

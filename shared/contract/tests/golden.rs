@@ -9,8 +9,9 @@ use contract::{
     Address, Applied, Audit, Audited, Batch, Capture, Change, Context, Counters, Decide, Direction,
     Distribute, Drain, FromDataplane, Hello, Latched, Learning, Leg, LegCounters, LegKey, LegLost, LegSet,
     Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path, PathKey, PayloadMap, Placement, Pressure,
-    Refusal, Report, RtpContinuity, RtpLeg, RtpLocal, Select, Setup, Switch, ToDataplane, Welcome, change,
-    from_dataplane, leg, leg_lost, message_news, news, path, placement, refusal, to_dataplane,
+    Refusal, Report, RtpContinuity, RtpLeg, RtpLocal, Select, Setup, Srtp, SrtpProgress, SrtpSuite, Switch,
+    ToDataplane, Welcome, change, from_dataplane, leg, leg_lost, message_news, news, path, placement,
+    refusal, to_dataplane,
 };
 use prost::Message;
 
@@ -19,7 +20,15 @@ fn address(port: u32) -> Option<Address> {
 }
 
 fn continuity() -> Option<RtpContinuity> {
-    Some(RtpContinuity { ssrc: 0xdead_beef, sequence: 65_535, timestamp: 160, rollover: 1, srtcp_index: 2 })
+    Some(RtpContinuity {
+        ssrc: 0xdead_beef,
+        sequence: 65_535,
+        timestamp: 160,
+        rollover: 1,
+        srtcp_index: 2,
+        sent: vec![],
+        received: vec![],
+    })
 }
 
 fn rtp_leg() -> Leg {
@@ -47,11 +56,38 @@ fn rtp_leg() -> Leg {
             bandwidth_kbps: 80,
             media_timeout_ms: 60_000,
             cname: "c1".into(),
-            continuity: continuity(),
+            continuity: continuity().map(Box::new),
             video: false,
             audio_level_id: 0,
+            srtp: None,
         })),
     }
+}
+
+/// A leg with keys, as it is put again after a restart.
+fn srtp_leg() -> Leg {
+    let progress = |ssrc| SrtpProgress {
+        ssrc,
+        started: true,
+        rollover: 1,
+        sequence: 65_535,
+        seen: u64::MAX,
+        rtcp_index: 7,
+        rtcp_seen: 0x7f,
+    };
+    let srtp = Srtp {
+        suite: SrtpSuite::AeadAes128Gcm.into(),
+        send_key: vec![0x11; 28],
+        receive_key: vec![0x22; 28],
+    };
+    let continuity = RtpContinuity {
+        sent: vec![progress(0xdead_beef), progress(2)],
+        received: vec![progress(3)],
+        ..continuity().unwrap()
+    };
+    let rtp =
+        RtpLeg { srtp: Some(Box::new(srtp)), continuity: Some(Box::new(continuity)), ..RtpLeg::default() };
+    Leg { id: 3, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }
 }
 
 fn msrp_leg() -> Leg {
@@ -162,6 +198,7 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
     [
         ("hello", Body::Hello(hello)),
         ("batch_put", Body::Batch(batch(1, changes))),
+        ("batch_put_srtp", Body::Batch(batch(3, vec![put(change::Verb::PutLeg(srtp_leg()))]))),
         ("batch_remove", Body::Batch(batch(2, remove))),
         ("audit", Body::Audit(Audit { id: 5 })),
         ("decide", Body::Decide(decide)),

@@ -96,10 +96,9 @@ impl Hands {
                 self.driver.forward_patched(at, socket.0, &head);
                 self.sends += 1;
             }
-            Output::SendBytes { socket, bytes } => {
-                self.driver.send(socket.0, &bytes);
-                self.sends += 1;
-            }
+            Output::SendBytes { socket, bytes } => self.send(socket.0, &bytes),
+            // The shard takes these out: their octets are the engine's.
+            Output::SendHeld { .. } => {}
             Output::Aim { socket, to, exclusive } => {
                 if let Err(error) = self.driver.aim(socket.0, to, exclusive) {
                     tracing::warn!(%error, "a socket cannot be aimed");
@@ -120,6 +119,17 @@ impl Hands {
                 self.spool_missed += u64::from(!self.keep.packet(packet));
             }
         }
+        self.flush_sends();
+    }
+
+    /// Sends a datagram.
+    pub(crate) fn send(&mut self, socket: u32, bytes: &[u8]) {
+        self.driver.send(socket, bytes);
+        self.sends += 1;
+        self.flush_sends();
+    }
+
+    fn flush_sends(&mut self) {
         if self.sends >= self.sends_max {
             self.sends = 0;
             // An error here comes again at the next poll, where it ends the shard.

@@ -246,7 +246,12 @@ impl Shard {
 
     fn perform(&mut self, at: usize) {
         for output in self.outbox.drain() {
-            self.hands.perform(at, output);
+            match output {
+                Output::SendHeld { socket, at, length } => {
+                    self.hands.send(socket.0, self.engine.held(at, length));
+                }
+                other => self.hands.perform(at, other),
+            }
         }
     }
 

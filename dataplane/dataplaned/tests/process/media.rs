@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use base::Entropy;
+use contract::change::Verb;
 use contract::from_dataplane::Body as Word;
 use contract::to_dataplane::Body as Order;
-use contract::{Capture, News, news};
+use contract::{Capture, Leg, News, Srtp, SrtpSuite, leg, news};
+use rtp::srtp::{Config, Inbound, Keying, Outbound, Suite, TRAILER_MAX};
 
 use crate::control::{Node, PATIENCE, at, call, phone, rtp};
 
@@ -27,6 +30,47 @@ fn packets_of_a_call_pass_both_ways_and_survive_their_control() {
             assert_eq!(&buffer[12..n], &rtp(sequence, 1)[12..]);
             assert_eq!(a.recv_from(&mut buffer).unwrap(), (172, placed[0]));
         }
+    }
+}
+
+#[test]
+fn a_phone_with_keys_and_one_without_hear_each_other_and_forgeries_are_counted() {
+    let keying = |seed| Keying::draw(Suite::AeadAes128Gcm, &mut Entropy::from_number(seed));
+    let (ours, theirs) = (keying(1), keying(2));
+    for kind in ["mio", "uring"] {
+        let node = Node::start(kind, |_| {});
+        let mut control = node.control(1);
+        let (a, b) = (phone(), phone());
+        let mut verbs = call(1, &a, &b);
+        for verb in &mut verbs {
+            if let Verb::PutLeg(Leg { id: 1, kind: Some(leg::Kind::Rtp(rtp)), .. }) = verb {
+                rtp.srtp = Some(Box::new(Srtp {
+                    suite: SrtpSuite::AeadAes128Gcm.into(),
+                    send_key: ours.expose().to_vec(),
+                    receive_key: theirs.expose().to_vec(),
+                }));
+            }
+        }
+        let placed: Vec<_> = control.applied(verbs).placements.iter().map(at).collect();
+        let mut outbound: Outbound = Outbound::new(&theirs, Config::default()).unwrap();
+        let mut inbound: Inbound = Inbound::new(&ours, Config::default()).unwrap();
+        let mut buffer = [0; 2048];
+        for sequence in 0..50 {
+            let mut wire = rtp(sequence, 1);
+            a.send_to(&wire, placed[0]).unwrap(); // in clear: dropped
+            wire.resize(172 + TRAILER_MAX, 0);
+            let length = outbound.rtp(&mut wire, 172).unwrap();
+            a.send_to(&wire[..length], placed[0]).unwrap();
+            assert_eq!(b.recv_from(&mut buffer).unwrap(), (172, placed[1]));
+            assert_eq!(buffer[..172], rtp(sequence, 1));
+            b.send_to(&rtp(sequence, 2), placed[1]).unwrap();
+            let (n, from) = a.recv_from(&mut buffer).unwrap();
+            assert_eq!((n, from), (172 + 16, placed[0]));
+            let length = inbound.rtp(&mut buffer[..n]).unwrap();
+            assert_eq!(buffer[..length], rtp(sequence, 2));
+        }
+        node.until_metric("weir_dataplane_drops_total{reason=\"srtp_unauthentic\"} 50");
+        node.until_metric("weir_dataplane_packets_total{way=\"forwarded\"} 100");
     }
 }
 

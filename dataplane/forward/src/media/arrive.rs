@@ -19,6 +19,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) bytes: usize,
     /// The SSRC under which the context sees its source.
     pub(crate) shown: u32,
+    /// It was protected: the driver's datagram is not what is sent on.
+    pub(crate) opened: bool,
 }
 
 /// What became of a datagram that was not dropped.
@@ -53,10 +55,16 @@ impl Route {
         if !tx.push(output) {
             return Sent::NoRoom;
         }
+        self.sent(packet);
+        Sent::Yes
+    }
+
+    /// Counts a packet that was sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, packet: &Packet<'_>) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.view.payload().len() as u32);
         self.bytes += packet.bytes as u64;
-        Sent::Yes
     }
 
     #[inline]
@@ -92,6 +100,7 @@ impl Media {
         tx: &mut Tx<'_>,
     ) {
         tx.totals.packets_in += 1;
+        self.held.clear();
         let Some(binding) = self.binding(socket) else {
             tx.totals.drop(Drop::NoLeg);
             return;
@@ -127,6 +136,25 @@ impl Media {
     ) -> Result<Fate, Drop> {
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
         let heard = hear(&row.rtp, row.learning, from, now.mono)?;
+        if row.guard.is_some() {
+            return self.rtp_guarded(now, leg, from, heard, bytes, tx);
+        }
+        self.rtp_clear(now, leg, from, (heard, false), bytes, tx)
+    }
+
+    /// An RTP packet in clear: the datagram, or what it held when it was protected (`opened`). `heard`: whether its
+    /// source is learned when it proves to be valid.
+    #[inline]
+    pub(super) fn rtp_clear(
+        &mut self,
+        now: Now,
+        leg: u32,
+        from: SocketAddr,
+        (heard, opened): (Heard, bool),
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Fate, Drop> {
+        let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
         let view = RtpView::parse(bytes).map_err(drop_of)?;
         if row.accepts.is_some_and(|set| set >> view.payload_type() & 1 == 0) {
             return Err(Drop::Payload);
@@ -158,7 +186,7 @@ impl Media {
         if !may_send {
             return Err(Drop::Direction);
         }
-        self.lead(now, leg, &Packet { view, bytes: bytes.len(), shown }, bytes, tx)
+        self.lead(now, leg, &Packet { view, bytes: bytes.len(), shown, opened }, bytes, tx)
     }
 
     /// Leads a packet along all its leg's paths.
@@ -174,9 +202,14 @@ impl Media {
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
         let led = row.led;
         let captured = row.captured;
-        let mut sent = relay::rtp(&mut row.relays, packet, tx);
-        sent += distribute::rtp(&mut row.fans, packet, tx);
         let mut why = if led { Drop::NoTarget } else { Drop::NoPath };
+        let mut sent = if row.guarded {
+            let (sent, error) = self.lead_guarded(leg, packet, bytes, tx);
+            why = error.unwrap_or(why);
+            sent
+        } else {
+            relay::rtp(&mut row.relays, packet, tx) + distribute::rtp(&mut row.fans, packet, tx)
+        };
         if captured {
             self.spool_out(now, leg, packet, bytes, tx);
         }

@@ -44,12 +44,15 @@ impl Media {
 
     /// What a leg's own stream must go on with elsewhere.
     pub(crate) fn continuity(&self, leg: u32) -> RtpContinuity {
-        self.leg(leg).map_or_else(RtpContinuity::default, |row| RtpContinuity {
-            ssrc: row.stream.ssrc,
-            sequence: u32::from(row.stream.next_sequence),
-            timestamp: row.stream.last_timestamp,
-            rollover: 0,
-            srtcp_index: 0,
+        self.leg(leg).map_or_else(RtpContinuity::default, |row| {
+            let mut continuity = RtpContinuity {
+                ssrc: row.stream.ssrc,
+                sequence: u32::from(row.stream.next_sequence),
+                timestamp: row.stream.last_timestamp,
+                ..RtpContinuity::default()
+            };
+            row.guard_continuity(&mut continuity);
+            continuity
         })
     }
 

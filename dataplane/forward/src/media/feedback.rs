@@ -10,7 +10,7 @@ use rtp::{Feedback, Packet, RtcpWriter};
 use super::arrive::{Fate, drop_of};
 use super::latch::{Heard, hear};
 use super::{Binding, Media, Tx, What};
-use crate::{Drop, Output};
+use crate::Drop;
 
 /// At most one request for a key frame per source in this time.
 const KEY_FRAME_EVERY: Duration = Duration::from_millis(500);
@@ -25,10 +25,32 @@ impl Media {
         tx: &mut Tx<'_>,
     ) -> Result<Fate, Drop> {
         let leg = on.leg;
+        let row = self.leg(leg).ok_or(Drop::NoLeg)?;
+        let port = if on.rtcp { row.rtcp.as_ref().ok_or(Drop::NoLeg)? } else { &row.rtp };
+        let heard = hear(port, row.learning, from, now.mono)?;
+        if row.guard.is_some() {
+            let heard = heard.with_key();
+            return self.opened(leg, bytes, true, |media, clear| {
+                media.rtcp_clear(now, on, from, (heard, true), clear, tx)
+            });
+        }
+        self.rtcp_clear(now, on, from, (heard, false), bytes, tx)
+    }
+
+    /// RTCP in clear: the datagram, or what it held when it was protected (`opened`).
+    fn rtcp_clear(
+        &mut self,
+        now: Now,
+        on: Binding,
+        from: SocketAddr,
+        (heard, opened): (Heard, bool),
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Fate, Drop> {
+        let leg = on.leg;
         let silence = self.silence;
         let row = self.leg_mut(leg).ok_or(Drop::NoLeg)?;
         let port = if on.rtcp { row.rtcp.as_mut().ok_or(Drop::NoLeg)? } else { &mut row.rtp };
-        let heard = hear(port, row.learning, from, now.mono)?;
         let packets = rtp::compound(bytes, true).map_err(drop_of)?;
         // A reduced packet (RFC 5506) is too easy to make to be learned from.
         let is_whole = rtp::compound(bytes, false).is_ok();
@@ -49,11 +71,14 @@ impl Media {
         for packet in packets {
             self.rtcp_packet(now, leg, packet, tx);
         }
-        let row = self.leg(leg).ok_or(Drop::NoLeg)?;
+        let targets = std::mem::take(&mut self.leg_mut(leg).ok_or(Drop::NoLeg)?.relays_rtcp);
         let mut sent = 0;
-        for (_, socket) in &row.relays_rtcp {
-            sent += u64::from(tx.push(Output::Forward { socket: *socket }));
+        for (target, socket) in &targets {
+            sent += u64::from(self.pass_rtcp(*target, *socket, bytes, opened, tx));
         }
+        let row = self.leg_mut(leg).ok_or(Drop::NoLeg)?;
+        row.relays_rtcp = targets;
+        let row = self.leg(leg).ok_or(Drop::NoLeg)?;
         tx.totals.packets_out += sent;
         match (sent > 0, row.terminates, row.led) {
             (true, ..) => Ok(Fate::Forwarded),
@@ -106,16 +131,17 @@ impl Media {
         if shown.is_empty() {
             return;
         }
-        for route in &row.fans {
-            let Some((target, socket)) =
-                self.leg(route.leg).filter(|t| !t.going).and_then(|t| Some((t, t.rtcp_out()?)))
+        let targets: Vec<u32> = row.fans.iter().map(|route| route.leg).collect();
+        for target in targets {
+            let Some((row, socket)) =
+                self.leg(target).filter(|t| !t.going).and_then(|t| Some((t, t.rtcp_out()?)))
             else {
                 continue;
             };
             let mut writer = RtcpWriter::new();
-            writer.receiver(target.stream.ssrc, &[]);
-            writer.description([(target.stream.ssrc, target.cname.as_str())].into_iter()).bye(shown);
-            tx.totals.packets_out += u64::from(tx.push(Output::SendBytes { socket, bytes: writer.finish() }));
+            writer.receiver(row.stream.ssrc, &[]);
+            writer.description([(row.stream.ssrc, row.cname.as_str())].into_iter()).bye(shown);
+            self.send_own(target, socket, &writer, tx);
         }
     }
 
@@ -159,7 +185,7 @@ impl Media {
             .receiver(own, &[])
             .description([(own, row.cname.as_str())].into_iter())
             .picture_loss(own, ssrc);
-        tx.totals.packets_out += u64::from(tx.push(Output::SendBytes { socket, bytes: writer.finish() }));
+        self.send_own(leg, socket, &writer, tx);
     }
 
     pub(super) fn key_frame_due(&mut self, leg: u32, now: Now, tx: &mut Tx<'_>) {

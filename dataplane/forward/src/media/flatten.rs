@@ -59,6 +59,10 @@ impl Media {
         }
         for at in legs.values() {
             self.start_reports(*at, now.mono);
+            self.mark_guarded(*at);
+        }
+        if legs.values().filter_map(|at| self.leg(*at)).any(|row| row.guard.is_some()) {
+            self.make_room(legs.len());
         }
         // A new receiver needs a key frame (CPM-FACTS §4.3).
         joined.sort_unstable();
@@ -97,6 +101,16 @@ impl Media {
                 row.terminates = true;
                 add(&mut row.fans, routes);
             }
+        }
+    }
+
+    /// Whether a packet of the leg meets keys on its way.
+    fn mark_guarded(&mut self, at: u32) {
+        let Some(row) = self.leg(at) else { return };
+        let mut targets = row.relays.iter().chain(&row.fans).filter_map(|route| self.leg(route.leg));
+        let guarded = row.guard.is_some() || targets.any(|target| target.guard.is_some());
+        if let Some(row) = self.leg_mut(at) {
+            row.guarded = guarded;
         }
     }
 

@@ -29,6 +29,16 @@ pub(crate) enum Heard {
     Candidate,
 }
 
+impl Heard {
+    /// The same for a packet that has to authenticate: who has the key need not wait for anybody else.
+    pub(super) const fn with_key(self) -> Self {
+        match self {
+            Heard::Candidate => Heard::Learned,
+            other => other,
+        }
+    }
+}
+
 /// The address that a leg's RTCP port is told, from what control put.
 pub(crate) fn told_rtcp(rtcp: Option<SocketAddr>, rtp: Option<SocketAddr>) -> Option<SocketAddr> {
     // RFC 3550 §11: the next higher port, unless a=rtcp says otherwise (RFC 3605).

@@ -6,6 +6,7 @@ use base::Instant;
 use contract::{Learning, LegKey};
 use rtp::{Clock, Reception};
 
+use super::Guard;
 use crate::SocketId;
 
 /// One of a leg's ports and what it has learned.
@@ -118,6 +119,10 @@ pub(crate) struct RtpLeg {
     pub(crate) rtp: Port,
     pub(crate) may_send: bool,
     pub(crate) captured: bool,
+    /// The leg or one that its routes lead to has keys.
+    pub(crate) guarded: bool,
+    /// Keys: nothing passes in clear.
+    pub(crate) guard: Option<Box<Guard>>,
     /// RTCP ends here; else it passes along the relay routes.
     pub(crate) terminates: bool,
     pub(crate) level_id: u8,
@@ -175,7 +180,7 @@ impl RtpLeg {
 
     /// Whether RTP may go out to this leg.
     pub(crate) fn hears(&self) -> bool {
-        self.may_receive && self.rtp.peer.is_some()
+        self.may_receive && self.rtp.peer.is_some() && self.guard.as_ref().is_none_or(|g| g.sends())
     }
 
     /// The context's payload type for what the peer calls `payload`; `None`: not agreed.

@@ -5,6 +5,7 @@ pub(crate) mod arrive;
 mod count;
 mod feedback;
 mod flatten;
+mod guard;
 mod latch;
 mod leg;
 mod report;
@@ -16,6 +17,7 @@ use base::{Entropy, Instant, Timers};
 use slab::Slab;
 
 pub(crate) use arrive::Packet;
+pub(crate) use guard::{Guard, HELD_BYTES, Held, is_sound};
 pub(crate) use leg::{Route, RtpLeg, Source, Stream};
 
 use crate::modes::select::Selection;
@@ -64,6 +66,11 @@ pub(crate) struct Media {
     pub(crate) selected: BTreeMap<(u64, u32), u32>,
     /// A context whose routes must be made anew: a leg's peer became known.
     pub(crate) dirty: Option<u64>,
+    /// What was made of the datagram just handled.
+    pub(crate) held: Held,
+    /// The opened datagram.
+    clear: Vec<u8>,
+    srtp: rtp::srtp::Config,
     sources_max: usize,
     targets_max: usize,
     /// For so long the SDP's address must be silent before another is learned.
@@ -105,6 +112,9 @@ impl Media {
             entropy,
             selected: BTreeMap::new(),
             dirty: None,
+            held: Held::default(),
+            clear: Vec::new(),
+            srtp: limits.srtp(),
             sources_max: limits.leg_sources_max,
             targets_max: limits.targets_max,
             silence: std::time::Duration::from_millis(limits.learning_silence_ms),

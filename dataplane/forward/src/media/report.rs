@@ -7,7 +7,6 @@ use base::{Instant, Now};
 use rtp::{Block, Ntp, RtcpWriter, SenderInfo};
 
 use super::{Media, Tx, What};
-use crate::Output;
 
 /// The shortest mean interval (RFC 3550 §6.2).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -42,18 +41,15 @@ impl Media {
             row.reports_run = false;
             return;
         }
-        if let Some(socket) = row.rtcp_out() {
-            let bytes = self.compose(leg, now);
-            if let Some(bytes) = bytes
-                && tx.push(Output::SendBytes { socket, bytes })
-            {
-                tx.totals.packets_out += 1;
-            }
+        if let Some(socket) = row.rtcp_out()
+            && let Some(writer) = self.compose(leg, now)
+        {
+            self.send_own(leg, socket, &writer, tx);
         }
         self.due(leg, now.mono + wait, What::Report);
     }
 
-    fn compose(&mut self, leg: u32, now: Now) -> Option<bytes::Bytes> {
+    fn compose(&mut self, leg: u32, now: Now) -> Option<RtcpWriter> {
         let row = self.leg_mut(leg)?;
         let recent = |at: Instant| now.mono.since(at) < INTERVAL * 2;
         let blocks: Vec<Block> = row
@@ -108,7 +104,7 @@ impl Media {
             names.push((source.shown, from.cname.as_str()));
         }
         writer.description(names.into_iter());
-        Some(writer.finish())
+        Some(writer)
     }
 
     /// The sources whose packets are distributed to a leg.

@@ -6,6 +6,7 @@ use base::{Instant, Now};
 use contract::{Direction, Learning};
 use rtp::Clock;
 
+use super::guard::SEQUENCE_SKIP;
 use super::latch::{self, told_rtcp};
 use super::leg::{Counts, Port, PortState, RtpLeg, Stream};
 use super::{Binding, Media, NONE, Tx};
@@ -45,10 +46,14 @@ impl Media {
                     || old.learning != rtp.learning
                     || old.learning_ms != rtp.learning_ms
                     || old.rtcp_mux != rtp.rtcp_mux
+                    // Who was learned in clear has proved nothing.
+                    || (old.srtp.is_none() && rtp.srtp.is_some())
             }
             _ => true,
         };
+        let srtp = self.srtp;
         let row = self.leg_mut(at)?;
+        row.put_guard(rtp, old.is_none(), srtp);
         let direction = leg.direction();
         row.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
         row.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);
@@ -100,16 +105,17 @@ impl Media {
             state: PortState::Closed,
             candidate: None,
         };
-        let continuity = rtp.continuity.unwrap_or_default();
+        let continuity = rtp.continuity.as_deref().cloned().unwrap_or_default();
         let ssrc = if continuity.ssrc == 0 { self.fresh_ssrc() } else { continuity.ssrc };
         let fresh = continuity.ssrc == 0;
         let stream = Stream {
             ssrc,
             // Below 2^15, so that a receiver's first guess of a rollover is right (CPM-FACTS §4.4).
-            next_sequence: if fresh {
-                self.entropy.below(1 << 15) as u16
-            } else {
-                continuity.sequence as u16
+            next_sequence: match (fresh, &rtp.srtp) {
+                (true, _) => self.entropy.below(1 << 15) as u16,
+                (false, None) => continuity.sequence as u16,
+                // No number may come twice under a key, and what control kept may be older than what was sent.
+                (false, Some(_)) => (continuity.sequence as u16).wrapping_add(SEQUENCE_SKIP),
             },
             last_timestamp: if fresh { self.entropy.u32() } else { continuity.timestamp },
             last_at: now.mono,
@@ -128,6 +134,8 @@ impl Media {
             may_send: false,
             may_receive: false,
             captured: false,
+            guarded: false,
+            guard: None,
             terminates: false,
             level_id: 0,
             clock: Clock(rtp.clock_rate),

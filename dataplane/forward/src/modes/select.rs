@@ -269,9 +269,13 @@ fn send(
         row.stream.place((leg, view.ssrc()), view, now.mono, clock).ok_or(Drop::Late)?;
     let patch = Patch { payload_type, marker, sequence, timestamp, ssrc: row.stream.ssrc };
     let head = patch.apply(view.head());
-    if !tx.push(Output::ForwardPatched { socket: row.rtp.socket, head }) {
+    let socket = row.rtp.socket;
+    if packet.opened || row.guard.is_some() {
+        media.send_held(target, socket, bytes, Some(head), packet.opened, tx)?;
+    } else if !tx.push(Output::ForwardPatched { socket, head }) {
         return Err(Drop::Outbox);
     }
+    let row = media.leg_mut(target).ok_or(Drop::NoTarget)?;
     row.stream.packets = row.stream.packets.wrapping_add(1);
     row.stream.octets = row.stream.octets.wrapping_add(view.payload().len() as u32);
     row.stream.bytes += bytes.len() as u64;

@@ -14,3 +14,4 @@ mod rtp_hostile;
 mod rtp_latch;
 mod rtp_relay;
 mod rtp_select;
+mod rtp_srtp;

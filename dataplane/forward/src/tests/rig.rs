@@ -228,9 +228,13 @@ impl Rig {
 
     pub(crate) fn perform(&mut self, datagram: &[u8]) -> Vec<Done> {
         assert_eq!(self.out.refused(), 0);
+        let engine = &self.engine;
         self.out
             .drain()
             .map(|output| match output {
+                Output::SendHeld { socket, at, length } => {
+                    Done::Sent(socket, Bytes::copy_from_slice(engine.held(at, length)))
+                }
                 Output::Forward { socket } => Done::Sent(socket, Bytes::copy_from_slice(datagram)),
                 Output::ForwardPatched { socket, head } => {
                     let mut bytes = datagram.to_vec();

@@ -190,11 +190,11 @@ fn a_stream_goes_on_where_control_says_it_was() {
     let mut ear = Ear::default();
     ear.hear(&rig.hear_peer(1, &packet(1, 100, 0, 0, &LOUD)), 2);
     let (_, counters) = rig.engine.counters(rig.now, None).unwrap();
-    let kept = counters.legs.iter().find(|l| l.leg == Some(key(2))).unwrap().continuity.unwrap();
+    let kept = counters.legs.iter().find(|l| l.leg == Some(key(2))).unwrap().continuity.clone().unwrap();
     let mut other = Rig::new();
     other.pass(20);
     let select = contract::Path { parameters: None, ..path(1, Mode::Select, &[1], &[2]) };
-    other.set(vec![rtp_leg(1), edit(rtp_leg(2), |rtp| rtp.continuity = Some(kept))], vec![select]);
+    other.set(vec![rtp_leg(1), edit(rtp_leg(2), |rtp| rtp.continuity = Some(Box::new(kept)))], vec![select]);
     let done = other.hear_peer(1, &packet(9, 7, 0, 0, &LOUD));
     let view = sent(&done)[0].1.to_vec();
     let view = RtpView::parse(&view).unwrap();

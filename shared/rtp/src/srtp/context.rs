@@ -116,24 +116,13 @@ impl<C: Crypto> Outbound<C> {
         self.streams.export()
     }
 
-    /// Goes on from where a source was. `skip` indices are left out, for state that may be older than the last packet
-    /// sent: an index must not be used twice.
-    pub fn resume(&mut self, progress: &Progress, skip: u16) -> Result<(), SrtpError> {
-        let highest = (u64::from(progress.rollover) << 16 | u64::from(progress.sequence)) + u64::from(skip);
-        let rtcp_index = if progress.rtcp_index == 0 && !progress.started {
-            0
-        } else {
-            progress.rtcp_index.saturating_add(u32::from(skip)).min(1 << 31)
-        };
-        let ahead = Progress {
-            rollover: (highest >> 16) as u32,
-            sequence: highest as u16,
-            seen: u64::MAX,
-            rtcp_index,
-            rtcp_seen: u64::MAX,
-            ..*progress
-        };
-        self.streams.import(if skip == 0 { progress } else { &ahead })
+    /// Goes on from where a source was, never back. `rtcp_skip` SRTCP indices are left out, for state that may be older
+    /// than the last packet sent: an index must not be used twice. (An RTP index follows from its packet's sequence
+    /// number: whoever numbers a stream himself leaves numbers out.)
+    pub fn resume(&mut self, progress: &Progress, rtcp_skip: u32) -> Result<(), SrtpError> {
+        let rtcp_index = progress.rtcp_index.saturating_add(rtcp_skip).min(1 << 31);
+        let seen = if rtcp_skip == 0 { progress.rtcp_seen } else { u64::MAX };
+        self.streams.import(&Progress { rtcp_index, rtcp_seen: seen, ..*progress })
     }
 }
 

@@ -1,0 +1,386 @@
+//! Legs whose packets are protected (SRTP, RFC 3711): opened once when they arrive, protected once for each target that is
+//! guarded itself. What does not authenticate is dropped before anything is learned, counted as heard, or passed on.
+//!
+//! ```text
+//!   datagram ── guarded leg: opened into `clear` ──► look up, rewrite ──┬─► plain target: held as it is
+//!            └─ plain leg ────────────────────────►                     └─► guarded target: held, protected
+//! ```
+//!
+//! What leaves is held by the engine until the driver has sent it: the datagram in the driver's buffer is not it.
+
+use base::Now;
+use contract::{RtpContinuity, SrtpProgress, SrtpSuite};
+use rtp::RtcpWriter;
+use rtp::srtp::{Config, Inbound, Keying, Outbound, Progress, SrtpError, Suite, TRAILER_MAX};
+
+use super::arrive::{Fate, Packet, Sent, drop_of};
+use super::latch::Heard;
+use super::leg::{Route, RtpLeg};
+use super::{Media, Tx};
+use crate::{Drop, HEAD_BYTES, Output, SocketId};
+
+/// SRTCP indices left out when a leg goes on from a state that control kept: it may be older than what was sent since.
+const RTCP_SKIP: u32 = 4096;
+/// The same for the sequence numbers of a stream that we number ourselves.
+pub(super) const SEQUENCE_SKIP: u16 = 4096;
+
+/// Octets of a packet with what protection adds to it, as large as they come.
+pub(crate) const HELD_BYTES: usize = 2048 + TRAILER_MAX;
+
+/// The keys of a leg. Without one of them nothing passes that way.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    keys: (Option<Keying>, Option<Keying>),
+    inbound: Option<Inbound>,
+    outbound: Option<Outbound>,
+}
+
+/// A key of the contract; `Err`: of no length that its suite has.
+fn keying(suite: SrtpSuite, octets: &[u8]) -> Result<Option<Keying>, ()> {
+    let suite = match suite {
+        SrtpSuite::Unspecified => return if octets.is_empty() { Ok(None) } else { Err(()) },
+        SrtpSuite::AesCm128HmacSha180 => Suite::AesCm128HmacSha1_80,
+        SrtpSuite::AesCm128HmacSha132 => Suite::AesCm128HmacSha1_32,
+        SrtpSuite::Aes256CmHmacSha180 => Suite::AesCm256HmacSha1_80,
+        SrtpSuite::Aes256CmHmacSha132 => Suite::AesCm256HmacSha1_32,
+        SrtpSuite::AeadAes128Gcm => Suite::AeadAes128Gcm,
+        SrtpSuite::AeadAes256Gcm => Suite::AeadAes256Gcm,
+    };
+    if octets.is_empty() { Ok(None) } else { Keying::new(suite, octets).map(Some).ok_or(()) }
+}
+
+/// Whether what control put can be done.
+pub(crate) fn is_sound(srtp: &contract::Srtp) -> bool {
+    let known = SrtpSuite::try_from(srtp.suite);
+    known.is_ok_and(|suite| [&srtp.send_key, &srtp.receive_key].iter().all(|key| keying(suite, key).is_ok()))
+}
+
+impl Guard {
+    /// From what control put; contexts whose key is the same go on.
+    fn put(old: Option<Guard>, srtp: &contract::Srtp, config: Config) -> Guard {
+        let key = |octets: &[u8]| keying(srtp.suite(), octets).unwrap_or_default();
+        let keys = (key(&srtp.send_key), key(&srtp.receive_key));
+        let old = old.unwrap_or(Guard { keys: (None, None), inbound: None, outbound: None });
+        let outbound = match &keys.0 {
+            same if *same == old.keys.0 => old.outbound,
+            Some(key) => Outbound::new(key, config).ok(),
+            None => None,
+        };
+        let inbound = match &keys.1 {
+            same if *same == old.keys.1 => old.inbound,
+            Some(key) => Inbound::new(key, config).ok(),
+            None => None,
+        };
+        Guard { keys, inbound, outbound }
+    }
+
+    /// Goes on from what control kept of the same keys.
+    fn resume(&mut self, continuity: &RtpContinuity) {
+        for progress in &continuity.sent {
+            // A table that is full has room for no more: those sources are refused later.
+            let _ = self.outbound.as_mut().map(|o| o.resume(&of_contract(progress), RTCP_SKIP));
+        }
+        for progress in &continuity.received {
+            let _ = self.inbound.as_mut().map(|i| i.resume(&of_contract(progress)));
+        }
+    }
+
+    /// Whether something may be sent.
+    pub(crate) const fn sends(&self) -> bool {
+        self.outbound.is_some()
+    }
+}
+
+fn of_contract(progress: &SrtpProgress) -> Progress {
+    Progress {
+        ssrc: progress.ssrc,
+        started: progress.started,
+        rollover: progress.rollover,
+        sequence: progress.sequence as u16,
+        seen: progress.seen,
+        rtcp_index: progress.rtcp_index,
+        rtcp_seen: progress.rtcp_seen,
+    }
+}
+
+fn to_contract(progress: Progress) -> SrtpProgress {
+    SrtpProgress {
+        ssrc: progress.ssrc,
+        started: progress.started,
+        rollover: progress.rollover,
+        sequence: u32::from(progress.sequence),
+        seen: progress.seen,
+        rtcp_index: progress.rtcp_index,
+        rtcp_seen: progress.rtcp_seen,
+    }
+}
+
+/// Why an arriving packet is dropped.
+const fn arriving(error: SrtpError) -> Drop {
+    match error {
+        SrtpError::Malformed(why) => drop_of(why),
+        SrtpError::Replayed | SrtpError::Old => Drop::SrtpReplayed,
+        SrtpError::Sources => Drop::Sources,
+        SrtpError::Unauthentic | SrtpError::UsedUp | SrtpError::Room | SrtpError::Cipher => {
+            Drop::SrtpUnauthentic
+        }
+    }
+}
+
+/// Packets that the engine has made of the datagram just handled.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    octets: Vec<u8>,
+    /// Where the opened datagram lies as it came, once a plain target wants it.
+    whole: Option<(u32, u32)>,
+}
+
+impl Held {
+    pub(crate) fn get(&self, at: u32, length: u32) -> &[u8] {
+        let at = at as usize;
+        self.octets.get(at..at + length as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.octets.clear();
+        self.whole = None;
+    }
+
+    /// Copies a packet, with another head where one is given, and with room behind it.
+    fn copy(&mut self, bytes: &[u8], head: Option<&[u8; HEAD_BYTES]>, room: usize) -> (u32, u32) {
+        let at = self.octets.len();
+        match (head, bytes.get(HEAD_BYTES..)) {
+            (Some(head), Some(rest)) => {
+                self.octets.extend_from_slice(head);
+                self.octets.extend_from_slice(rest);
+            }
+            _ => self.octets.extend_from_slice(bytes),
+        }
+        self.octets.resize(at + bytes.len() + room, 0);
+        (at as u32, bytes.len() as u32)
+    }
+
+    /// Copies and protects.
+    fn protect(
+        &mut self,
+        bytes: &[u8],
+        head: Option<&[u8; HEAD_BYTES]>,
+        protect: impl FnOnce(&mut [u8], usize) -> Result<usize, SrtpError>,
+    ) -> Result<(u32, u32), Drop> {
+        let (at, length) = self.copy(bytes, head, TRAILER_MAX);
+        let room = self.octets.get_mut(at as usize..).unwrap_or_default();
+        let length = protect(room, length as usize).map_err(|_| Drop::SrtpUnsent)?;
+        self.octets.truncate(at as usize + length);
+        Ok((at, length as u32))
+    }
+}
+
+impl RtpLeg {
+    /// Puts, changes or takes away the leg's keys. `fresh`: the leg is new here, and goes on from what control kept.
+    pub(super) fn put_guard(&mut self, rtp: &contract::RtpLeg, fresh: bool, config: Config) {
+        let Some(srtp) = &rtp.srtp else {
+            self.guard = None;
+            return;
+        };
+        let mut guard = Guard::put(self.guard.take().map(|g| *g), srtp, config);
+        if let (true, Some(continuity)) = (fresh, &rtp.continuity) {
+            guard.resume(continuity);
+        }
+        self.guard = Some(Box::new(guard));
+    }
+
+    /// Adds what the keys have done to what the leg must go on with elsewhere.
+    pub(super) fn guard_continuity(&self, continuity: &mut RtpContinuity) {
+        let Some(guard) = &self.guard else { return };
+        continuity.sent = guard.outbound.iter().flat_map(Outbound::progress).map(to_contract).collect();
+        continuity.received = guard.inbound.iter().flat_map(Inbound::progress).map(to_contract).collect();
+        if let Some(own) = continuity.sent.iter().find(|p| p.ssrc == continuity.ssrc) {
+            (continuity.rollover, continuity.srtcp_index) = (own.rollover, u64::from(own.rtcp_index));
+        }
+    }
+}
+
+impl Media {
+    /// Makes room for a packet to each of so many legs, so that the packet loop need not.
+    pub(super) fn make_room(&mut self, legs: usize) {
+        self.held.octets.reserve(legs.min(self.targets_max) * HELD_BYTES);
+        self.clear.reserve(HELD_BYTES);
+    }
+
+    /// Opens a packet of a guarded leg into `clear`; where it is not one, nothing of it counts.
+    pub(super) fn opened(
+        &mut self,
+        leg: u32,
+        bytes: &[u8],
+        rtcp: bool,
+        then: impl FnOnce(&mut Self, &[u8]) -> Result<Fate, Drop>,
+    ) -> Result<Fate, Drop> {
+        let mut clear = std::mem::take(&mut self.clear);
+        clear.clear();
+        clear.extend_from_slice(bytes);
+        let guard = self.leg_mut(leg).and_then(|row| row.guard.as_mut());
+        let opened = match guard.and_then(|guard| guard.inbound.as_mut()) {
+            Some(inbound) if rtcp => inbound.rtcp(&mut clear).map_err(arriving),
+            Some(inbound) => inbound.rtp(&mut clear).map_err(arriving),
+            // The peer's key is not known yet: nobody's packet can be told from his.
+            None => Err(Drop::SrtpUnauthentic),
+        };
+        let fate = opened.and_then(|length| {
+            clear.truncate(length);
+            then(self, &clear)
+        });
+        self.clear = clear;
+        fate
+    }
+
+    /// Sends a packet to a target that is guarded, or one that was opened.
+    pub(crate) fn send_held(
+        &mut self,
+        target: u32,
+        socket: SocketId,
+        bytes: &[u8],
+        head: Option<[u8; HEAD_BYTES]>,
+        opened: bool,
+        tx: &mut Tx<'_>,
+    ) -> Result<(), Drop> {
+        let Media { legs, held, .. } = self;
+        let row = legs.get_mut(target as usize).ok_or(Drop::NoTarget)?;
+        let (at, length) = match &mut row.guard {
+            Some(guard) => {
+                let outbound = guard.outbound.as_mut().ok_or(Drop::NoTarget)?;
+                held.protect(bytes, head.as_ref(), |room, length| outbound.rtp(room, length))?
+            }
+            None if opened => match (head, held.whole) {
+                (None, Some(whole)) => whole,
+                (None, None) => {
+                    let whole = held.copy(bytes, None, 0);
+                    held.whole = Some(whole);
+                    whole
+                }
+                (Some(head), _) => held.copy(bytes, Some(&head), 0),
+            },
+            None => {
+                let output = match head {
+                    Some(head) => Output::ForwardPatched { socket, head },
+                    None => Output::Forward { socket },
+                };
+                return if tx.push(output) { Ok(()) } else { Err(Drop::Outbox) };
+            }
+        };
+        if tx.push(Output::SendHeld { socket, at, length }) { Ok(()) } else { Err(Drop::Outbox) }
+    }
+
+    /// Leads a packet along the routes of its leg, where the leg or a target is guarded; how many went out.
+    pub(super) fn lead_guarded(
+        &mut self,
+        leg: u32,
+        packet: &Packet<'_>,
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> (u32, Option<Drop>) {
+        let (mut sent, mut why) = (0, None);
+        for relay in [true, false] {
+            let of = |row: &mut RtpLeg| std::mem::take(if relay { &mut row.relays } else { &mut row.fans });
+            let Some(mut routes) = self.leg_mut(leg).map(of) else { continue };
+            let ssrc = if relay { packet.view.ssrc() } else { packet.shown };
+            for route in &mut routes {
+                match self.send_along(route, packet, ssrc, bytes, tx) {
+                    Ok(Sent::Yes) => sent += 1,
+                    Ok(_) => {}
+                    Err(error) => why = Some(error),
+                }
+            }
+            if let Some(row) = self.leg_mut(leg) {
+                *(if relay { &mut row.relays } else { &mut row.fans }) = routes;
+            }
+        }
+        (sent, why)
+    }
+
+    fn send_along(
+        &mut self,
+        route: &mut Route,
+        packet: &Packet<'_>,
+        ssrc: u32,
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Sent, Drop> {
+        let head = match route.output(packet, ssrc) {
+            None => return Ok(Sent::NotAgreed),
+            Some(Output::ForwardPatched { head, .. }) => Some(head),
+            Some(_) => None,
+        };
+        self.send_held(route.leg, route.socket, bytes, head, packet.opened, tx)?;
+        route.sent(packet);
+        Ok(Sent::Yes)
+    }
+
+    /// Passes RTCP on to a relay's target; `bytes` are in clear.
+    pub(super) fn pass_rtcp(
+        &mut self,
+        target: u32,
+        socket: SocketId,
+        bytes: &[u8],
+        opened: bool,
+        tx: &mut Tx<'_>,
+    ) -> bool {
+        let Media { legs, held, .. } = self;
+        let guard = legs.get_mut(target as usize).and_then(|row| row.guard.as_mut());
+        let output = match guard.map(|guard| guard.outbound.as_mut()) {
+            None if !opened => Output::Forward { socket },
+            None => {
+                let (at, length) = held.copy(bytes, None, 0);
+                Output::SendHeld { socket, at, length }
+            }
+            Some(None) => return false,
+            Some(Some(outbound)) => match held.protect(bytes, None, |room, n| outbound.rtcp(room, n)) {
+                Ok((at, length)) => Output::SendHeld { socket, at, length },
+                Err(_) => return false,
+            },
+        };
+        tx.push(output)
+    }
+
+    /// Sends RTCP of our own to a leg, protected where it is guarded.
+    pub(crate) fn send_own(
+        &mut self,
+        leg: u32,
+        socket: SocketId,
+        writer: &RtcpWriter,
+        tx: &mut Tx<'_>,
+    ) -> bool {
+        let guard = self.leg_mut(leg).and_then(|row| row.guard.as_mut());
+        let bytes = match guard.map(|guard| guard.outbound.as_mut()) {
+            None => writer.finish(),
+            Some(None) => return false,
+            Some(Some(outbound)) => {
+                let clear = writer.octets();
+                let mut room = bytes::BytesMut::with_capacity(clear.len() + TRAILER_MAX);
+                room.extend_from_slice(clear);
+                room.resize(clear.len() + TRAILER_MAX, 0);
+                let Ok(length) = outbound.rtcp(&mut room, clear.len()) else { return false };
+                room.truncate(length);
+                room.freeze()
+            }
+        };
+        let sent = tx.push(Output::SendBytes { socket, bytes });
+        tx.totals.packets_out += u64::from(sent);
+        sent
+    }
+
+    /// A datagram of a guarded leg's RTP port.
+    pub(super) fn rtp_guarded(
+        &mut self,
+        now: Now,
+        leg: u32,
+        from: std::net::SocketAddr,
+        heard: Heard,
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Fate, Drop> {
+        let heard = heard.with_key();
+        self.opened(leg, bytes, false, |media, clear| {
+            media.rtp_clear(now, leg, from, (heard, true), clear, tx)
+        })
+    }
+}

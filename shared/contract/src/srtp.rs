@@ -1,0 +1,35 @@
+//! Keys are never printed: what carries them says which kind they are and whether they are there.
+
+use std::fmt;
+
+use crate::Srtp;
+
+impl fmt::Debug for Srtp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Srtp")
+            .field("suite", &self.suite())
+            .field("sends", &!self.send_key.is_empty())
+            .field("receives", &!self.receive_key.is_empty())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Leg, RtpLeg, Srtp, SrtpSuite, leg::Kind};
+
+    #[test]
+    fn a_leg_that_is_printed_shows_no_key() {
+        let srtp = Srtp {
+            suite: SrtpSuite::AeadAes128Gcm.into(),
+            send_key: vec![0xa7; 28],
+            receive_key: vec![0xb9; 28],
+        };
+        let leg = Leg {
+            kind: Some(Kind::Rtp(RtpLeg { srtp: Some(Box::new(srtp)), ..RtpLeg::default() })),
+            ..Leg::default()
+        };
+        let printed = format!("{leg:?}");
+        assert!(printed.contains("AeadAes128Gcm") && !printed.contains("167") && !printed.contains("185"));
+    }
+}
