@@ -207,8 +207,10 @@ fn a_draining_data_plane_takes_no_new_context_and_says_so() {
     loop {
         if let Word::News(News { what: Some(news::What::Load(load)) }) = control.word()
             && load.draining
+            // The sums are mailed on a tick: the word may come before them.
+            && load.legs == 3
         {
-            assert_eq!((load.contexts, load.legs), (1, 3));
+            assert_eq!(load.contexts, 1);
             break;
         }
     }
