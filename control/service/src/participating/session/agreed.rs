@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sip::{Method, Name, Request};
 
 use super::exchange::Step;
-use super::{Plan, Session, clock};
+use super::{Plan, Session, clock, late};
 use crate::ClientTx;
 use crate::b2b;
 use crate::body;
@@ -74,10 +74,18 @@ impl Session {
             return;
         }
         let sdp = body::sdp_in(&ack.headers, &ack.body).unwrap_or_default();
-        let Some(exchange) = self.exchange.take() else { return };
-        if sdp.is_empty() || !exchange.offer.is_empty() {
+        // The INVITE offered, or our 2xx had nothing to offer: the ACK brings no answer.
+        let offered = self.side(at).is_some_and(|s| !s.sdp_sent.is_empty());
+        if self.exchange.as_ref().is_some_and(|e| !e.offer.is_empty()) || !offered {
+            self.exchange = None;
             return;
         }
+        if sdp.is_empty() {
+            // RFC 3261 §13.2.2.4: an offer in a 2xx has its answer in the ACK. Without it nothing is agreed.
+            self.end_all(turn, None, "SIP;cause=488");
+            return;
+        }
+        let Some(exchange) = self.exchange.take() else { return };
         // The answer to an offer that went out in our 2xx.
         if let Some(side) = self.side_mut(at) {
             side.sdp_got = sdp.clone();
@@ -90,6 +98,13 @@ impl Session {
             self.ack_with(turn, exchange.to, client, exchange.seq, &sdp);
         }
         self.save(turn);
+    }
+
+    /// An offer of a 2xx to ours that nobody answers any more.
+    pub(super) fn refuse_late(&mut self, turn: &mut Turn<'_>, to: usize, client: ClientTx, seq: u32) {
+        let offer = self.side(to).map(|s| s.sdp_got.clone()).unwrap_or_default();
+        let refusal = late::refusal_of(turn, &offer);
+        self.ack_with(turn, to, client, seq, &refusal);
     }
 
     fn ack_with(&mut self, turn: &mut Turn<'_>, to: usize, client: ClientTx, seq: u32, sdp: &Bytes) {

@@ -87,6 +87,12 @@ impl Exchange {
     pub(super) const fn deadline(&self) -> Option<Instant> {
         Some(self.deadline)
     }
+
+    /// The asked side has offered in its 2xx, and waits for the answer in our ACK.
+    fn owes_ack(&self) -> bool {
+        let late = self.method == Method::Invite && self.offer.is_empty();
+        late && matches!(self.step, Step::Finishing | Step::Acking)
+    }
 }
 
 impl Session {
@@ -422,6 +428,9 @@ impl Session {
         let Some(exchange) = self.exchange.take() else { return };
         if let Some(client) = exchange.client {
             turn.desk.forget(client);
+            if exchange.owes_ack() {
+                self.refuse_late(turn, exchange.to, client, exchange.seq);
+            }
         }
         if let Some((tx, request)) = exchange.server
             && exchange.step != Step::Acking

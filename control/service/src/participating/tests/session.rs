@@ -433,6 +433,26 @@ fn no_ack_means_no_session() {
     world.request(phone(BOB), &Method::Bye);
 }
 
+// RFC 3261 §13.2.2.4, §14.2: an offer of ours in a 2xx has its answer in the ACK, or nothing is agreed.
+#[test]
+fn a_change_without_offer_whose_ack_brings_no_answer_ends_the_session() {
+    for acknowledged in [true, false] {
+        let Talk { mut world, alice, .. } = call();
+        let tx = world.send(phone(ALICE), inside("INVITE", 2, &alice, true, ""));
+        let answer = world.answer(tx).unwrap().clone();
+        assert!(answer.code == 200 && !answer.body.is_empty(), "our last description is the offer");
+        if acknowledged {
+            world.ack(phone(ALICE), inside("ACK", 2, &alice, true, ""));
+        } else {
+            world.input(Input::AckMissing { tx });
+        }
+        let (_, bye) = world.request(phone(ALICE), &Method::Bye);
+        assert!(bye.headers.text(&Name::Reason).unwrap().contains(if acknowledged { "488" } else { "408" }));
+        world.request(phone(BOB), &Method::Bye);
+        assert_eq!((world.service.counters().sessions, contexts_removed(&world)), (0, 1));
+    }
+}
+
 fn lost(world: &World, reason: leg_lost::Reason) -> Input {
     let row = world.rows(Table::Session).into_iter().find_map(|row| match &row.record {
         crate::Record::Session(s) if s.context != 0 => Some((s.context, s.downstream[0].legs[0])),
