@@ -7,6 +7,7 @@
 //!   Placing ──applied──▶ Offering: re-INVITE with the new path ──2xx──▶ Placing the answer ──▶ next side ▶ done
 //!      ▲ refused, 491: later                  │ other failure, or 30 s over: BYE to all
 //!      └──────────────────────────────────────┘
+//!   control died meanwhile: sides whose new sessions nobody has taken begin anew
 //! ```
 
 use std::time::Duration;
@@ -83,7 +84,7 @@ impl Session {
         self.begin_repair(turn, at, PATIENCE);
     }
 
-    fn begin_repair(&mut self, turn: &mut Turn<'_>, at: usize, rest: Duration) {
+    fn begin_repair(&mut self, turn: &Turn<'_>, at: usize, rest: Duration) {
         let now = turn.now.mono;
         let grace = Duration::from_secs(turn.config().participating.leg_lost_grace_s.into());
         match &mut self.repair {
@@ -125,6 +126,7 @@ impl Session {
             }
             let until = now + grace;
             self.repair = Some(Repair { step: Step::Placing, queue, renewed: true, next: until, until });
+            self.save(turn);
         }
         self.settle(turn);
     }
@@ -167,6 +169,20 @@ impl Session {
         repair.step = Step::Placing;
         self.sound_renew(at);
         self.order(turn);
+        self.save(turn);
+    }
+
+    /// Control has died during a repair: message legs whose session nobody has taken are offered once more, and
+    /// have the whole grace for it. Without an end of its own such a chat would never be anybody's.
+    pub(super) fn resume_repair(&mut self, turn: &Turn<'_>) {
+        let unmet = |at: &usize| {
+            let legs = self.side(*at).map(|s| s.legs.as_slice()).unwrap_or_default();
+            legs.iter().filter_map(|id| self.anchor.as_ref()?.leg(*id)).any(media::is_unmet)
+        };
+        let queue: Vec<usize> = (0..self.sides.len()).filter(unmet).collect();
+        for at in queue {
+            self.begin_repair(turn, at, Duration::ZERO);
+        }
     }
 
     /// The data plane did what the repair ordered.

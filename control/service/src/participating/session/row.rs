@@ -143,6 +143,7 @@ impl Session {
             // The row of its context was never committed: nothing carries its media.
             self.end_all(turn, None, "SIP;cause=503");
         } else {
+            self.resume_repair(turn);
             self.ask_lanes(turn);
         }
         self.settle(turn);

@@ -595,6 +595,34 @@ fn the_data_plane_dies_and_is_given_everything_again() {
     assert_eq!(world.service.counters().sessions, 2);
 }
 
+// CPM-FACTS §2.5 "MSRP transport failure": re-INVITE, after 30 s BYE; whoever dies meanwhile.
+#[test]
+fn control_that_dies_during_a_repair_takes_it_up_again() {
+    for answers in [true, false] {
+        let Talk { mut world, .. } = chat();
+        world.input(Input::DataplaneUp { welcome: contract::Welcome::default(), instance_changed: true });
+        world.settle();
+        world.request(phone(ALICE), &Method::Invite);
+        world.restart();
+        world.pass(3);
+        let (client, request) = world.request(phone(ALICE), &Method::Invite);
+        if !answers {
+            world.pass(31);
+            world.request(phone(ALICE), &Method::Bye);
+            world.request(phone(BOB), &Method::Bye);
+            assert_eq!((world.service.counters().sessions, contexts_removed(&world)), (0, 1));
+            continue;
+        }
+        world.reply(client, reply(&request, 200, "a", &chat_sdp("192.0.2.1", 5005, "active")));
+        let (client, request) = world.request(phone(BOB), &Method::Invite);
+        world.reply(client, reply(&request, 200, "bobtag", &chat_sdp("192.0.2.2", 5006, "active")));
+        world.pass(60);
+        assert_eq!(world.service.counters().sessions, 2);
+        let met: Vec<_> = msrp_legs(&world).into_iter().rev().take(2).flat_map(|l| l.remote_path).collect();
+        assert!(met.iter().any(|p| p.contains(":5006/")), "{met:?}");
+    }
+}
+
 #[test]
 fn media_that_was_lost_while_control_was_away_is_put_again() {
     let Talk { mut world, .. } = call();
