@@ -139,6 +139,7 @@ fn sum(value: &Value, key: &str) -> u64 {
 }
 
 fn config(folder: &Path, users: usize, address: &str, trusting: bool) -> String {
+    let flows = if users > 0 { "always" } else { "connections" };
     let trusted = if trusting { "\"127.0.0.1\"" } else { "" };
     let folder = folder.display();
     let names =
@@ -167,8 +168,10 @@ address = "{address}:15061"
 domains = ["{DOMAIN}"]
 [control.service.identity]
 trusted_peers = [{trusted}]
-# SIPp looks at the first challenge only, and knows MD5 alone.
+# SIPp looks at the first challenge only, and knows MD5 alone; its calls and messages come over UDP from where its
+# users are registered.
 sha256 = false
+registered_flow_suffices = "{flows}"
 [[control.service.controlling.groups]]
 address = "sip:{group}@{DOMAIN}"
 members = ["sip:ann@{DOMAIN}", "sip:bob@{DOMAIN}", "sip:carol@{DOMAIN}"]

@@ -82,6 +82,13 @@ pub(crate) struct Parts {
     pub(crate) shutdown: Shutdown,
 }
 
+/// How a message came.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    connection: u64,
+    local: SocketAddr,
+}
+
 struct Front {
     parts: Parts,
     out: Outbox<Output>,
@@ -132,13 +139,18 @@ impl Front {
 
     fn take(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Message { peer, local, message, place } => {
+            Arrival::Message { peer, connection, local, message, place } => {
                 self.place = place;
-                self.input(Input::Received { peer, message }, Some(local));
+                self.input(Input::Received { peer, message }, Some(Way { connection, local }));
                 self.place = None;
             }
             Arrival::Malformed { peer, malformed } => self.input(Input::Malformed { peer, malformed }, None),
-            Arrival::Failed { peer } => self.input(Input::Failed { peer }, None),
+            Arrival::Failed { peer, connection, last } => {
+                self.parts.lanes.disconnected(connection);
+                if last {
+                    self.input(Input::Failed { peer }, None);
+                }
+            }
         }
     }
 
@@ -173,10 +185,10 @@ impl Front {
         self.input(Input::Respond { server, response }, None);
     }
 
-    fn input(&mut self, input: Input, local: Option<SocketAddr>) {
+    fn input(&mut self, input: Input, way: Option<Way>) {
         let now = self.now();
         self.parts.stack.handle(now, input, &mut self.out);
-        self.outputs(local);
+        self.outputs(way);
         self.count();
     }
 
@@ -191,7 +203,7 @@ impl Front {
     }
 
     /// Performs what the stack wants; what it is told meanwhile may make it want more.
-    fn outputs(&mut self, local: Option<SocketAddr>) {
+    fn outputs(&mut self, way: Option<Way>) {
         while let Some(output) = self.out.pop() {
             match output {
                 Output::Transmit { peer, bytes } => {
@@ -200,9 +212,9 @@ impl Front {
                         self.parts.stack.handle(now, Input::Failed { peer }, &mut self.out);
                     }
                 }
-                Output::Request { server, peer, request } => self.request(server, peer, local, request),
+                Output::Request { server, peer, request } => self.request(server, peer, way, request),
                 Output::Ack { peer, request } => {
-                    let source = self.source(peer, local);
+                    let source = self.source(peer, way);
                     let lane = self.lane(&source, &request);
                     self.parts.lanes.tell(lane, Event::Ack { source, request });
                 }
@@ -230,8 +242,9 @@ impl Front {
         }
     }
 
-    fn source(&self, peer: Peer, local: Option<SocketAddr>) -> Source {
-        Source::Network { peer, local: local.unwrap_or(peer.addr), trusted: false }
+    fn source(&self, peer: Peer, way: Option<Way>) -> Source {
+        let Way { connection, local } = way.unwrap_or(Way { connection: 0, local: peer.addr });
+        Source::Network { peer, connection, local, trusted: false }
     }
 
     fn lane(&self, source: &Source, request: &Request) -> usize {
@@ -245,7 +258,7 @@ impl Front {
         self.parts.lanes.of(lane_of(config, request, trusted))
     }
 
-    fn request(&mut self, server: ServerKey, peer: Peer, local: Option<SocketAddr>, request: Request) {
+    fn request(&mut self, server: ServerKey, peer: Peer, way: Option<Way>, request: Request) {
         if let Err(refusal) = self.parts.rules.screen(&request) {
             return self.refuse(server, Discard::Screened, *refusal);
         }
@@ -253,7 +266,7 @@ impl Front {
         if begins && self.draining {
             return self.refuse(server, Discard::Draining, unavailable(&request));
         }
-        let (source, invite) = (self.source(peer, local), request.method == Method::Invite);
+        let (source, invite) = (self.source(peer, way), request.method == Method::Invite);
         let (lane, method) = (self.lane(&source, &request), MethodLabel::of(&request.method));
         let refusal = unavailable(&request);
         let event =

@@ -47,6 +47,7 @@ pub(crate) enum Event {
     Ack { source: Source, request: Request },
     Cancelled { origin: Origin, reason: Option<Reason> },
     AckMissing { server: u64 },
+    Disconnected { connection: u64 },
     Response { life: u32, tx: ClientTx, response: Response },
     Expired { life: u32, tx: ClientTx },
     Applied { life: u32, ask: Ask, applied: Applied },
@@ -203,6 +204,13 @@ impl Lanes {
             return;
         }
         self.put(inbox, event);
+    }
+
+    /// Tells every lane that a connection is over.
+    pub(crate) fn disconnected(&self, connection: u64) {
+        for lane in 0..self.inboxes.len() {
+            self.tell(lane, Event::Disconnected { connection });
+        }
     }
 
     fn put(&self, inbox: &Inbox, event: Event) {

@@ -73,6 +73,20 @@ impl Default for Node {
     }
 }
 
+/// Which registered flows speak for their user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowTrust {
+    /// None: each request that opens something is challenged.
+    Never,
+    /// The connection that a REGISTER was authenticated on, as long as it stands. Anybody can write a source
+    /// address on a datagram.
+    #[default]
+    Connections,
+    /// The address, of a datagram or of whatever connection: the network before us keeps others from using it.
+    Always,
+}
+
 /// Who is trusted, who must prove himself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -83,8 +97,8 @@ pub struct Identity {
     pub trusted_peers: Vec<IpAddr>,
     /// Life of a nonce, seconds.
     pub nonce_life_s: u32,
-    /// True: a request from the registered flow of its user needs no digest of its own.
-    pub registered_flow_suffices: bool,
+    /// Where a request from the registered flow of its user needs no digest of its own.
+    pub registered_flow_suffices: FlowTrust,
     /// Offer SHA-256 (RFC 8760), first. Old clients look at the first challenge only and know MD5 alone.
     pub sha256: bool,
     /// Offer MD5.
@@ -97,7 +111,7 @@ impl Default for Identity {
             realm: String::new(),
             trusted_peers: Vec::new(),
             nonce_life_s: 300,
-            registered_flow_suffices: true,
+            registered_flow_suffices: FlowTrust::Connections,
             sha256: true,
             md5: true,
         }

@@ -122,12 +122,8 @@ fn by_flow(
     source: &Source,
     request: &Request,
 ) -> Option<(UserId, bool)> {
-    let Source::Network { peer, .. } = source else { return None };
-    if !turn.config().identity.registered_flow_suffices {
-        return None;
-    }
     let user = claimed(turn.config(), request)?;
-    bindings.by_flow(&user, peer, turn.now.wall).map(|bound| (user, bound.binding.service))
+    bindings.by_flow(turn, &user, source).map(|bound| (user, bound.binding.service))
 }
 
 /// Who sends the request; or what he is answered.

@@ -15,6 +15,8 @@ pub enum Source {
     Network {
         /// Transport and remote address: answers and later requests of this flow go there.
         peer: Peer,
+        /// The connection that it came on, a number that no other connection ever has; 0 for a datagram.
+        connection: u64,
         /// Our own address that it reached.
         local: SocketAddr,
         /// The driver has established trust by other means than the address (a client certificate).
@@ -35,6 +37,11 @@ pub enum Input {
         source: Source,
         /// The request.
         request: Request,
+    },
+    /// A connection is over: nobody who comes from the same address later is who was there.
+    Disconnected {
+        /// Its number.
+        connection: u64,
     },
     /// The ACK of a 2xx.
     Ack {

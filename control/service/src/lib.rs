@@ -50,7 +50,8 @@ mod testing;
 mod turn;
 
 pub use config::{
-    Config, ConfigError, Identity, Limits, Listeners, Media, Node, Participating, Registrar, SubscriberEntry,
+    Config, ConfigError, FlowTrust, Identity, Limits, Listeners, Media, Node, Participating, Registrar,
+    SubscriberEntry,
 };
 pub use counters::Counters;
 pub use cpm::UserId;

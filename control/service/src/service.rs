@@ -99,6 +99,7 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
                 _ => arrive(turn, functions, waiting, Arrival { tx, source, request }),
             }
         }
+        Input::Disconnected { connection } => functions.bindings.disconnected(connection),
         Input::Ack { source, request } => acknowledged(turn, functions, &source, &request),
         Input::Cancelled { tx, reason } => {
             if !functions.participating.sessions.cancelled(turn, tx, reason.as_ref()) {

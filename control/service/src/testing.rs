@@ -10,9 +10,14 @@ use sip::{Limits, Message, Method, Name, Peer, Request, Response, Transport};
 
 use crate::turn::{Desk, Turn};
 use crate::{
-    Ask, Change, ClientTx, Config, Input, Key, Output, Route, Row, ServerTx, Service, Source,
+    Ask, Change, ClientTx, Config, FlowTrust, Input, Key, Output, Route, Row, ServerTx, Service, Source,
     SubscriberEntry, UserId,
 };
+
+/// The number of a peer's connection.
+pub(crate) fn connection_of(peer: Peer) -> u64 {
+    if peer.transport.is_reliable() { u64::from(peer.addr.port()) } else { 0 }
+}
 
 /// A response of that code to nothing in particular.
 pub(crate) fn response(code: u16) -> Response {
@@ -115,7 +120,14 @@ impl World {
         World::with(config)
     }
 
-    pub(crate) fn with(config: Config) -> Self {
+    /// The network before us keeps strangers from the phones' addresses, so that a phone is the same one after
+    /// a restart.
+    pub(crate) fn with(mut config: Config) -> Self {
+        config.identity.registered_flow_suffices = FlowTrust::Always;
+        World::strict(config)
+    }
+
+    pub(crate) fn strict(config: Config) -> Self {
         config.check().unwrap();
         World {
             service: Service::new(config.clone(), Entropy::from_number(7)),
@@ -278,7 +290,7 @@ impl World {
     pub(crate) fn send(&mut self, from: Peer, request: Request) -> ServerTx {
         let tx = self.server(Asker::Network);
         let local = self.config.listeners.tcp.unwrap();
-        let source = Source::Network { peer: from, local, trusted: false };
+        let source = Source::Network { peer: from, connection: connection_of(from), local, trusted: false };
         self.input(Input::Request { tx, source, request });
         tx
     }
@@ -286,7 +298,10 @@ impl World {
     /// A peer acknowledges.
     pub(crate) fn ack(&mut self, from: Peer, request: Request) {
         let local = self.config.listeners.tcp.unwrap();
-        self.input(Input::Ack { source: Source::Network { peer: from, local, trusted: false }, request });
+        self.input(Input::Ack {
+            source: Source::Network { peer: from, connection: connection_of(from), local, trusted: false },
+            request,
+        });
     }
 
     /// A peer takes its INVITE back.

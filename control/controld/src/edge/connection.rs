@@ -143,9 +143,8 @@ impl<'a> Connection<'a> {
         let own = self.shared.table.leave(&self.ticket);
         let waiting = self.ticket.waiting.load(Ordering::Relaxed);
         self.shared.table.holds(self.held + waiting, 0, &self.shared.limits);
-        if own {
-            let _ = self.shared.front.send(Arrival::Failed { peer: self.peer }).await;
-        }
+        let (peer, connection) = (self.peer, self.ticket.id);
+        let _ = self.shared.front.send(Arrival::Failed { peer, connection, last: own }).await;
     }
 
     async fn exchange<S: AsyncRead + AsyncWrite>(&mut self, stream: S) -> Close {
@@ -260,7 +259,7 @@ impl<'a> Connection<'a> {
         buffer.clear();
         let metrics = &self.shared.metrics;
         let transport = self.peer.transport;
-        let (peer, local) = (self.peer, self.local);
+        let (peer, connection, local) = (self.peer, self.ticket.id, self.local);
         while let Some(frame) = self.framer.next() {
             let arrival = match frame {
                 Frame::Ping => {
@@ -271,7 +270,7 @@ impl<'a> Connection<'a> {
                 }
                 Frame::Message(message) => {
                     let place = self.places.clone().acquire_owned().await.ok();
-                    Arrival::Message { peer, local, message, place }
+                    Arrival::Message { peer, connection, local, message, place }
                 }
                 Frame::Malformed(malformed) => {
                     let fatal = malformed.fatal;

@@ -92,7 +92,7 @@ fn take(shared: &Shared, peer: Peer, local: SocketAddr, datagram: &[u8]) {
     let metrics = &shared.metrics;
     let arrival = match sip::datagram(Bytes::copy_from_slice(datagram), &shared.framing) {
         Ok(None) => return metrics.pings.count(peer.transport),
-        Ok(Some(message)) => Arrival::Message { peer, local, message, place: None },
+        Ok(Some(message)) => Arrival::Message { peer, connection: 0, local, message, place: None },
         Err(malformed) => Arrival::Malformed { peer, malformed },
     };
     metrics.received.count(peer.transport);

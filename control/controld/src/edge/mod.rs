@@ -38,6 +38,8 @@ pub(crate) enum Arrival {
     Message {
         /// Who sent it.
         peer: Peer,
+        /// The number of its connection; 0 for a datagram.
+        connection: u64,
         /// Which address of ours it reached.
         local: SocketAddr,
         /// The message.
@@ -56,6 +58,10 @@ pub(crate) enum Arrival {
     Failed {
         /// Whose connection it was.
         peer: Peer,
+        /// Its number.
+        connection: u64,
+        /// No newer connection of the same peer has taken its place.
+        last: bool,
     },
 }
 

@@ -39,7 +39,8 @@ struct Handle {
 pub(super) struct Ticket {
     pub(super) peer: Peer,
     pub(super) accepted: bool,
-    id: u64,
+    /// The connection's number.
+    pub(super) id: u64,
     /// What is to be written.
     pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
     /// Octets of it that are not written yet.
@@ -58,9 +59,10 @@ pub(super) enum Written {
 }
 
 impl Table {
+    /// Connections are numbered from a random number on: none is met again after a restart.
     pub(super) fn new(seed: HashSeed) -> Self {
         Table {
-            inner: Mutex::new(Inner { by_peer: map(seed), accepted: map(seed), serial: 0 }),
+            inner: Mutex::new(Inner { by_peer: map(seed), accepted: map(seed), serial: seed.0 >> 1 }),
             buffered: AtomicUsize::new(0),
         }
     }

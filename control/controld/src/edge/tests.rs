@@ -111,7 +111,7 @@ async fn a_lost_connection_is_told_and_opened_again() {
         let mut far = accept(&listener).await;
         read(&mut far, 1).await;
         drop(far);
-        let Arrival::Failed { peer: lost } = bench.arrival().await else { panic!("not lost") };
+        let Arrival::Failed { peer: lost, .. } = bench.arrival().await else { panic!("not lost") };
         assert_eq!((lost, bench.edge.connections()), (peer, 0), "round {round}");
     }
     assert_eq!(bench.closed(Close::Peer), 2);
@@ -123,7 +123,7 @@ async fn a_peer_that_does_not_listen_is_told() {
     let (listener, peer) = listen().await;
     drop(listener);
     bench.edge.send(peer, Bytes::from_static(b"x")).unwrap();
-    let Arrival::Failed { peer: lost } = bench.arrival().await else { panic!("not lost") };
+    let Arrival::Failed { peer: lost, .. } = bench.arrival().await else { panic!("not lost") };
     assert_eq!(lost, peer);
     assert_eq!(bench.closed(Close::Unreachable), 1);
 }

@@ -199,6 +199,7 @@ impl Lane {
             }
             Event::Ack { source, request } => Input::Ack { source, request },
             Event::Cancelled { origin, reason } => Input::Cancelled { tx: self.serving(origin)?, reason },
+            Event::Disconnected { connection } => Input::Disconnected { connection },
             Event::AckMissing { server } => Input::AckMissing { tx: network_tx(server) },
             Event::Response { life: of, tx, response } if of == life => {
                 if response.code >= 200 {

@@ -146,7 +146,7 @@ impl Bench {
     }
 
     fn offer(&self, server: u64, request: Request) -> Result<(), Busy> {
-        let source = Source::Network { peer: peer(), local: peer().addr, trusted: false };
+        let source = Source::Network { peer: peer(), connection: 1, local: peer().addr, trusted: false };
         self.lanes.offer(0, Event::Request { origin: Origin::Network(server), source, request, place: None })
     }
 

@@ -5,7 +5,7 @@
 //!   side towards a lane ──────── from a lane ──────────────────────────▶ served
 //!                                from the network ─────────────────────▶ 481
 //!   side towards the network ─── trusted peer ─────────────────────────▶ served
-//!                                its own flow, a flow of its user ─────▶ served
+//!                                its datagram address, a flow of its user ▶ served
 //!                                good credentials of its user ─────────▶ served     of another user: 403
 //!                                anything else ────────────────────────▶ 407
 //! ```
@@ -15,6 +15,7 @@ use sip::digest::Kind;
 
 use super::Arrival;
 use crate::b2b;
+use crate::config::FlowTrust;
 use crate::facts::Facts;
 use crate::functions::Functions;
 use crate::identity;
@@ -101,11 +102,13 @@ fn standing(turn: &Turn<'_>, functions: &Functions, tag: &str, source: &Source) 
         (Route::Lane(_), Source::Lane(_)) => Standing::Peer,
         (Route::Lane(_), Source::Network { .. }) | (Route::Peer(_), Source::Lane(_)) => Standing::Misplaced,
         (Route::Peer(own), Source::Network { peer, .. }) => {
-            let flow_suffices = turn.config().identity.registered_flow_suffices;
-            let bound = |user: &UserId| functions.bindings.by_flow(user, peer, turn.now.wall).is_some();
-            if identity::is_trusted(turn.config(), source)
-                || flow_suffices && (own == peer || dialog.user.is_some_and(bound))
-            {
+            // A datagram's address and the ids together are what RFC 3261 knows; an address from which there
+            // was a connection once says nothing about who comes from there now.
+            let own = own == peer
+                && !peer.transport.is_reliable()
+                && turn.config().identity.registered_flow_suffices != FlowTrust::Never;
+            let bound = |user: &UserId| functions.bindings.by_flow(turn, user, source).is_some();
+            if identity::is_trusted(turn.config(), source) || own || dialog.user.is_some_and(bound) {
                 Standing::Peer
             } else {
                 Standing::Stranger

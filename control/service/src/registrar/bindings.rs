@@ -8,9 +8,10 @@ use base::{Map, Private, TimerId, UnixTime, map};
 use cpm::feature::FeatureSet;
 use sip::{Peer, Uri};
 
+use crate::config::FlowTrust;
 use crate::records::{Binding, Columns, Record, Row};
 use crate::turn::{Desk, Turn, Wake};
-use crate::{Key, LaneKey, Table, UserId};
+use crate::{Key, LaneKey, Source, Table, UserId};
 
 /// A binding in memory.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Bound {
     pub(crate) binding: Binding,
     version: u64,
     timer: Option<TimerId>,
+    /// The connection of its REGISTER, while that stands; 0 for datagrams.
+    connection: Option<u64>,
 }
 
 impl Bound {
@@ -29,15 +32,20 @@ impl Bound {
         self.binding.contact.expose().parse().ok()
     }
 
-    /// Where requests to it go: the flow of its REGISTER. A datagram phone without outbound (RFC 5626) may
-    /// listen on another port of the same host than it registered from; its Contact says where.
+    /// Where requests to it go: the flow of its REGISTER. A phone without outbound (RFC 5626) may listen on
+    /// another port of the same host than it registered from; its Contact says where. A connection that is gone
+    /// leads nowhere: who comes from that address next is somebody else (RFC 5626 §5.3).
     pub(crate) fn peer(&self) -> Option<Peer> {
         let flow = self.binding.flow;
-        if flow.transport.is_reliable() || self.binding.reg_id.is_some() {
+        let reliable = flow.transport.is_reliable();
+        if self.connection.is_some() && (reliable || self.binding.reg_id.is_some()) {
             return Some(flow);
         }
         let named = sip::hop::target_of(&self.contact()?).and_then(|target| target.peer());
         let there = named.filter(|p| p.transport == flow.transport && p.addr.ip() == flow.addr.ip());
+        if reliable {
+            return there.filter(|p| *p != flow && self.binding.reg_id.is_none());
+        }
         Some(there.unwrap_or(flow))
     }
 
@@ -74,6 +82,8 @@ impl Bound {
 pub(crate) struct Bindings {
     users: Map<UserId, Vec<Bound>>,
     total: usize,
+    /// The bindings that stand on a connection.
+    flows: Map<u64, Vec<(UserId, String)>>,
 }
 
 /// A binding's key. Instances of `urn:uuid:` compare without case (RFC 4122 §3), others as they are
@@ -91,7 +101,7 @@ pub(crate) fn key_of(user: &UserId, contact: &Uri, instance: Option<&str>, reg_i
 
 impl Bindings {
     pub(crate) fn new(desk: &Desk) -> Self {
-        Bindings { users: map(desk.seed), total: 0 }
+        Bindings { users: map(desk.seed), total: 0, flows: map(desk.seed) }
     }
 
     /// How many there are, dead ones that wait for their timer included.
@@ -114,20 +124,48 @@ impl Bindings {
         self.all(user).iter().find(|b| b.key == key)
     }
 
-    /// The user's live binding whose flow is that peer: who speaks there is the user.
-    pub(crate) fn by_flow(&self, user: &UserId, peer: &Peer, now: UnixTime) -> Option<&Bound> {
-        self.live(user, now).find(|b| b.binding.flow == *peer)
+    /// The user's live binding whose flow that is, where flows are believed: who speaks there is the user.
+    pub(crate) fn by_flow(&self, turn: &Turn<'_>, user: &UserId, source: &Source) -> Option<&Bound> {
+        let Source::Network { peer, connection, .. } = source else { return None };
+        let is_its = |b: &&Bound| match turn.config().identity.registered_flow_suffices {
+            FlowTrust::Never => false,
+            FlowTrust::Connections => peer.transport.is_reliable() && b.connection == Some(*connection),
+            FlowTrust::Always => true,
+        };
+        self.live(user, turn.now.wall).filter(|b| b.binding.flow == *peer).find(is_its)
+    }
+
+    /// The flows of a connection end with it.
+    pub(crate) fn disconnected(&mut self, connection: u64) {
+        for (user, key) in self.flows.remove(&connection).unwrap_or_default() {
+            let list = self.users.get_mut(&user).map_or(&mut [][..], Vec::as_mut_slice);
+            for bound in list.iter_mut().filter(|b| b.key == key && b.connection == Some(connection)) {
+                bound.connection = None;
+            }
+        }
     }
 
     /// Puts a binding, in place of an equal one (same key, or an equivalent Contact URI without an instance).
-    pub(crate) fn put(&mut self, turn: &mut Turn<'_>, key: String, binding: Binding) {
+    pub(crate) fn put(&mut self, turn: &mut Turn<'_>, key: String, binding: Binding, connection: u64) {
         let user = binding.user.clone();
+        if connection != 0 {
+            let on_it = self.flows.entry(connection).or_default();
+            if !on_it.iter().any(|(_, known)| *known == key) {
+                on_it.push((user.clone(), key.clone()));
+            }
+        }
         let alive = binding.expires.since(turn.now.wall);
         let list = self.users.entry(user.clone()).or_default();
         let at = match list.iter().position(|b| b.key == key) {
             Some(at) => at,
             None => {
-                list.push(Bound { key: key.clone(), binding: binding.clone(), version: 0, timer: None });
+                list.push(Bound {
+                    key: key.clone(),
+                    binding: binding.clone(),
+                    version: 0,
+                    timer: None,
+                    connection: None,
+                });
                 self.total += 1;
                 list.len() - 1
             }
@@ -137,6 +175,7 @@ impl Bindings {
         bound.timer = turn.wake_in(alive, Wake::Binding(user.clone(), key.clone()));
         bound.version += 1;
         bound.binding = binding;
+        bound.connection = Some(connection);
         turn.put_row(Row {
             key: Key::new(Table::Binding, key),
             lane: LaneKey::of_user(&user),
@@ -151,6 +190,9 @@ impl Bindings {
         let Some(list) = self.users.get_mut(user) else { return };
         let Some(at) = list.iter().position(|b| b.key == key) else { return };
         let mut gone = list.remove(at);
+        if let Some(on_it) = gone.connection.and_then(|connection| self.flows.get_mut(&connection)) {
+            on_it.retain(|(_, known)| *known != gone.key);
+        }
         if list.is_empty() {
             self.users.remove(user);
         }
@@ -185,7 +227,11 @@ impl Bindings {
         let user = binding.user.clone();
         let alive = binding.expires.since(turn.now.wall);
         let timer = turn.wake_in(alive, Wake::Binding(user.clone(), key.clone()));
-        self.users.entry(user).or_default().push(Bound { key, binding, version, timer });
+        // No connection has outlived the process.
+        let lost = binding.flow.transport.is_reliable()
+            && turn.config().identity.registered_flow_suffices != FlowTrust::Always;
+        let connection = (!lost).then_some(0);
+        self.users.entry(user).or_default().push(Bound { key, binding, version, timer, connection });
         self.total += 1;
     }
 }

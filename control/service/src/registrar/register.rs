@@ -32,9 +32,10 @@ pub(crate) fn register(
 ) -> Response {
     match plan(turn, bindings, user, service, source, request) {
         Ok(changes) => {
+            let connection = if let Source::Network { connection, .. } = source { *connection } else { 0 };
             for change in changes {
                 match change {
-                    Wanted::Put(key, binding) => bindings.put(turn, key, *binding),
+                    Wanted::Put(key, binding) => bindings.put(turn, key, *binding, connection),
                     Wanted::Remove(key) => bindings.remove(turn, user, &key),
                 }
             }

@@ -1,10 +1,10 @@
 //! Flow F1: pager messages and their notifications.
 
-use sip::{Method, Name, Request};
+use sip::{Method, Name, Peer, Request, Transport};
 
 use super::{ALICE, ALICE2, BOB, BOB2, both, instance, phone, world};
-use crate::Table;
-use crate::testing::{World, authorize, reply, request};
+use crate::testing::{World, authorize, connection_of, reply, request};
+use crate::{FlowTrust, Input, Table};
 
 fn cpim(from: &str, to: &str, headers: &str, kind: &str, body: &str) -> String {
     format!(
@@ -259,4 +259,59 @@ fn refusals_have_their_codes() {
     let answer = world.answer(tx).unwrap();
     assert_eq!((answer.code, answer.headers.text(&Name::Unsupported)), (420, Some("magic")));
     let _ = reply(&plain("bob", "g"), 200, "t", "");
+}
+
+/// Alice over UDP, or everybody over TCP; nothing is believed that the default does not believe.
+fn strict(transport: Transport, trust: FlowTrust) -> (World, impl Fn(u16) -> Peer) {
+    let mut config = World::new().config;
+    config.identity.registered_flow_suffices = trust;
+    let mut world = World::strict(config);
+    let at = move |port| Peer::new(transport, phone(port).addr);
+    for (user, port) in [("alice", ALICE), ("bob", BOB), ("bob", BOB2)] {
+        world.register(user, at(port), &super::instance(port));
+    }
+    (world, at)
+}
+
+// RFC 5626 §5.3: a flow ends with its connection; a NAT gives the port to somebody else within seconds.
+#[test]
+fn who_comes_from_the_address_of_a_lost_connection_is_a_stranger() {
+    let (mut world, at) = strict(Transport::Tcp, FlowTrust::Connections);
+    world.send(at(ALICE), pager("p0"));
+    for port in both() {
+        let (client, request) = world.request(at(port), &Method::Message);
+        world.reply(client, request.respond(200));
+    }
+    // What is for Bob goes to the device that is still there, not to whoever sits on the lost one's port.
+    world.input(Input::Disconnected { connection: connection_of(at(BOB)) });
+    let tx = world.send(at(ALICE), pager("p1"));
+    let (client, request) = world.request(at(BOB2), &Method::Message);
+    world.reply(client, request.respond(200));
+    assert_eq!(world.code(tx), Some(200));
+    assert!(world.next(at(BOB)).is_none());
+    // Alice's address, a new connection, no credentials.
+    world.input(Input::Disconnected { connection: connection_of(at(ALICE)) });
+    let tx = world.send(at(ALICE), pager("p2"));
+    assert_eq!(world.code(tx), Some(407));
+}
+
+// No connection outlives the process.
+#[test]
+fn after_a_restart_a_connection_proves_nothing() {
+    let (mut world, at) = strict(Transport::Tcp, FlowTrust::Connections);
+    world.restart();
+    let tx = world.send(at(ALICE), pager("p1"));
+    assert_eq!(world.code(tx), Some(407));
+}
+
+// Anybody can write a source address on a datagram.
+#[test]
+fn a_datagram_from_a_registered_address_is_challenged_unless_configured() {
+    for (trust, code) in
+        [(FlowTrust::Connections, Some(407)), (FlowTrust::Never, Some(407)), (FlowTrust::Always, None)]
+    {
+        let (mut world, at) = strict(Transport::Udp, trust);
+        let tx = world.send(at(ALICE), pager("p1"));
+        assert_eq!(world.code(tx), code, "{trust:?}");
+    }
 }
