@@ -183,6 +183,12 @@ pub struct LimitSettings {
     pub queue_bytes_max: usize,
     /// Octets of one message when control names no limit.
     pub message_bytes_max: u64,
+    /// Octets that a room holds for a member who has joined and has no connection.
+    pub held_bytes_max: usize,
+    /// Messages that it holds for him.
+    pub held_messages_max: usize,
+    /// Milliseconds for which it holds each of them.
+    pub held_ms: u64,
     /// Milliseconds from a connection's arrival to its first request.
     pub arrival_ms: u64,
     /// Milliseconds for which a receiver may be too slow before it is cut loose.
@@ -202,6 +208,9 @@ impl Default for LimitSettings {
             connections_max: 4096,
             queue_bytes_max: engine.queue_bytes_max,
             message_bytes_max: engine.message_bytes_max,
+            held_bytes_max: engine.held_bytes_max,
+            held_messages_max: engine.held_messages_max,
+            held_ms: engine.held_ms,
             arrival_ms: engine.arrival_ms,
             slow_ms: engine.slow_ms,
             mailbox_max: 4096,
@@ -220,6 +229,9 @@ impl LimitSettings {
             connections_max: self.connections_max,
             queue_bytes_max: self.queue_bytes_max,
             message_bytes_max: self.message_bytes_max,
+            held_bytes_max: self.held_bytes_max,
+            held_messages_max: self.held_messages_max,
+            held_ms: self.held_ms,
             arrival_ms: self.arrival_ms,
             slow_ms: self.slow_ms,
             ..forward::Limits::default()

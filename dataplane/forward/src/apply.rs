@@ -77,6 +77,7 @@ impl Engine {
             let next = wanted.as_ref().cloned().unwrap_or_default();
             self.remove_legs(now, &mut context, &next, out);
             self.put_legs(now, &mut context, &next, attachments, out);
+            self.message.forget_estates(now, &mut Tx { out, totals: &mut self.totals });
             context.wanted = next;
             if wanted.is_some() {
                 self.contexts.insert(id, context);

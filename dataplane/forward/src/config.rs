@@ -5,7 +5,7 @@ use std::mem::size_of;
 use base::Budget;
 
 use crate::media::{Binding, Guard, HELD_BYTES, Route, RtpLeg, Source};
-use crate::message::{Conn, Expect, Mark, Passage, Row, Transaction};
+use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
 
 /// A listener whose address stands in `a=path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,12 @@ pub struct Limits {
     pub imdn_keys_max: usize,
     /// Octets of one message when control names no limit.
     pub message_bytes_max: u64,
+    /// Octets that a room holds for a member who has no connection.
+    pub held_bytes_max: usize,
+    /// Messages that a room holds for a member who has no connection.
+    pub held_messages_max: usize,
+    /// How long it holds each of them.
+    pub held_ms: u64,
     /// From accept until the first request (RFC 4976 §6.3).
     pub arrival_ms: u64,
     /// From the last octet of a request to its response (RFC 4975 §7.1.4).
@@ -114,6 +120,9 @@ impl Default for Limits {
             leg_reports_max: 128,
             imdn_keys_max: 512,
             message_bytes_max: 1 << 40,
+            held_bytes_max: 256 << 10,
+            held_messages_max: 64,
+            held_ms: 30_000,
             arrival_ms: 30_000,
             response_ms: 30_000,
             incomplete_ms: 540_000,
@@ -156,6 +165,11 @@ impl Limits {
                 size(size_of::<Passage>()) + 512,
             )
             .row("msrp cpim heads held", legs, n(self.cpim_bytes_max))
+            .row(
+                "msrp held for members without a connection",
+                legs,
+                n(self.held_bytes_max) + n(self.held_messages_max) * (size(size_of::<Held>()) + 64),
+            )
             .row("msrp reports expected", legs * n(self.leg_reports_max), size(size_of::<Expect>()) + 32)
             .row("connections", connections, size(size_of::<Conn>()))
             .row("connection queues", connections, n(self.queue_bytes_max + self.inflight_bytes_max))

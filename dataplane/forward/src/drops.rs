@@ -94,6 +94,10 @@ drops! {
     MsrpNoTarget => "msrp_no_target",
     /// A copy for a receiver that was congested.
     MsrpCongested => "msrp_congested",
+    /// A copy for a room's member who has no connection, beyond what may be held for him.
+    MsrpHeldFull => "msrp_held_full",
+    /// A copy that was held for a member for as long as may be, and no connection came.
+    MsrpHeldLate => "msrp_held_late",
     /// A table was full.
     MsrpLimit => "msrp_limit",
 }

@@ -286,7 +286,7 @@ impl Wire {
 // ---- MSRP ----------------------------------------------------------------------------------------------------
 
 fn is_msrp(why: &str) -> bool {
-    why.starts_with("msrp_") && why != "msrp_congested"
+    why.starts_with("msrp_") && why != "msrp_congested" && !why.starts_with("msrp_held_")
 }
 
 /// An MSRP request, whole and without a body.

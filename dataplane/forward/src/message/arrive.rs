@@ -61,7 +61,7 @@ impl Message {
 
     fn bind(&mut self, leg: u32, conn: ConnId, tx: &mut Tx<'_>) {
         let Some(row) = self.rows.get_mut(leg as usize) else { return };
-        row.stage = Stage::Bound(conn);
+        (row.stage, row.joined) = (Stage::Bound(conn), true);
         let (key, unseen, captured) = (row.key, row.unseen, row.captured);
         if let Some(row) = self.conns.get_mut(&conn) {
             row.legs.push(leg);
@@ -71,6 +71,7 @@ impl Message {
         if !unseen {
             tx.news(What::LegUp(LegUp { leg: Some(key) }));
         }
+        self.wants_drain(leg);
         self.wake(key.context);
     }
 
@@ -259,12 +260,14 @@ impl Message {
 
     /// Copies to a leg that are not over, by source and passage.
     pub(crate) fn copies_to(&self, leg: u32) -> Vec<(u32, u64)> {
-        let context = self.row(leg).map(|row| row.key.context);
+        let (context, serial) = self.row(leg).map(|row| (row.key.context, row.serial)).unzip();
         let members = context.and_then(|c| self.members.get(&c)).map(Vec::as_slice).unwrap_or_default();
         let mut found = Vec::new();
         for source in members {
             let Some(row) = self.row(*source) else { continue };
-            let goes = |p: &super::Passage| p.copies.iter().any(|c| c.leg == leg && !c.stage.is_over());
+            let goes = |p: &super::Passage| {
+                p.copies.iter().any(|c| c.leg == leg && Some(c.serial) == serial && !c.stage.is_over())
+            };
             found.extend(row.passages.iter().filter(|p| goes(p)).map(|p| (*source, p.id)));
         }
         found

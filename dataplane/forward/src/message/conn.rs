@@ -10,7 +10,7 @@ use msrp::{Flag, Framer, Head, Tid};
 use crate::ConnId;
 
 /// Up to here a body is copied beside its head; above it is shared (DESIGN §4: measured).
-const COPY_MAX: usize = 2048;
+pub(super) const COPY_MAX: usize = 2048;
 
 /// What waits to be sent. Small pieces are gathered, large ones shared.
 #[derive(Debug, Default)]
@@ -207,6 +207,24 @@ impl Conn {
     /// Octets on their way, here or with the driver.
     pub(crate) fn load(&self) -> usize {
         self.queue.len() + self.inflight
+    }
+
+    /// Writes the head of a chunk. `rest`: what follows its paths.
+    pub(crate) fn begin_chunk(&mut self, tid: &Tid, peer: &str, own: &str, rest: &[u8]) {
+        self.queue.write(|buffer| {
+            let parts = [
+                b"MSRP ".as_slice(),
+                tid.as_bytes(),
+                b" SEND\r\nTo-Path: ",
+                peer.as_bytes(),
+                b"\r\nFrom-Path: ",
+                own.as_bytes(),
+                b"\r\n",
+                rest,
+            ];
+            buffer.reserve(parts.iter().map(|part| part.len()).sum());
+            parts.iter().for_each(|part| buffer.extend_from_slice(part));
+        });
     }
 
     /// Marks the end of a copy, which was put into the queue just now.

@@ -1,4 +1,4 @@
-//! Back-pressure both ways, losses, and time (CPM-FACTS §3.8 step 13, §3.10).
+//! Back-pressure both ways, and time (CPM-FACTS §3.8 step 13, §3.10).
 //!
 //! ```text
 //!  relay:       target full ──► source paused ── target half empty ──► source read on
@@ -18,14 +18,12 @@ use msrp::Status;
 
 use super::{CopyStage, Due, Message, Stage, Wait};
 use crate::media::Tx;
-use crate::{CloseReason, ConnId, Drop, Output};
+use crate::{ConnId, Drop, Output};
 
 /// After so long without an octet moved, a target among several holds the others up no longer.
-const STALL: Duration = Duration::from_secs(5);
+pub(super) const STALL: Duration = Duration::from_secs(5);
 /// In a room a long message waits so long for a receiver that is full.
 const PACE: Duration = Duration::from_millis(500);
-/// A connection that is closed may take so long to send what waits (CPM-FACTS §2.27).
-const DRAIN: Duration = Duration::from_secs(5);
 
 impl Message {
     /// After something was queued: whether the source must wait, and whether a receiver became too slow.
@@ -85,6 +83,7 @@ impl Message {
         self.arm(conn, now.mono + slow);
         self.tell_pressure(conn, true, tx);
         for leg in legs {
+            self.fail_begun(now, leg, tx);
             for (source, passage) in self.copies_to(leg) {
                 if self.is_live(source, passage, leg) {
                     tx.totals.drop(Drop::MsrpCongested);
@@ -127,6 +126,9 @@ impl Message {
                 self.tell_pressure(conn, false, tx);
             }
             self.unblock(&sources);
+            for leg in self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default() {
+                self.wants_drain(leg);
+            }
         }
         while let Some(mark) = self.conns.get_mut(&conn).and_then(super::Conn::pass_mark) {
             self.copy_written(now, mark, tx);
@@ -152,7 +154,7 @@ impl Message {
         }
     }
 
-    fn unblock(&mut self, conns: &[ConnId]) {
+    pub(super) fn unblock(&mut self, conns: &[ConnId]) {
         for conn in conns {
             if let Some(row) = self.conns.get_mut(conn)
                 && row.blocked
@@ -174,6 +176,7 @@ impl Message {
 
     /// Reads on where reading had to wait.
     pub(crate) fn work(&mut self, now: Now, tx: &mut Tx<'_>) {
+        self.drain_all(now, tx);
         while tx.out.room() > 16
             && let Some(conn) = self.unblocked.pop_front()
         {
@@ -190,6 +193,7 @@ impl Message {
                 break;
             }
         }
+        self.drain_all(now, tx);
     }
 
     /// Writes what waits, as far as connections have credit and the outbox room. True: there is more.
@@ -230,119 +234,6 @@ impl Message {
             }
         }
         false
-    }
-
-    /// The driver says that a connection is gone.
-    pub(crate) fn closed(&mut self, now: Now, conn: ConnId, why: CloseReason, tx: &mut Tx<'_>) {
-        let reason = match why {
-            CloseReason::Closed => Reason::Closed,
-            CloseReason::Reset => Reason::Reset,
-            CloseReason::ConnectFailed => Reason::ConnectFailed,
-            CloseReason::TlsFailed => Reason::TlsFailed,
-        };
-        if why == CloseReason::TlsFailed && self.conns.contains_key(&conn) {
-            tx.totals.requests_in += 1;
-            tx.totals.drop(Drop::MsrpTls);
-        }
-        self.gone(now, conn, reason, tx);
-        self.work(now, tx);
-    }
-
-    /// A connection is no more: its legs are lost, their messages aborted, those to them failed.
-    pub(crate) fn gone(&mut self, now: Now, conn: ConnId, reason: Reason, tx: &mut Tx<'_>) {
-        let legs = self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default();
-        for leg in legs {
-            self.unbind(now, leg, tx);
-            self.lose(leg, reason, tx);
-        }
-        self.forget(conn, tx);
-    }
-
-    fn forget(&mut self, conn: ConnId, tx: &mut Tx<'_>) {
-        if let Some(row) = self.conns.remove(&conn) {
-            self.unblock(&row.blocks);
-            // What has begun and was not counted yet; of a body its head was.
-            let begun = row.framer.as_ref().is_some_and(|framer| framer.held() > 0) || row.waiting.is_some();
-            if begun {
-                tx.totals.requests_in += 1;
-                tx.totals.drop(Drop::MsrpUnfinished);
-            }
-        }
-        tx.totals.connections = self.conns.len() as u64;
-    }
-
-    /// Closes a connection of ours: at once, or when what was queued is sent.
-    pub(crate) fn shut(&mut self, now: Now, conn: ConnId, abort: bool, tx: &mut Tx<'_>) {
-        let until = now.mono + DRAIN;
-        match self.conns.get_mut(&conn) {
-            Some(row) if !abort => {
-                row.closing = Some(until);
-                let sources = std::mem::take(&mut row.blocks);
-                self.unblock(&sources);
-                self.arm(conn, until);
-                self.list(conn);
-            }
-            _ => {
-                self.forget(conn, tx);
-                tx.push(Output::Shut { conn, abort });
-            }
-        }
-    }
-
-    /// Closes a connection that carries no session any more.
-    pub(crate) fn shut_if_unused(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
-        if self.conns.get(&conn).is_some_and(|row| row.legs.is_empty()) {
-            self.shut(now, conn, false, tx);
-        }
-    }
-
-    /// Takes a leg off its connection: its messages are aborted, those to it failed (CPM-FACTS §2.27).
-    pub(crate) fn unbind(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
-        for (source, passage) in self.copies_to(leg) {
-            if !self.copy_taken(source, passage, leg) {
-                self.copy_failed(now, source, passage, leg, Status::TIMEOUT, tx);
-            }
-        }
-        let passages = self.row_mut(leg).map(|row| std::mem::take(&mut row.passages)).unwrap_or_default();
-        for mut p in passages {
-            if !p.done {
-                self.abort(now, leg, &mut p, tx);
-            }
-        }
-        let Some(row) = self.row_mut(leg) else { return };
-        row.expects.clear();
-        row.asked = None;
-        let conn = row.conn();
-        if conn.is_some() {
-            row.stage = Stage::Lost;
-        }
-        let context = row.key.context;
-        if let Some(conn) = conn.and_then(|c| self.conns.get_mut(&c)) {
-            conn.legs.retain(|l| *l != leg);
-            conn.transactions.retain(|t| t.target != leg);
-            let sources = std::mem::take(&mut conn.blocks);
-            self.unblock(&sources);
-        }
-        self.wake(context);
-    }
-
-    /// Marks a copy as taken if its far end has answered all of it: its transactions ended with 200 (RFC 4975
-    /// §7.1.1), and that the connection ends later says nothing against it.
-    fn copy_taken(&mut self, source: u32, passage: u64, leg: u32) -> bool {
-        let awaits = self.conn_of(leg).is_some_and(|conn| {
-            conn.transactions.iter().any(|t| t.target == leg && t.carries == Some((source, passage)))
-        });
-        let row = self.row_mut(source);
-        let p = row.and_then(|row| row.passages.iter_mut().find(|p| p.id == passage));
-        // What a room sends is not answered.
-        let copy = p.filter(|p| !p.room).and_then(|p| p.copy_mut(leg));
-        match copy.filter(|copy| copy.stage == CopyStage::Sent && !copy.unsure && !awaits) {
-            Some(copy) => {
-                copy.stage = CopyStage::Taken;
-                true
-            }
-            None => false,
-        }
     }
 
     pub(crate) fn timeout(&mut self, now: Now, tx: &mut Tx<'_>) {
@@ -433,7 +324,7 @@ impl Message {
     /// Unfinished messages, awaited reports and questions of a leg whose time is over.
     fn leg_due(&mut self, now: Now, leg: u32, serial: u64, tx: &mut Tx<'_>) {
         let Some(row) = self.row_mut(leg).filter(|row| row.serial == serial) else { return };
-        row.swept = false;
+        row.swept = None;
         let now_at = now.mono;
         if let Stage::Listening(until) = row.stage
             && until <= now_at
@@ -455,8 +346,11 @@ impl Message {
                 self.abort(now, leg, &mut p, tx);
             }
         }
+        self.held_due(now, leg, tx);
+        let held = self.held_until(leg);
         let Some(row) = self.row(leg) else { return };
         let next = [
+            held,
             row.passages.iter().map(|p| p.until).min(),
             row.expects.front().map(|e| e.until),
             row.asked.as_ref().map(|a| a.until),

@@ -6,6 +6,8 @@ mod arrive;
 pub(crate) mod chunk;
 mod conn;
 mod flow;
+mod held;
+mod loss;
 mod passage;
 mod row;
 mod send;
@@ -19,6 +21,7 @@ use base::{Entropy, Instant, Map, Timers, map};
 use slab::Slab;
 
 pub(crate) use conn::{Conn, Mark, Reading, Transaction, Wait};
+pub(crate) use held::{Estate, Held};
 pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};
 pub(crate) use row::{Asked, Expect, Lead, Row, Stage};
 
@@ -69,6 +72,10 @@ pub(crate) struct Message {
     pub(crate) timers: Timers<Due>,
     /// Connections with something to send.
     pub(crate) ready: VecDeque<ConnId>,
+    /// Legs whose connection has room for what waits for them.
+    pub(crate) drains: VecDeque<u32>,
+    /// What removed legs left, until the end of the batch.
+    pub(crate) estates: Vec<Estate>,
     /// Connections whose input may go on.
     pub(crate) unblocked: VecDeque<ConnId>,
     pub(crate) entropy: Entropy,
@@ -98,6 +105,8 @@ impl Message {
             imdns: BTreeMap::new(),
             timers: Timers::with_max((limits.connections_max + limits.legs_max).saturating_mul(4)),
             ready: VecDeque::new(),
+            drains: VecDeque::new(),
+            estates: Vec::new(),
             unblocked: VecDeque::new(),
             entropy,
             cpm: cpm::Limits { cpim_head_octets_max: limits.cpim_bytes_max, ..cpm::Limits::default() },
@@ -139,13 +148,13 @@ impl Message {
         }
     }
 
-    /// Sets a leg's sweep.
+    /// Sets a leg's sweep, unless an earlier one is set.
     pub(crate) fn sweep_at(&mut self, leg: u32, at: Instant) {
         if let Some(row) = self.rows.get_mut(leg as usize)
-            && !row.swept
+            && row.swept.is_none_or(|set| at < set)
             && self.timers.set(at, Due::Leg(leg, row.serial)).is_ok()
         {
-            row.swept = true;
+            row.swept = Some(at);
         }
     }
 
@@ -165,7 +174,7 @@ impl Message {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        if self.ready.is_empty() && self.unblocked.is_empty() {
+        if self.ready.is_empty() && self.unblocked.is_empty() && self.drains.is_empty() {
             self.timers.next_timeout()
         } else {
             Some(Instant::ZERO)

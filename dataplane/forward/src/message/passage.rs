@@ -12,6 +12,8 @@ const SPANS_MAX: usize = 32;
 pub(crate) enum Stage {
     /// Chunks go out.
     Live,
+    /// In a room: it waits for its leg's connection.
+    Held,
     /// The last one went out; responses and reports may come.
     Sent,
     /// Its far end answered each chunk with 200 and is gone since: neither failed nor to be heard of again.

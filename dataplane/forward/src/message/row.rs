@@ -14,6 +14,7 @@ use contract::LegKey;
 use cpm::UserId;
 use msrp::Head;
 
+use super::held::Held;
 use super::passage::Passage;
 use crate::ConnId;
 
@@ -110,8 +111,14 @@ pub(crate) struct Row {
     pub(crate) counts: Counts,
     pub(crate) last_at: Instant,
     pub(crate) captured: bool,
-    /// A sweep over its passages is set.
-    pub(crate) swept: bool,
+    /// The earliest sweep that is set.
+    pub(crate) swept: Option<Instant>,
+    /// Its peer is or was known: what a room says meanwhile is for him too.
+    pub(crate) joined: bool,
+    /// What a room holds for him until he has a connection.
+    pub(crate) held: Vec<Held>,
+    /// Control was told that more could not be held.
+    pub(crate) pressed: bool,
 }
 
 impl Row {

@@ -2,7 +2,7 @@
 
 use base::{Entropy, Instant, Now};
 use bytes::{Bytes, BytesMut};
-use msrp::{ByteRange, FailureReport, Flag, HeadWriter, Method, Status, Tid};
+use msrp::{ByteRange, FailureReport, Flag, Head, HeadWriter, Method, Status, Tid};
 
 use super::conn::Open;
 use super::row::Expect;
@@ -31,8 +31,19 @@ impl Message {
         let most = if p.room { self.limits.queue_bytes_max / 5 * 4 } else { self.limits.queue_bytes_max };
         let mut block = false;
         for at in 0..p.copies.len() {
-            let Some(copy) = p.copies.get_mut(at).filter(|c| c.stage == CopyStage::Live) else { continue };
+            let Some(copy) = p.copies.get(at).copied() else { continue };
             let (target, serial, own) = (copy.leg, copy.serial, copy.own);
+            if copy.stage == CopyStage::Held {
+                let row = self.row(target).filter(|row| row.serial == serial);
+                let fits = row.is_some_and(|row| row.max_size == 0 || next - 1 <= row.max_size);
+                if !fits || !self.hold_back(now, target, source, p, start, piece, tx) {
+                    self.fail_copy(now, source, p, target, Status::STOP, tx);
+                }
+                continue;
+            }
+            if copy.stage != CopyStage::Live {
+                continue;
+            }
             let row = self.rows.get_mut(target as usize).filter(|row| row.serial == serial);
             let conn = row.as_ref().and_then(|row| row.conn());
             let to = conn.and_then(|conn| self.conns.get_mut(&conn));
@@ -49,7 +60,9 @@ impl Message {
                 self.fail_copy(now, source, p, target, Status::TIMEOUT, tx);
                 continue;
             }
-            copy.begun = true;
+            if let Some(copy) = p.copies.get_mut(at) {
+                copy.begun = true;
+            }
             if !to.carries(source, p.id, target) {
                 open_chunk(to, row, p, source, target, start, until, &mut self.entropy);
                 tx.totals.requests_out += 1;
@@ -72,9 +85,13 @@ impl Message {
         let until = self.answer_until(now);
         let remembered = now.mono + std::time::Duration::from_millis(self.limits.report_ms);
         for at in 0..p.copies.len() {
-            let Some(copy) = p.copies.get(at).copied().filter(|c| c.stage == CopyStage::Live) else {
+            let Some(copy) = p.copies.get(at).copied() else { continue };
+            if copy.stage == CopyStage::Held && p.done {
+                self.held_whole(copy.leg, source, p.id);
+            }
+            if copy.stage != CopyStage::Live {
                 continue;
-            };
+            }
             let Some(conn) = self.row(copy.leg).filter(|r| r.serial == copy.serial).and_then(|r| r.conn())
             else {
                 self.fail_copy(now, source, p, copy.leg, Status::TIMEOUT, tx);
@@ -164,8 +181,10 @@ impl Message {
         let Some(copy) = p.copy_mut(target).filter(|c| !c.stage.is_over()) else { return };
         let (was, begun, own) = (copy.stage, copy.begun, copy.own);
         copy.stage = CopyStage::Failed;
-        if was == CopyStage::Live && begun {
-            self.abort_copy(now, source, p, target, tx);
+        match was {
+            CopyStage::Live if begun => self.abort_copy(now, source, p, target, tx),
+            CopyStage::Held => self.forget_held(now, target, source, p.id, tx),
+            _ => {}
         }
         self.settle(now, source, p, tx);
         if !p.room && !own && p.is_hopeless() && !p.refused {
@@ -226,11 +245,14 @@ impl Message {
     /// The whole message is given up: `#` to each target that has seen something of it.
     pub(crate) fn abort(&mut self, now: Now, source: u32, p: &mut Passage, tx: &mut Tx<'_>) {
         for at in 0..p.copies.len() {
-            let Some(copy) = p.copies.get_mut(at).filter(|c| c.stage == CopyStage::Live) else { continue };
+            let is_open = |stage| matches!(stage, CopyStage::Live | CopyStage::Held);
+            let Some(copy) = p.copies.get_mut(at).filter(|c| is_open(c.stage)) else { continue };
+            let (target, begun, was) = (copy.leg, copy.begun, copy.stage);
             copy.stage = CopyStage::Failed;
-            let (target, begun) = (copy.leg, copy.begun);
-            if begun {
-                self.abort_copy(now, source, p, target, tx);
+            match was {
+                CopyStage::Held => self.forget_held(now, target, source, p.id, tx),
+                _ if begun => self.abort_copy(now, source, p, target, tx),
+                _ => {}
             }
         }
         p.refused = true;
@@ -300,20 +322,7 @@ fn open_chunk(
     if p.rest_of != start {
         (p.rest, p.rest_of) = (rest_of_head(p, start), start);
     }
-    to.queue.write(|buffer| {
-        let parts = [
-            b"MSRP ".as_slice(),
-            tid.as_bytes(),
-            b" SEND\r\nTo-Path: ",
-            row.peer.as_bytes(),
-            b"\r\nFrom-Path: ",
-            row.own.as_bytes(),
-            b"\r\n",
-            &p.rest,
-        ];
-        buffer.reserve(parts.iter().map(|part| part.len()).sum());
-        parts.iter().for_each(|part| buffer.extend_from_slice(part));
-    });
+    to.begin_chunk(&tid, &row.peer, &row.own, &p.rest);
     let wait = match p.failure {
         _ if p.room => Wait::Nothing,
         FailureReport::Yes => Wait::Answer,
@@ -330,16 +339,30 @@ fn rest_of_head(p: &Passage, start: u64) -> Bytes {
     let end = announced.filter(|end| end.saturating_sub(start) < WHOLE_MAX);
     let range = ByteRange { start, end, total: p.total.map(|total| p.out(total)) };
     let failure = if p.room { FailureReport::No } else { p.failure };
-    let content_type = p.head.content_type().unwrap_or("application/octet-stream");
+    let chunk = Chunk { tid: &p.tid, id: &p.shown_id, range, success: p.success && !p.room };
+    rest_of(&p.head, &chunk, failure)
+}
+
+/// A chunk that shall be begun.
+pub(super) struct Chunk<'a> {
+    pub(super) tid: &'a Tid,
+    pub(super) id: &'a str,
+    pub(super) range: ByteRange,
+    pub(super) success: bool,
+}
+
+/// The head of a chunk after its paths, with what `head` says besides.
+pub(super) fn rest_of(head: &Head, chunk: &Chunk<'_>, failure: FailureReport) -> Bytes {
+    let content_type = head.content_type().unwrap_or("application/octet-stream");
     let (mut whole, mut before) = (BytesMut::new(), BytesMut::new());
-    let begin = |buffer| HeadWriter::request(buffer, &p.tid, Method::Send.as_str(), b"", b"");
+    let begin = |buffer| HeadWriter::request(buffer, chunk.tid, Method::Send.as_str(), b"", b"");
     let _ = begin(&mut before);
     begin(&mut whole)
-        .message_id(&p.shown_id)
-        .byte_range(range)
-        .success_report(p.success && !p.room)
+        .message_id(chunk.id)
+        .byte_range(chunk.range)
+        .success_report(chunk.success)
         .failure_report(failure)
-        .others_of(&p.head)
+        .others_of(head)
         .body(content_type.as_bytes());
     whole.split_off(before.len()).freeze()
 }

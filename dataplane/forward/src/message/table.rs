@@ -61,7 +61,11 @@ impl Message {
             }
         }
         if let Some(row) = self.row_mut(at) {
+            row.joined |= !peer.is_empty();
             row.peer = peer;
+        }
+        if seat.is_none() {
+            self.inherit(at, &leg.participant);
         }
         self.start(now, at, tx);
         at
@@ -118,7 +122,10 @@ impl Message {
             counts: Counts::default(),
             last_at: now.mono,
             captured: false,
-            swept: false,
+            swept: None,
+            joined: false,
+            held: Vec::new(),
+            pressed: false,
         };
         let at = self.rows.insert(row) as u32;
         self.sessions.insert(local.session, at);
@@ -134,7 +141,8 @@ impl Message {
         }
         self.dials.retain(|_, leg| *leg != at);
         if self.rows.contains(at as usize) {
-            let row = self.rows.remove(at as usize);
+            let mut row = self.rows.remove(at as usize);
+            self.bequeath(at, &mut row);
             self.sessions.remove(&row.session);
             if let Some(members) = self.members.get_mut(&row.key.context) {
                 members.retain(|m| *m != at);

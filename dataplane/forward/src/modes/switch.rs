@@ -118,18 +118,24 @@ pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<
     let total = p.total;
     let takes = |leg: &u32| {
         let target = message.row(*leg)?;
-        let conn = message.conns.get(&target.conn()?)?;
+        let conn = target.conn().and_then(|conn| message.conns.get(&conn));
+        let stage = match conn {
+            Some(conn) if conn.congested.is_some() => return None,
+            Some(_) if !target.is_backed_up() => CopyStage::Live,
+            // Who has joined shall have it when his connection is there, or there again.
+            _ if target.joined => CopyStage::Held,
+            _ => return None,
+        };
         let fits = target.max_size == 0 || total.is_none_or(|total| total <= target.max_size);
         let takes = *leg != source
             && (target.may_receive || is_imdn)
             && fits
-            && conn.congested.is_none()
             && target.accepts(cpm::media_type::CPIM)
             && target.accepts(inner);
         takes.then_some(Copy {
             leg: *leg,
             serial: target.serial,
-            stage: CopyStage::Live,
+            stage,
             begun: false,
             unsure: false,
             only_imdn: false,

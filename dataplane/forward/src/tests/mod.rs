@@ -4,6 +4,7 @@ mod batches;
 mod msrp_connections;
 mod msrp_exact;
 mod msrp_flow;
+mod msrp_held;
 mod msrp_hostile;
 mod msrp_relay;
 mod msrp_switch;

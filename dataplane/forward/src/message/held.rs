@@ -1,0 +1,349 @@
+//! What a room holds for a member who has joined and has no connection: not yet, or not again (CPM-FACTS §3.3, §3.8
+//! step 8). Bounded in octets, messages and time; in the order in which it was said; what is over the bounds is
+//! counted and told to control.
+//!
+//! ```text
+//!   first piece ──► waits ── connection bound, room in its queue ──► begun ── last piece out ──► sent
+//!                    │ over the bounds, or held_ms                     │ connection lost, given up
+//!                    ▼                                                 ▼
+//!                  dropped, Pressure                                 failed
+//! ```
+//!
+//! As long as something waits, what is said next waits behind it. A leg that is put in the batch that removes
+//! another one of the same participant is that one's heir: the repair of a chat brings a new leg (CPM-FACTS §3.3).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use base::{Instant, Now};
+use bytes::Bytes;
+use contract::{Pressure, news::What};
+use msrp::{ByteRange, FailureReport, Flag, Head, HeadWriter, Method, Status, Tid};
+
+use super::conn::{COPY_MAX, Open};
+use super::spread::{Chunk, rest_of};
+use super::{CopyStage, Message, Passage, Row, Wait};
+use crate::Drop;
+use crate::media::Tx;
+
+/// A message, or the rest of one, that waits.
+#[derive(Debug)]
+pub(crate) struct Held {
+    source: u32,
+    passage: u64,
+    shown_id: String,
+    head: Head,
+    total: Option<u64>,
+    /// By the place of their first octet.
+    pieces: VecDeque<(u64, Bytes)>,
+    /// The octet after what went out.
+    next: u64,
+    begun: bool,
+    /// The last piece has come.
+    finished: bool,
+    /// The sender wants to know.
+    asked: bool,
+    until: Instant,
+}
+
+/// What a removed leg leaves to the one that takes its place.
+#[derive(Debug)]
+pub(crate) struct Estate {
+    context: u64,
+    participant: String,
+    from: u32,
+    held: Vec<Held>,
+}
+
+impl Row {
+    /// Whether what is said next must wait behind what waits already.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.held.iter().any(|held| held.finished || !held.pieces.is_empty())
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held.iter().flat_map(|held| &held.pieces).map(|(_, piece)| piece.len()).sum()
+    }
+}
+
+impl Message {
+    /// A piece of a message waits for a member's connection. False: it may not.
+    #[expect(clippy::too_many_arguments, reason = "one call from one loop")]
+    pub(super) fn hold_back(
+        &mut self,
+        now: Now,
+        target: u32,
+        source: u32,
+        p: &Passage,
+        start: u64,
+        piece: &Bytes,
+        tx: &mut Tx<'_>,
+    ) -> bool {
+        let until = now.mono + Duration::from_millis(self.limits.held_ms);
+        let (bytes_max, held_max) = (self.limits.held_bytes_max, self.limits.held_messages_max);
+        let Some(row) = self.row_mut(target) else { return false };
+        let total = p.total.map(|total| p.out(total));
+        let at = row.held.iter().position(|h| (h.source, h.passage) == (source, p.id));
+        let coming = total.filter(|_| at.is_none()).map_or(piece.len() as u64, |t| t.max(piece.len() as u64));
+        if row.held_bytes() as u64 + coming > bytes_max as u64 || (at.is_none() && row.held.len() >= held_max)
+        {
+            self.not_held(target, Drop::MsrpHeldFull, tx);
+            return false;
+        }
+        // A small piece must not keep the whole buffer alive in which it came.
+        let piece = if piece.len() <= COPY_MAX { Bytes::copy_from_slice(piece) } else { piece.clone() };
+        match at.and_then(|at| row.held.get_mut(at)) {
+            Some(held) => {
+                held.total = total;
+                held.pieces.push_back((start, piece));
+            }
+            None => row.held.push(Held {
+                source,
+                passage: p.id,
+                shown_id: p.shown_id.clone(),
+                head: p.head.clone(),
+                total,
+                pieces: VecDeque::from([(start, piece)]),
+                next: start,
+                begun: false,
+                finished: false,
+                asked: p.success,
+                until,
+            }),
+        }
+        self.sweep_at(target, until);
+        self.wants_drain(target);
+        true
+    }
+
+    /// A message that waits has come to its end.
+    pub(super) fn held_whole(&mut self, target: u32, source: u32, passage: u64) {
+        let held = self.row_mut(target).map(|row| row.held.iter_mut()).into_iter().flatten();
+        if let Some(held) = held.into_iter().find(|h| (h.source, h.passage) == (source, passage)) {
+            held.finished = true;
+        }
+        self.wants_drain(target);
+    }
+
+    pub(super) fn wants_drain(&mut self, leg: u32) {
+        let waits = self.row(leg).is_some_and(|row| row.conn().is_some() && !row.held.is_empty());
+        if waits && !self.drains.contains(&leg) {
+            self.drains.push_back(leg);
+        }
+    }
+
+    /// Sends what waited for connections that are there now.
+    pub(super) fn drain_all(&mut self, now: Now, tx: &mut Tx<'_>) {
+        while let Some(leg) = self.drains.pop_front() {
+            self.drain(now, leg, tx);
+        }
+    }
+
+    /// Sends what waits for a leg, as far as its connection has room: all in order, and no faster than it reads.
+    fn drain(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
+        let most = self.limits.queue_bytes_max / 2;
+        let slow = now.mono + Duration::from_millis(self.limits.slow_ms);
+        let until = self.answer_until(now);
+        let (mut sent, mut is_full) = (Vec::new(), false);
+        let Some(row) = self.rows.get_mut(leg as usize) else { return };
+        let Some(conn) = row.conn() else { return };
+        let Some(to) = self.conns.get_mut(&conn).filter(|to| to.congested.is_none() && to.closing.is_none())
+        else {
+            return;
+        };
+        let mut at = 0;
+        'all: while let Some(held) = row.held.get_mut(at) {
+            let mut carries = to.carries(held.source, held.passage, leg);
+            while !held.pieces.is_empty() || (held.finished && !carries) {
+                if to.load() >= most {
+                    to.full.get_or_insert(now.mono);
+                    is_full = true;
+                    break 'all;
+                }
+                let (start, piece) = held.pieces.pop_front().unwrap_or((held.next, Bytes::new()));
+                if !carries || held.next != start {
+                    to.close_chunk(Flag::More, until);
+                    let tid = Tid::fresh(&mut self.entropy);
+                    let range = ByteRange { start, end: None, total: held.total };
+                    let chunk = Chunk { tid: &tid, id: &held.shown_id, range, success: false };
+                    let rest = rest_of(&held.head, &chunk, FailureReport::No);
+                    to.begin_chunk(&tid, &row.peer, &row.own, &rest);
+                    let (source, passage) = (held.source, held.passage);
+                    to.open = Some(Open { source, passage, target: leg, tid, wait: Wait::Nothing });
+                    tx.totals.requests_out += 1;
+                    carries = true;
+                }
+                to.queue.push(&piece);
+                row.counts.bytes_out += piece.len() as u64;
+                held.next = start + piece.len() as u64;
+                held.begun = true;
+            }
+            if !held.finished {
+                // Its sender is slower than we are: others go on meanwhile.
+                at += 1;
+                continue;
+            }
+            to.close_chunk(Flag::Last, until);
+            if held.asked {
+                to.mark(now.mono, held.source, held.passage, leg);
+            }
+            row.counts.messages_out += 1;
+            sent.push((held.source, held.passage));
+            row.held.remove(at);
+        }
+        let relieved = row.held.is_empty() && std::mem::take(&mut row.pressed);
+        self.list(conn);
+        for (source, passage) in sent {
+            self.copy_of(source, passage, leg, |copy| copy.stage = CopyStage::Sent);
+        }
+        if is_full {
+            self.arm(conn, now.mono + super::flow::STALL);
+        }
+        self.arm(conn, slow);
+        if relieved {
+            self.tell_held(leg, false, tx);
+        }
+    }
+
+    /// Something is not held, or no longer: counted and told.
+    fn not_held(&mut self, leg: u32, why: Drop, tx: &mut Tx<'_>) {
+        tx.totals.drop(why);
+        let Some(row) = self.row_mut(leg) else { return };
+        row.counts.dropped += 1;
+        let pressed = std::mem::replace(&mut row.pressed, true);
+        if !pressed || why == Drop::MsrpHeldLate {
+            self.tell_held(leg, true, tx);
+        }
+    }
+
+    fn tell_held(&self, leg: u32, on: bool, tx: &mut Tx<'_>) {
+        let Some(row) = self.row(leg).filter(|row| !row.unseen) else { return };
+        let waiting_bytes = row.held_bytes() as u64;
+        tx.news(What::Pressure(Pressure { leg: Some(row.key), on, waiting_bytes }));
+    }
+
+    /// What has waited for too long is given up. What has begun is the connection's: it goes out, or that one is cut
+    /// loose.
+    pub(super) fn held_due(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
+        let Some(row) = self.row_mut(leg) else { return };
+        let is_over = |held: &mut Held| !held.begun && held.until <= now.mono;
+        let over: Vec<Held> = row.held.extract_if(.., is_over).collect();
+        for held in over {
+            self.not_held(leg, Drop::MsrpHeldLate, tx);
+            self.held_failed(now, leg, &held, tx);
+        }
+        if let Some(row) = self.row_mut(leg).filter(|row| row.held.is_empty()) {
+            row.pressed = false;
+        }
+    }
+
+    /// When the oldest that waits is given up.
+    pub(super) fn held_until(&self, leg: u32) -> Option<Instant> {
+        self.row(leg)?.held.iter().filter(|held| !held.begun).map(|held| held.until).min()
+    }
+
+    fn held_failed(&mut self, now: Now, leg: u32, held: &Held, tx: &mut Tx<'_>) {
+        // It is not among those that wait any more, so that nothing is aborted twice.
+        self.copy_failed(now, held.source, held.passage, leg, Status::TIMEOUT, tx);
+    }
+
+    /// What has begun on a connection that will not end it; what has not waits on.
+    pub(super) fn fail_begun(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
+        let Some(row) = self.row_mut(leg) else { return };
+        let begun: Vec<Held> = row.held.extract_if(.., |held| held.begun).collect();
+        for held in begun {
+            self.abort_held(now, leg, &held, tx);
+            self.held_failed(now, leg, &held, tx);
+        }
+    }
+
+    /// Whether a copy waits for a leg's next connection, whatever becomes of this one.
+    pub(super) fn waits_on(&self, leg: u32, source: u32, passage: u64) -> bool {
+        self.row(leg).is_some_and(|row| {
+            row.held.iter().any(|h| (h.source, h.passage) == (source, passage) && !h.begun)
+        })
+    }
+
+    /// A copy is given up by its sender or for good: it waits no more.
+    pub(super) fn forget_held(&mut self, now: Now, leg: u32, source: u32, passage: u64, tx: &mut Tx<'_>) {
+        let Some(row) = self.row_mut(leg) else { return };
+        let at = row.held.iter().position(|h| (h.source, h.passage) == (source, passage));
+        if let Some(held) = at.map(|at| row.held.remove(at)) {
+            self.abort_held(now, leg, &held, tx);
+        }
+    }
+
+    /// `#` for what has begun (RFC 4975 §7.1).
+    fn abort_held(&mut self, now: Now, leg: u32, held: &Held, tx: &mut Tx<'_>) {
+        let until = self.answer_until(now);
+        let tid = Tid::fresh(&mut self.entropy);
+        let Some(row) = self.rows.get(leg as usize).filter(|_| held.begun) else { return };
+        let Some(conn) = row.conn() else { return };
+        let Some(to) = self.conns.get_mut(&conn) else { return };
+        if to.carries(held.source, held.passage, leg) {
+            to.close_chunk(Flag::Abort, until);
+        } else {
+            to.close_chunk(Flag::More, until);
+            let range = ByteRange { start: held.next, end: Some(held.next - 1), total: None };
+            to.queue.write(|buffer| {
+                let method = Method::Send.as_str();
+                HeadWriter::request(buffer, &tid, method, row.peer.as_bytes(), row.own.as_bytes())
+                    .message_id(&held.shown_id)
+                    .byte_range(range)
+                    .failure_report(FailureReport::No)
+                    .end(Flag::Abort);
+            });
+            tx.totals.requests_out += 1;
+        }
+        self.list(conn);
+    }
+
+    /// A leg is removed; perhaps the same batch puts another one in its place.
+    pub(super) fn bequeath(&mut self, at: u32, row: &mut Row) {
+        let held = std::mem::take(&mut row.held);
+        if row.joined || !held.is_empty() {
+            let (context, participant) = (row.key.context, std::mem::take(&mut row.participant));
+            self.estates.push(Estate { context, participant, from: at, held });
+        }
+    }
+
+    /// A leg is new: what was said while its participant had no other is its own.
+    pub(super) fn inherit(&mut self, at: u32, participant: &str) {
+        let Some(row) = self.row(at) else { return };
+        let (context, serial) = (row.key.context, row.serial);
+        let is_ours = |e: &Estate| e.context == context && e.participant == participant;
+        let found = self.estates.iter().position(is_ours).filter(|_| !participant.is_empty());
+        let Some(estate) = found.map(|found| self.estates.swap_remove(found)) else { return };
+        for held in &estate.held {
+            self.copy_of(held.source, held.passage, estate.from, |copy| {
+                (copy.leg, copy.serial) = (at, serial);
+            });
+        }
+        let until = estate.held.iter().map(|held| held.until).min();
+        if let Some(row) = self.row_mut(at) {
+            row.joined = true;
+            row.held = estate.held;
+        }
+        if let Some(until) = until {
+            self.sweep_at(at, until);
+        }
+    }
+
+    /// Nobody has taken the place of a removed leg: its participant is gone.
+    pub(crate) fn forget_estates(&mut self, now: Now, tx: &mut Tx<'_>) {
+        for estate in std::mem::take(&mut self.estates) {
+            for held in &estate.held {
+                self.held_failed(now, estate.from, held, tx);
+            }
+        }
+    }
+
+    /// Changes the copy of a message to a leg, if somebody still waits for it.
+    fn copy_of(&mut self, source: u32, passage: u64, leg: u32, change: impl FnOnce(&mut super::Copy)) {
+        let passages = self.row_mut(source).map(|row| row.passages.as_mut_slice()).unwrap_or_default();
+        let p = passages.iter_mut().find(|p| p.id == passage);
+        if let Some(copy) = p.and_then(|p| p.copies.iter_mut().find(|c| c.leg == leg && !c.stage.is_over())) {
+            change(copy);
+        }
+    }
+}
