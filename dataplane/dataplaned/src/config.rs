@@ -179,6 +179,8 @@ pub struct LimitSettings {
     pub targets_max: usize,
     /// Stream connections.
     pub connections_max: usize,
+    /// Stream connections that one address may open (one /64 with IPv6). Many phones behind one NAT are one address.
+    pub connections_per_address_max: usize,
     /// Octets that wait for one connection.
     pub queue_bytes_max: usize,
     /// Octets of one message when control names no limit.
@@ -206,6 +208,7 @@ impl Default for LimitSettings {
             sockets_max: engine.sockets_max,
             targets_max: engine.targets_max,
             connections_max: 4096,
+            connections_per_address_max: 1024,
             queue_bytes_max: engine.queue_bytes_max,
             message_bytes_max: engine.message_bytes_max,
             held_bytes_max: engine.held_bytes_max,

@@ -138,7 +138,7 @@ impl Metrics {
         zero(&self.requests, &["in", "taken", "out"]);
         zero(&self.send_failures, &SEND_FAILURES);
         zero(&self.receives, &["starved", "error"]);
-        zero(&self.connections_refused, &["full", "never_opened"]);
+        zero(&self.connections_refused, &["full", "address_full", "never_opened"]);
         zero(&self.missed, &["spool", "news", "capture"]);
         zero(&self.batches, &["applied"]);
         zero(&self.frames, &BadFrame::ALL.map(BadFrame::label));
@@ -185,6 +185,7 @@ impl Metrics {
         add(&self.receives, "starved", t.starved, b.starved);
         add(&self.receives, "error", t.rearmed, b.rearmed);
         add(&self.connections_refused, "full", t.accept_refused, b.accept_refused);
+        add(&self.connections_refused, "address_full", t.accept_crowded, b.accept_crowded);
         add(&self.connections_refused, "never_opened", t.accept_failed, b.accept_failed);
         add(&self.missed, "spool", now.spool_missed, before.spool_missed);
         add(&self.missed, "news", now.news_missed, before.news_missed);

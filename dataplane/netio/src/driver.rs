@@ -28,6 +28,8 @@ pub struct DriverConfig {
     pub sockets_max: usize,
     /// Stream connections, listeners not counted.
     pub connections_max: usize,
+    /// Accepted ones of one peer address (of one /64 with IPv6).
+    pub connections_per_address_max: usize,
     /// Datagrams and connection events of one batch.
     pub batch_max: usize,
     /// Receive buffers (rounded up to a power of two). All of them pass through the cache.
@@ -54,6 +56,7 @@ impl Default for DriverConfig {
         DriverConfig {
             sockets_max: 16_384,
             connections_max: 4096,
+            connections_per_address_max: 1024,
             batch_max: 64,
             buffers: 512,
             buffer_bytes: 2048,
@@ -181,6 +184,8 @@ pub struct Tally {
     pub send_failed: u64,
     /// Connections that were closed at once because the table was full.
     pub accept_refused: u64,
+    /// Connections that were closed at once because their peer's address had too many.
+    pub accept_crowded: u64,
     /// Accepted connections that never finished their TLS handshake.
     pub accept_failed: u64,
     /// Batches handed out.
@@ -203,7 +208,7 @@ impl Tally {
     }
 
     /// Each counter with its name, for metrics.
-    pub fn rows(&self) -> [(&'static str, u64); 13] {
+    pub fn rows(&self) -> [(&'static str, u64); 14] {
         [
             ("truncated", self.truncated),
             ("unnamed", self.unnamed),
@@ -214,6 +219,7 @@ impl Tally {
             ("send_too_long", self.send_too_long),
             ("send_failed", self.send_failed),
             ("accept_refused", self.accept_refused),
+            ("accept_crowded", self.accept_crowded),
             ("accept_failed", self.accept_failed),
             ("batches", self.batches),
             ("events", self.events),

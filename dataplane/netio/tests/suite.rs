@@ -487,6 +487,14 @@ fn stream(to: SocketAddr) -> TcpStream {
     stream
 }
 
+/// A connection from another of our own addresses.
+fn stream_from(ip: &str, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
 fn opened(seen: &Seen) -> u64 {
     let Seen::Opened { conn, .. } = seen else { panic!("{seen:?}") };
     *conn
@@ -624,6 +632,24 @@ fn the_table_of_connections_has_an_end(kind: Kind) {
     assert_eq!(all.iter().filter(|seen| matches!(seen, Seen::Opened { .. })).count(), 2);
     assert_eq!(driver.tally().accept_refused, 1);
     drop(peers);
+}
+
+fn one_address_does_not_get_all_connections(kind: Kind) {
+    let few = DriverConfig { connections_max: 8, connections_per_address_max: 3, ..config() };
+    let Some(mut driver) = driver(kind, &few) else { return };
+    let address = listening(&mut *driver, None);
+    let crowd: Vec<TcpStream> = (0..6).map(|_| stream(address)).collect();
+    let opened = |all: &[Seen]| all.iter().filter(|seen| matches!(seen, Seen::Opened { .. })).count();
+    let all = pass(&mut *driver, Duration::from_millis(50));
+    assert_eq!((opened(&all), driver.tally().accept_crowded, driver.tally().accept_refused), (3, 3, 0));
+    // Another address is let in, and so is the first one when it has left.
+    let other = stream_from("127.0.0.9", address);
+    assert_eq!(opened(&pass(&mut *driver, Duration::from_millis(50))), 1);
+    drop(crowd);
+    pass(&mut *driver, Duration::from_millis(50));
+    let again = stream(address);
+    assert_eq!(opened(&pass(&mut *driver, Duration::from_millis(50))), 1);
+    drop((other, again));
 }
 
 fn certificate() -> Tls {
@@ -771,6 +797,7 @@ suite! {
     a_slow_reader_is_told_by_what_is_not_sent,
     a_dialled_connection_opens_or_fails,
     the_table_of_connections_has_an_end,
+    one_address_does_not_get_all_connections,
     both_sides_of_a_tls_connection_see_the_others_fingerprint,
     a_peer_that_speaks_no_tls_fails_the_handshake,
     what_is_read_waits_in_the_kernel_and_not_with_us,

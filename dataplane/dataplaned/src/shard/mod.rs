@@ -57,6 +57,7 @@ impl Plan {
         DriverConfig {
             sockets_max: config.limits.sockets_max,
             connections_max: config.limits.connections_max,
+            connections_per_address_max: config.limits.connections_per_address_max,
             batch_max: config.driver.batch_max,
             buffers: config.driver.buffers,
             spin_us: config.driver.spin_us,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,8 @@ struct Listening {
 pub(crate) struct Streams {
     conns: Slab<Conn>,
     slots: Map<u64, usize>,
+    /// Accepted connections by whose they are.
+    callers: Map<IpAddr, usize>,
     listeners: Vec<Listening>,
     /// Listeners that may have somebody waiting.
     calling: Vec<u32>,
@@ -91,6 +93,7 @@ impl Streams {
         Streams {
             conns: Slab::new(),
             slots: base::map(HashSeed(config.first_connection)),
+            callers: base::map(HashSeed(config.first_connection)),
             listeners: Vec::new(),
             calling: Vec::new(),
             ready: VecDeque::new(),
@@ -233,6 +236,12 @@ impl Streams {
             tally.accept_refused += 1;
             return;
         }
+        // One address must not take all the room there is (CPM-FACTS §2.26).
+        let of_caller = self.callers.get(&caller(peer)).copied().unwrap_or(0);
+        if of_caller >= self.config.connections_per_address_max {
+            tally.accept_crowded += 1;
+            return;
+        }
         let session = listening.tls.clone().map(|tls| ServerConnection::new(tls.server)).transpose();
         let added = match session {
             Ok(session) => {
@@ -279,6 +288,9 @@ impl Streams {
             queued: false,
         };
         queue(&mut self.ready, &mut conn, slot);
+        if accepted {
+            *self.callers.entry(caller(peer)).or_default() += 1;
+        }
         self.conns.insert(conn);
         self.slots.insert(id, slot);
         self.opening.push_back((deadline, id));
@@ -288,6 +300,14 @@ impl Streams {
     fn remove(&mut self, slot: usize, registry: &mut impl Registry) {
         let Some(conn) = self.conns.try_remove(slot) else { return };
         self.slots.remove(&conn.id);
+        if conn.dial.is_none()
+            && let Some(count) = self.callers.get_mut(&caller(conn.peer))
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.callers.remove(&caller(conn.peer));
+            }
+        }
         if conn.queued {
             self.ready.retain(|ready| *ready != slot);
         }
@@ -379,6 +399,14 @@ fn queue(ready: &mut VecDeque<usize>, conn: &mut Conn, slot: usize) {
     if !conn.queued {
         conn.queued = true;
         ready.push_back(slot);
+    }
+}
+
+/// Who is counted as one caller: an IPv4 address, or the /64 of a host that may draw as many as it likes.
+fn caller(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+        ip => ip,
     }
 }
 
