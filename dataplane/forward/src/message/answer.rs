@@ -16,10 +16,12 @@ impl Message {
         let Some(row) = self.conns.get_mut(&conn) else { return };
         let at = row.transactions.iter().position(|t| t.tid == *head.tid());
         let open = row.open.filter(|open| open.tid == *head.tid());
-        let (target, carries) = match (at.and_then(|at| row.transactions.remove(at)), open) {
-            (Some(done), _) => (done.target, done.carries),
+        let (target, carries, asks) = match (at.and_then(|at| row.transactions.remove(at)), open) {
+            (Some(done), _) => (done.target, done.carries, done.asks),
             // An error may come before the chunk has ended (RFC 4975 §7.2).
-            (None, Some(open)) if !status.is_success() => (open.target, Some((open.source, open.passage))),
+            (None, Some(open)) if !status.is_success() => {
+                (open.target, Some((open.source, open.passage)), None)
+            }
             _ => {
                 // Stacks that answer REPORTs are known (CPM-FACTS §3.7).
                 tx.totals.drop(Drop::MsrpUnasked);
@@ -27,6 +29,9 @@ impl Message {
             }
         };
         tx.totals.requests_taken += 1;
+        if let Some(asks) = asks {
+            self.nickname_answered(now, asks, status, tx);
+        }
         if status.is_success() {
             return;
         }

@@ -9,7 +9,6 @@ use msrp::{Broken, Event, Framer, Head, Method, Start, Status};
 
 use super::{Message, Opened, Reading, Stage};
 use crate::media::Tx;
-use crate::modes::switch;
 use crate::{CloseReason, ConnId, DialId, Drop, Output};
 
 impl Message {
@@ -199,7 +198,7 @@ impl Message {
                     }
                     Method::Nickname => {
                         tx.totals.requests_in += 1;
-                        switch::nickname(self, now, conn, leg, head, tx);
+                        self.nickname(now, conn, leg, head, tx);
                         Reading::Skip
                     }
                     Method::Auth | Method::Other => {

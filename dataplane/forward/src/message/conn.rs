@@ -91,8 +91,10 @@ pub(crate) enum Wait {
 pub(crate) struct Transaction {
     pub(crate) tid: Tid,
     pub(crate) target: u32,
-    /// `None`: the empty SEND that binds.
+    /// `None`: the empty SEND that binds, or a NICKNAME.
     pub(crate) carries: Option<(u32, u64)>,
+    /// Whose NICKNAME it passes on: the leg's row and the question.
+    pub(crate) asks: Option<(u32, u64)>,
     pub(crate) until: Instant,
     pub(crate) wait: Wait,
 }
@@ -263,6 +265,7 @@ impl Conn {
                 tid: open.tid,
                 target: open.target,
                 carries: Some((open.source, open.passage)),
+                asks: None,
                 until,
                 wait: open.wait,
             });

@@ -315,6 +315,9 @@ impl Message {
             && row.transactions.front().is_some_and(|t| t.until <= now.mono)
         {
             let Some(old) = row.transactions.pop_front() else { break };
+            if let Some(asks) = old.asks {
+                self.nickname_answered(now, asks, Status::TIMEOUT, tx);
+            }
             if let (Wait::Answer, Some((source, passage))) = (old.wait, old.carries) {
                 self.copy_failed(now, source, passage, old.target, Status::TIMEOUT, tx);
             }

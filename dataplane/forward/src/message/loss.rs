@@ -103,11 +103,16 @@ impl Message {
             row.stage = Stage::Lost;
         }
         let context = row.key.context;
+        let mut questions = Vec::new();
         if let Some(conn) = conn.and_then(|c| self.conns.get_mut(&c)) {
             conn.legs.retain(|l| *l != leg);
+            questions.extend(conn.transactions.iter().filter(|t| t.target == leg).filter_map(|t| t.asks));
             conn.transactions.retain(|t| t.target != leg);
             let sources = std::mem::take(&mut conn.blocks);
             self.unblock(&sources);
+        }
+        for asks in questions {
+            self.nickname_answered(now, asks, Status::TIMEOUT, tx);
         }
         self.wake(context);
     }

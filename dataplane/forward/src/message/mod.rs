@@ -8,6 +8,7 @@ mod conn;
 mod flow;
 mod held;
 mod loss;
+mod nickname;
 mod passage;
 mod row;
 mod send;

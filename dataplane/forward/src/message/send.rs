@@ -84,7 +84,14 @@ impl Message {
                 .byte_range(ByteRange::EMPTY)
                 .end(Flag::Last);
         });
-        to.transactions.push_back(Transaction { tid, target: leg, carries: None, until, wait: Wait::Answer });
+        to.transactions.push_back(Transaction {
+            tid,
+            target: leg,
+            carries: None,
+            asks: None,
+            until,
+            wait: Wait::Answer,
+        });
         tx.totals.requests_out += 1;
         self.arm(conn, until);
         self.list(conn);

@@ -1,18 +1,15 @@
 //! `switch`: the MSRP room (RFC 7701), each message judged in the order of CPM-FACTS §3.8. Recipients are frozen at
 //! the first chunk; the switch is the endpoint that answers and reports; recipients' reports end here.
 
-use base::{Instant, Now};
+use base::Instant;
 use bytes::Bytes;
-use contract::{Decide, MessageNews, message_news, news::What};
 use cpm::UserId;
 use cpm::cpim::{Address, Progress};
 use msrp::{Head, Status, Tid};
 
-use crate::ConnId;
 use crate::Drop;
-use crate::media::Tx;
 use crate::message::chunk::{Judged, Verdict};
-use crate::message::{Asked, Copy, CopyStage, Holds, Lead, Message, Passage};
+use crate::message::{Copy, CopyStage, Holds, Lead, Message, Passage};
 
 /// One room.
 #[derive(Debug, Default)]
@@ -20,7 +17,7 @@ pub(crate) struct Room {
     addresses: Vec<String>,
     users: Vec<UserId>,
     private_messages: bool,
-    nicknames: bool,
+    pub(crate) nicknames: bool,
     nickname_required: bool,
     max_size: u64,
     pub(crate) members: Vec<u32>,
@@ -179,55 +176,4 @@ fn private_recipients(message: &Message, room: &Room, to: &str, inner: &str) -> 
         return Err(Status::NO_PRIVATE_MESSAGES);
     }
     Ok(declared)
-}
-
-/// NICKNAME (RFC 7701 §7): the form is judged here, the rest by control.
-pub(crate) fn nickname(message: &mut Message, now: Now, conn: ConnId, leg: u32, head: Head, tx: &mut Tx<'_>) {
-    let id = message.number();
-    let until = message.answer_until(now);
-    let Some(row) = message.row(leg) else { return tx.totals.drop(Drop::MsrpNoSession) };
-    let room = if let Lead::Room(room) = row.lead { message.rooms.get(room as usize) } else { None };
-    let allowed = room.is_some_and(|room| room.nicknames) && row.asked.is_none();
-    let wanted = head.use_nickname();
-    let status = match &wanted {
-        _ if !allowed => Some(Status::FORBIDDEN),
-        None => Some(Status::NICKNAME_MALFORMED),
-        Some(wanted) if !wanted.is_empty() && cpm::nickname::enforce(wanted).is_err() => {
-            Some(Status::NICKNAME_MALFORMED)
-        }
-        Some(_) => None,
-    };
-    let key = row.key;
-    match (status, wanted) {
-        (Some(status), _) => {
-            tx.totals.drop(Drop::MsrpRefused);
-            message.respond(now, conn, &head, status, tx);
-        }
-        (None, Some(wanted)) => {
-            tx.totals.requests_taken += 1;
-            if let Some(row) = message.row_mut(leg) {
-                row.asked = Some(Asked { id, head, until });
-            }
-            message.sweep_at(leg, until);
-            let what = Some(message_news::What::Nickname(wanted));
-            tx.news(What::Message(MessageNews { leg: Some(key), id, what }));
-        }
-        (None, None) => {}
-    }
-}
-
-impl Message {
-    /// Control has decided about a NICKNAME.
-    pub(crate) fn decide(&mut self, now: Now, decide: &Decide, tx: &mut Tx<'_>) {
-        let leg = self.rows.iter().find(|(_, row)| Some(row.key) == decide.leg).map(|(at, _)| at as u32);
-        let Some((leg, row)) = leg.and_then(|leg| Some((leg, self.row_mut(leg)?))) else { return };
-        let Some(asked) = row.asked.take_if(|asked| asked.id == decide.id) else { return };
-        let status = Status(u16::try_from(decide.status).unwrap_or(403));
-        if status.is_success() {
-            row.nickname.clone_from(&decide.nickname);
-        }
-        if let Some(conn) = self.conn_id(leg) {
-            self.respond(now, conn, &asked.head, status, tx);
-        }
-    }
 }

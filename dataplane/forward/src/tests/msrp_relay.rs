@@ -301,6 +301,66 @@ fn an_answer_that_could_not_be_remembered_proves_nothing() {
 }
 
 #[test]
+fn a_nickname_is_asked_of_the_room_behind_the_far_leg_by_each_device() {
+    // A Participating Function with two devices: near -> far, which is a room, and the other near.
+    let named = |n, participant: &str| contract::Leg { participant: participant.into(), ..msrp_leg(n) };
+    let legs = vec![named(1, "far"), named(2, "near"), named(3, "near")];
+    let mut phones = Phones::up(legs, vec![path(1, Mode::Distribute, &[1, 2, 3], &[1, 2, 3])]);
+    let ask = |phones: &mut Phones, n: u64, line: &str| {
+        let bytes = phones.request(n, "NICKNAME", &format!("nick{n}"), line, None, '$');
+        phones.say_raw(n, &bytes);
+    };
+    ask(&mut phones, 2, "Use-Nickname: bare\r\n");
+    assert_eq!(phones.answer(2), 424, "its form is judged on the way");
+    for (code, expected) in [(200, 200), (425, 425), (403, 403), (501, 501), (481, 408)] {
+        for n in [2, 3] {
+            ask(&mut phones, n, "Use-Nickname: \"Bo \\\"B\\\"\"\r\n");
+            assert!(phones.read(n).is_empty(), "the room has the word");
+        }
+        for _ in [2, 3] {
+            let asked = phones.read(1);
+            let Some(first) = asked.first() else { continue };
+            assert!(first.is(Method::Nickname) && first.head.use_nickname().unwrap() == "Bo \"B\"");
+            assert_eq!(first.head.to_path().as_str(), their(1));
+            for request in &asked {
+                phones.reply(1, request, Status(code));
+            }
+        }
+        for n in [2, 3] {
+            let read = phones.read(n);
+            assert_eq!(read.len(), 1);
+            assert_eq!(
+                (read[0].status(), read[0].head.tid().as_str()),
+                (Some(Status(expected)), &format!("nick{n}")[..])
+            );
+        }
+    }
+    phones.check_sum();
+}
+
+#[test]
+fn a_nickname_that_nobody_answers_is_answered_and_where_nobody_can_be_asked_refused() {
+    for (closes, wait) in [(false, 31_000), (true, 0)] {
+        let mut phones = pair();
+        let bytes = phones.request(1, "NICKNAME", "nick1", "Use-Nickname: \"Bo\"\r\n", None, '$');
+        phones.say_raw(1, &bytes);
+        assert!(phones.read(1).is_empty());
+        if closes {
+            phones.rig.input(Input::Closed { conn: conn(2), why: CloseReason::Reset });
+        }
+        phones.rig.run(wait);
+        assert_eq!(phones.answer(1), 408);
+        phones.rig.run(5000);
+        assert!(phones.read(1).is_empty(), "once");
+    }
+    // Two others: whom should it be asked of?
+    let mut phones = fan(false);
+    let bytes = phones.request(1, "NICKNAME", "nick1", "Use-Nickname: \"Bo\"\r\n", None, '$');
+    phones.say_raw(1, &bytes);
+    assert_eq!(phones.answer(1), 403);
+}
+
+#[test]
 fn an_unfinished_message_is_aborted_when_its_sender_is_lost_or_gives_up() {
     let lines = "Byte-Range: 1-*/100\r\nContent-Type: text/plain\r\n";
     // In the middle of a chunk.
