@@ -62,7 +62,7 @@ pub(crate) fn choose<'a>(
     devices: impl Iterator<Item = &'a Bound>,
     max: usize,
 ) -> Vec<Target> {
-    let devices: Vec<&Bound> = devices.collect();
+    let devices = one_flow_each(devices);
     let sets: Vec<FeatureSet> = devices.iter().map(|b| b.features()).collect();
     let accept: Vec<AcceptContact> = request
         .headers
@@ -86,6 +86,20 @@ pub(crate) fn choose<'a>(
         .filter(|bound| gr.is_none_or(|gr| bound.is_instance(gr)))
         .filter_map(Target::device)
         .collect()
+}
+
+/// Of several flows of a device the newest that leads somewhere (RFC 5626 §5.3: never more than one at once).
+fn one_flow_each<'a>(devices: impl Iterator<Item = &'a Bound>) -> Vec<&'a Bound> {
+    let mut chosen: Vec<&Bound> = Vec::new();
+    for bound in devices.filter(|b| b.peer().is_some()) {
+        let instance = bound.binding.instance.as_ref().map(|i| i.expose().as_str());
+        match chosen.iter_mut().find(|known| known.is_of(instance)) {
+            Some(known) if known.binding.registered <= bound.binding.registered => *known = bound,
+            Some(_) => {}
+            None => chosen.push(bound),
+        }
+    }
+    chosen
 }
 
 /// The request for one leg, and the tag that names our end of it.

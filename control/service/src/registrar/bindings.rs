@@ -54,6 +54,12 @@ impl Bound {
         FeatureSet::parse(&self.binding.features)
     }
 
+    /// True for a flow of that device.
+    pub(crate) fn is_of(&self, instance: Option<&str>) -> bool {
+        let own = self.binding.instance.as_ref().map(|i| i.expose().as_str());
+        matches!((own, instance), (Some(own), Some(other)) if cpm::feature::same_instance(own, other))
+    }
+
     /// True for a GRUU's `gr` parameter that means this device.
     pub(crate) fn is_instance(&self, gr: &str) -> bool {
         let own = self.binding.instance.as_ref().map(|i| i.expose().as_str());

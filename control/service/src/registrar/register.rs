@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use base::Private;
 use sip::typed::{CSeq, Contacts, Expires, Path};
-use sip::{Name, NameAddr, Params, Request, Response};
+use sip::{Name, NameAddr, Params, Peer, Request, Response};
 
-use super::bindings::{Bindings, key_of};
+use super::bindings::{Bindings, Bound, key_of};
 use crate::b2b;
 use crate::records::Binding;
 use crate::turn::Turn;
@@ -101,6 +101,10 @@ fn plan(
             return Err(brief);
         }
         new += usize::from(known.is_none());
+        for older in superseded(bindings, user, &key, &contact, peer) {
+            new = new.saturating_sub(1);
+            changes.push(Wanted::Remove(older.key.clone()));
+        }
         let life = Duration::from_secs(seconds.min(limits.expires_max_s).into());
         let binding = Binding {
             user: user.clone(),
@@ -128,6 +132,25 @@ fn plan(
         return Err(refuse(503));
     }
     Ok(changes)
+}
+
+/// Bindings of the same address that the new one replaces (RFC 3261 §10.3 step 7). Devices with names of their own
+/// behind different NATs may say the same private address, and several flows of one device do (RFC 5626 §4.2).
+fn superseded<'a>(
+    bindings: &'a Bindings,
+    user: &UserId,
+    key: &str,
+    contact: &NameAddr,
+    peer: &Peer,
+) -> impl Iterator<Item = &'a Bound> {
+    let instance = contact.instance();
+    bindings.all(user).iter().filter(move |b| {
+        let same_place = b.binding.flow == *peer || b.binding.instance.is_none() || instance.is_none();
+        b.key != key
+            && same_place
+            && !b.is_of(instance.as_deref())
+            && b.contact().is_some_and(|uri| uri.equivalent(&contact.uri))
+    })
 }
 
 fn features(contact: &NameAddr) -> String {

@@ -200,3 +200,33 @@ fn a_subscriber_of_the_store_is_as_good_as_a_configured_one() {
     world.store.insert(key, row);
     assert_eq!(registered(&mut world, register("a", 1, "Contact: <sip:bob@127.0.0.1:7001>\r\n", "")).0, 200);
 }
+
+// RFC 3261 §10.3 step 7: bindings compare by URI; a phone that gains a name is still one phone.
+#[test]
+fn one_address_is_one_binding() {
+    let mut world = World::new();
+    let plain = "Contact: <sip:bob@127.0.0.1:7001>\r\n";
+    let named = format!("Contact: <sip:bob@127.0.0.1:7001>;+sip.instance=\"<{PHONE}>\"\r\n");
+    let other = "Contact: <sip:bob@127.0.0.1:7001>;+sip.instance=\"<urn:uuid:1>\"\r\n";
+    for (cseq, contact) in [(1, plain), (3, named.as_str()), (5, other), (7, plain)] {
+        let (code, answer) = registered(&mut world, register("c", cseq, contact, ""));
+        assert_eq!((code, contacts(&answer), world.rows(Table::Binding).len()), (200, 1, 1), "{contact}");
+    }
+}
+
+// RFC 5626 §5.3: several flows of one device, one copy.
+#[test]
+fn of_several_flows_of_a_device_the_newest_is_used() {
+    let mut world = World::new();
+    for (cseq, id) in [(1, 1), (3, 2)] {
+        let contact =
+            format!("Contact: <sip:bob@127.0.0.1:7001>;+sip.instance=\"<{PHONE}>\";reg-id={id}\r\n");
+        let (code, answer) = registered(&mut world, register("c", cseq, &contact, "Supported: outbound\r\n"));
+        assert_eq!((code, contacts(&answer)), (200, id));
+    }
+    world.register("alice", peer(7002), "urn:uuid:2");
+    let message = crate::testing::request("MESSAGE", "alice", "bob", "m", "", "text/plain", "hi");
+    world.send(peer(7002), message);
+    world.request(peer(7001), &sip::Method::Message);
+    assert!(world.next(peer(7001)).is_none(), "one copy");
+}
