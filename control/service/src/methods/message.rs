@@ -7,8 +7,8 @@ use super::{Arrival, Case, absent, addressed, ensure_ids, imdn_key};
 use crate::b2b;
 use crate::facts::Facts;
 use crate::functions::{Addressee, Functions};
-use crate::lane_key::sender;
-use crate::participating::{About, Caller, Job, MessageId, Undo, Verdict, about, choose};
+use crate::lane_key::{sender, user_of};
+use crate::participating::{About, Caller, Job, MessageId, Undo, Verdict, about, choose, names};
 use crate::turn::Turn;
 use crate::{Key, UserId};
 
@@ -81,6 +81,13 @@ fn originate(
     let Some(target) = Addressee::of(turn.config(), &arrival.request).target(&arrival.request.uri) else {
         return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 404));
     };
+    let own = |name: &String| {
+        let uri = cpm::address::uri_of(name).parse::<sip::Uri>();
+        uri.is_ok_and(|uri| user_of(turn.config(), &uri).as_ref() == Some(user))
+    };
+    if !names(&arrival.request.headers, &arrival.request.body).iter().all(own) {
+        return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 403));
+    }
     let id = MessageId::of_request(user, &arrival.request);
     if functions.participating.messages.joins(turn, id, arrival.tx, &arrival.request) {
         return;

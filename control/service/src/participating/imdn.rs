@@ -75,6 +75,24 @@ pub(crate) fn about(headers: &Headers, body: &Bytes) -> Result<About, cpm::Error
     })
 }
 
+/// In whose names the CPIM speaks: of its sender, and of the recipient whom a notification is about. Nobody may say
+/// another one's (CPM-FACTS §2.11, §3.8 item 4).
+pub(crate) fn names(headers: &Headers, body: &Bytes) -> Vec<String> {
+    if !headers.typed::<ContentType>().ok().flatten().is_some_and(|kind| kind.is("message/cpim")) {
+        return Vec::new();
+    }
+    let limits = cpm::Limits::default();
+    let Ok(head) = Head::parse_whole(body, &limits) else { return Vec::new() };
+    let mut names: Vec<String> = head.from().map(|from| from.uri.into_owned()).into_iter().collect();
+    if cpm::media_type::is(head.content_type(), cpm::media_type::IMDN)
+        && let Ok(imdn) = Imdn::read(body.get(head.body_offset()..).unwrap_or_default(), &limits)
+    {
+        names.extend(imdn.recipient.map(|(recipient, _)| recipient));
+    }
+    names.retain(|name| !UserId::parse(name).is_ok_and(|user| user.is_anonymous()));
+    names
+}
+
 fn user(address: Result<cpm::cpim::Address<'_>, cpm::Error>) -> Option<UserId> {
     UserId::parse(&address.ok()?.uri).ok().filter(|user| !user.is_anonymous())
 }

@@ -18,7 +18,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use imdn::{About, States, about, key_of as imdn_key};
+pub(crate) use imdn::{About, States, about, key_of as imdn_key, names};
 pub(crate) use leg::{Caller, Target, choose};
 pub(crate) use message::{Job, MessageId, Messages, Undo};
 pub(crate) use relay::{Opening, Relays};

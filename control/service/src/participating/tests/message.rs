@@ -315,3 +315,34 @@ fn a_datagram_from_a_registered_address_is_challenged_unless_configured() {
         assert_eq!(world.code(tx), code, "{trust:?}");
     }
 }
+
+// CPM-FACTS §2.11, §3.8 item 4: nobody speaks or reports in another's name.
+#[test]
+fn a_message_or_a_receipt_in_anothers_name_is_refused() {
+    let mut world = world();
+    let send = |world: &mut World, id: &str, body: &str| {
+        let message = request("MESSAGE", "alice", "bob", id, "", "message/cpim", body);
+        let tx = world.send(phone(ALICE), message);
+        world.code(tx)
+    };
+    assert_eq!(send(&mut world, "a", &cpim("carol", "bob", "", "text/plain", "hi")), Some(403));
+    let receipt = |recipient: &str| {
+        let xml = format!(
+            "<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\"><message-id>m1</message-id>\
+             <datetime>2026-11-22T07:15:00Z</datetime><recipient-uri>sip:{recipient}@weir.example</recipient-uri>\
+             <original-recipient-uri>sip:{recipient}@weir.example</original-recipient-uri>\
+             <delivery-notification><status><delivered/></status></delivery-notification></imdn>"
+        );
+        cpim("alice", "bob", "", "message/imdn+xml", &xml)
+    };
+    assert_eq!(send(&mut world, "b", &receipt("carol")), Some(403));
+    assert!(world.next(phone(BOB)).is_none());
+    // Her own, and anonymity, are hers to say.
+    assert_eq!(send(&mut world, "c", &receipt("alice")), None);
+    let anonymous = cpim("alice", "bob", "", "text/plain", "hi")
+        .replace("sip:alice@weir.example", "sip:anonymous@anonymous.invalid");
+    assert_eq!(send(&mut world, "d", &anonymous), None);
+    for _ in 0..2 {
+        world.request(phone(BOB), &Method::Message);
+    }
+}
