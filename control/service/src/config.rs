@@ -259,6 +259,8 @@ pub struct Limits {
     pub nonces_max: usize,
     /// Relayed dialogs that are no sessions (SUBSCRIBE, REFER).
     pub relays_max: usize,
+    /// Those of one user.
+    pub relays_per_user_max: usize,
 }
 
 impl Default for Limits {
@@ -276,6 +278,7 @@ impl Default for Limits {
             media_lines_max: 16,
             nonces_max: 100_000,
             relays_max: 50_000,
+            relays_per_user_max: 100,
         }
     }
 }

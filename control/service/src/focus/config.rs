@@ -122,6 +122,8 @@ pub struct Controlling {
     pub subscription_max_s: u32,
     /// Subscriptions of one conference.
     pub subscriptions_max: usize,
+    /// Subscriptions of one member to one conference; one more ends the oldest.
+    pub subscriptions_per_member_max: usize,
     /// A conference in which nobody says anything for so long goes to sleep, seconds; 0 = never.
     pub idle_s: u32,
     /// A sleeping conference is forgotten after so long, seconds.
@@ -159,6 +161,7 @@ impl Default for Controlling {
             subscription_min_s: 60,
             subscription_max_s: 86_400,
             subscriptions_max: 200,
+            subscriptions_per_member_max: 8,
             idle_s: 1800,
             retention_s: 604_800,
             leg_lost_grace_s: 30,
@@ -175,8 +178,8 @@ impl Controlling {
         if self.members_max == 0 || self.members_max > 400 || self.subscriptions_max > 400 {
             return value("controlling.members_max, subscriptions_max", "1 to 400");
         }
-        if self.sessions_per_member_max == 0 {
-            return value("controlling.sessions_per_member_max", "at least 1");
+        if self.sessions_per_member_max == 0 || self.subscriptions_per_member_max == 0 {
+            return value("controlling.sessions_per_member_max, subscriptions_per_member_max", "at least 1");
         }
         if self.subscription_min_s > self.subscription_default_s
             || self.subscription_default_s > self.subscription_max_s

@@ -134,6 +134,9 @@ impl Conference {
             same_dialog && s.event_id == wish.event_id
         });
         let known = known.map(|s| s.id);
+        if known.is_none() {
+            self.end_oldest_of(turn, member);
+        }
         if known.is_none() && self.subscriptions.len() >= turn.config().controlling.subscriptions_max {
             let response = b2b::refuse(turn.config(), request, 503);
             return turn.respond(tx, response);
@@ -172,6 +175,18 @@ impl Conference {
             self.end_subscription(turn, id, "timeout");
         } else {
             self.notify_due(turn);
+        }
+    }
+
+    /// CPM-FACTS §2.26: the table is not one member's to fill. Who subscribes once more than a member may has lost
+    /// sight of the oldest one, which goes.
+    fn end_oldest_of(&mut self, turn: &mut Turn<'_>, member: MemberId) {
+        let max = turn.config().controlling.subscriptions_per_member_max;
+        let own: Vec<SubscriptionId> =
+            self.subscriptions.values().filter(|s| s.member == member).map(|s| s.id).collect();
+        let surplus = (own.len() + 1).saturating_sub(max);
+        for id in own.into_iter().take(surplus) {
+            self.end_subscription(turn, id, "noresource");
         }
     }
 

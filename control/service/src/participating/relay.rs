@@ -65,7 +65,9 @@ struct Pair {
 pub(crate) struct Relays {
     table: Map<u64, Pair>,
     tags: Map<String, u64>,
+    users: Map<UserId, usize>,
     max: usize,
+    per_user_max: usize,
 }
 
 /// A request that opens a pair.
@@ -81,7 +83,14 @@ pub(crate) struct Opening {
 
 impl Relays {
     pub(crate) fn new(desk: &Desk) -> Self {
-        Relays { table: map(desk.seed), tags: map(desk.seed), max: desk.config.limits.relays_max }
+        let limits = &desk.config.limits;
+        Relays {
+            table: map(desk.seed),
+            tags: map(desk.seed),
+            users: map(desk.seed),
+            max: limits.relays_max,
+            per_user_max: limits.relays_per_user_max,
+        }
     }
 
     /// True when the tag is one of ours.
@@ -108,6 +117,11 @@ impl Relays {
             turn.respond(tx, b2b::refuse(turn.config(), &request, 503));
             return;
         }
+        if self.users.get(&user).copied().unwrap_or(0) >= self.per_user_max {
+            // CPM-FACTS §2.7 "busy / session limit".
+            turn.respond(tx, b2b::refuse(turn.config(), &request, 486));
+            return;
+        }
         let id = turn.desk.serial();
         let lane = LaneKey::of_user(&user);
         let (next, tag) = leg::request(turn, lane, request.method.clone(), &request, &caller, &target);
@@ -128,6 +142,7 @@ impl Relays {
         }
         let timer = turn.wake_in(life + GRACE, Wake::Relay(id));
         let passing = vec![Passing { from: 0, server: tx, request, client, sent: next }];
+        *self.users.entry(user.clone()).or_default() += 1;
         self.table.insert(id, Pair { user, ends, passing, expires, timer, version: 0 });
     }
 
@@ -192,6 +207,12 @@ impl Relays {
 
     fn close(&mut self, turn: &mut Turn<'_>, id: u64) {
         let Some(mut pair) = self.table.remove(&id) else { return };
+        if let Some(count) = self.users.get_mut(&pair.user) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&pair.user);
+            }
+        }
         turn.unwake(&mut pair.timer);
         for end in &pair.ends {
             self.tags.remove(&end.tag);
@@ -221,6 +242,7 @@ impl Relays {
             self.tags.insert(end.tag.clone(), id);
         }
         let timer = turn.wake_in(left, Wake::Relay(id));
+        *self.users.entry(row.user.clone()).or_default() += 1;
         let pair = Pair { user: row.user, ends, passing: Vec::new(), expires: row.expires, timer, version };
         self.table.insert(id, pair);
     }

@@ -3,7 +3,7 @@
 
 use sip::{Dialog, Method, Name};
 
-use super::{group_of, world};
+use super::{config, group_of, world, world_with};
 use crate::Table;
 use crate::testing::World;
 
@@ -78,4 +78,49 @@ fn other_packages_and_targets_are_refused() {
         let tx = world.send(alice.peer, request);
         assert_eq!(world.code(tx), Some(code), "{method} {to}");
     }
+}
+
+// CPM-FACTS §2.26: neither the conference's table nor the lane's is one member's to fill.
+#[test]
+fn one_member_subscribes_so_often_and_others_go_on() {
+    let mut config = config();
+    config.controlling.subscriptions_max = 6;
+    config.controlling.subscriptions_per_member_max = 4;
+    let (mut world, mut phones) = world_with(config);
+    let focus = group_of(&mut world, &mut phones, &[1, 2]);
+    let [_, bob, carol, _] = &mut phones;
+    for _ in 0..20 {
+        let request = bob.request("SUBSCRIBE", &focus, "Event: conference\r\nExpires: 86400\r\n", "", "");
+        let tx = world.send(bob.peer, request);
+        world.settle();
+        assert_eq!(world.code(tx), Some(200), "the newest one counts");
+        bob.take(&mut world);
+    }
+    // Each of those that went had its last NOTIFY, and its relay with it.
+    assert_eq!((world.rows(Table::Subscription).len(), world.rows(Table::Relay).len()), (4, 4));
+    assert_eq!(bob.subscribe(&mut world).code, 200, "in the session's dialog, too");
+    assert_eq!(carol.subscribe(&mut world).code, 200);
+    assert_eq!(world.rows(Table::Subscription).len(), 5);
+}
+
+#[test]
+fn one_user_has_so_many_relays() {
+    let mut config = config();
+    config.limits.relays_per_user_max = 3;
+    let (mut world, mut phones) = world_with(config);
+    let focus = group_of(&mut world, &mut phones, &[1, 2]);
+    let [_, bob, carol, _] = &mut phones;
+    let mut subscribe = |phone: &mut super::Phone| {
+        let request = phone.request("SUBSCRIBE", &focus, "Event: conference\r\nExpires: 600\r\n", "", "");
+        let tx = world.send(phone.peer, request);
+        world.settle();
+        phone.take(&mut world);
+        world.code(tx)
+    };
+    for code in [200, 200, 200, 486] {
+        assert_eq!(subscribe(bob), Some(code));
+    }
+    assert_eq!(subscribe(carol), Some(200));
+    world.pass(650);
+    assert_eq!(world.service.counters().relays, 0);
 }
