@@ -93,6 +93,10 @@ pub(crate) struct Conference {
     pub(crate) until: Option<Instant>,
     /// Invitations still to be sent, a few at a time.
     pub(crate) to_invite: Vec<MemberId>,
+    /// More than its initiator were in once: there is a group to come back to.
+    pub(crate) lived: bool,
+    /// Whose it is to the limit of conferences of one user.
+    pub(crate) founder: Option<UserId>,
     pub(crate) timer: Option<TimerId>,
     /// Version of its row, and a digest of what the row holds.
     pub(crate) version: u64,
@@ -132,6 +136,8 @@ impl Conference {
             asks: BTreeMap::new(),
             until: None,
             to_invite: Vec::new(),
+            lived: false,
+            founder: None,
             timer: None,
             version: 0,
             written: 0,

@@ -82,6 +82,8 @@ pub struct Controlling {
     pub sessions_per_member_max: usize,
     /// Conferences of one lane.
     pub conferences_max: usize,
+    /// Ad-hoc conferences of one lane that one user has founded, sleeping ones included.
+    pub conferences_per_user_max: usize,
     /// With fewer members than this an ad-hoc group ends (410 Gone).
     pub members_min: usize,
     /// True: members who were lost or could not be reached stay members and may join later.
@@ -142,6 +144,7 @@ impl Default for Controlling {
             members_max: 100,
             sessions_per_member_max: 4,
             conferences_max: 10_000,
+            conferences_per_user_max: 200,
             members_min: 2,
             long_lived: true,
             ring_s: 180,

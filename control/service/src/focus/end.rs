@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::{LegCounters, leg};
 
-use super::call::CallId;
+use super::call::{Call, CallId};
 use super::conference::{Conference, Kind, Phase};
 use super::leave::Why;
 use super::say;
@@ -28,13 +28,18 @@ impl Conference {
         let min = turn.config().controlling.members_min;
         if self.calls.is_empty() {
             self.to_invite.clear();
-            // Nobody has ever got in.
-            if self.version == 0 {
+            // Nobody but its initiator, who may not even have acknowledged, has ever been in: there is no group to
+            // come back to. He founds it anew with the same ids (CPM-FACTS §2.6 "Restart").
+            if !self.lived {
                 return self.finish(turn);
             }
         }
+        // CPM-FACTS §2.27, Forming: where all decline, a long-lived group keeps its initiator alone; who is still to
+        // come may be added.
+        let forming = self.phase == Phase::Forming && self.calls.values().any(Call::is_up);
+        let alone = forming && turn.config().controlling.long_lived;
         match self.kind {
-            Kind::AdHoc if self.roster.len() < min => self.end(turn),
+            Kind::AdHoc if self.roster.len() < min && !alone => self.end(turn),
             // A chat room lives as long as anybody is in it; its document outlives it.
             Kind::PreDefined if self.calls.is_empty() => self.end(turn),
             // Nobody is in, and nobody is called: members may come back.
@@ -105,7 +110,7 @@ impl Conference {
     pub(crate) fn counters(&mut self, turn: &mut Turn<'_>, counters: &[LegCounters]) {
         let idle_ms = u64::from(turn.config().controlling.idle_s) * 1000;
         let Some(room) = &self.room else { return };
-        if idle_ms == 0 || self.phase != Phase::Active {
+        if idle_ms == 0 || !matches!(self.phase, Phase::Forming | Phase::Active) {
             return;
         }
         let context = room.anchor.id();

@@ -130,6 +130,7 @@ impl Conference {
         it.open = !founding.closed;
         it.allowed.clone_from(&turn.config().controlling.media);
         let (user, address, display) = initiator;
+        it.founder = Some(user.clone());
         let inviter = user.as_str().to_owned();
         let mut first = Member::new(user, &address);
         first.admin = true;

@@ -122,6 +122,7 @@ impl Conference {
         self.show(member);
         if matches!(self.phase, Phase::Forming | Phase::Dormant) && self.roster.connected() > 1 {
             self.phase = Phase::Active;
+            self.lived = true;
         }
         self.target_reached(turn, member, 200);
         // Whoever called while we called them is in already.

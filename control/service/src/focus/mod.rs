@@ -74,6 +74,8 @@ pub(crate) struct Focus {
     by_tag: Map<String, u64>,
     by_context: Map<u64, u64>,
     by_server: Map<ServerTx, u64>,
+    /// How many conferences a user has founded.
+    founders: Map<UserId, usize>,
     /// Rows that came so far, by focus.
     found: BTreeMap<String, Found>,
     contexts: BTreeMap<String, Vec<Anchor>>,
@@ -97,6 +99,7 @@ impl Focus {
             by_tag: map(seed),
             by_context: map(seed),
             by_server: map(seed),
+            founders: map(seed),
             found: BTreeMap::new(),
             contexts: BTreeMap::new(),
             backlog: Vec::new(),
@@ -207,6 +210,12 @@ impl Focus {
             return Ok(());
         }
         self.room_for_more(turn)?;
+        if self.founders.get(&sender.0).copied().unwrap_or(0)
+            >= turn.config().controlling.conferences_per_user_max
+        {
+            // CPM-FACTS §2.26: the table is not one user's to fill; §2.7 "busy / session limit".
+            return Err((486, None));
+        }
         let lane = LaneKey::of_conference(&founding.contribution);
         let id = factory::draw_id(turn, lane);
         let number = turn.desk.serial();
@@ -310,6 +319,9 @@ impl Focus {
 
     fn insert(&mut self, conference: Conference) {
         let number = conference.number;
+        if let Some(founder) = &conference.founder {
+            *self.founders.entry(founder.clone()).or_default() += 1;
+        }
         self.by_id.insert(conference.id.clone(), number);
         self.by_contribution.insert(conference.contribution.clone(), number);
         self.conferences.insert(number, conference);
@@ -481,6 +493,14 @@ impl Focus {
         let before = std::mem::replace(&mut conference.handles, now.clone());
         if gone {
             self.by_id.remove(&conference.id);
+            if let Some(founder) = &conference.founder
+                && let Some(count) = self.founders.get_mut(founder)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.founders.remove(founder);
+                }
+            }
             // A successor may have the ids already.
             if self.by_contribution.get(&conference.contribution) == Some(&number) {
                 self.by_contribution.remove(&conference.contribution);

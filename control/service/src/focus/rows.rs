@@ -227,6 +227,8 @@ impl Conference {
         it.subscriptions_next = saved.subscriptions_next;
         it.nicknames = saved.nicknames;
         it.version = version;
+        it.lived = true;
+        it.founder = it.roster.get(MemberId(0)).filter(|_| it.kind == Kind::AdHoc).map(|m| m.user.clone());
         it.until = saved.until.map(|at| now.mono + at.since(now.wall));
         it.room = found.context.filter(|a| a.id() == saved.context).map(|anchor| Room {
             anchor,

@@ -2,9 +2,9 @@
 
 use sip::{Method, Name};
 
-use super::{entry, focus_of, group_of, user, world};
+use super::{Phone, config, entry, focus_of, group_of, user, world, world_with};
 use crate::Table;
-use crate::testing::sdp_of;
+use crate::testing::{World, sdp_of};
 use cpm::SessionReplaces;
 use cpm::conference::Status;
 use cpm::media_type;
@@ -123,10 +123,8 @@ fn f7_a_restart_finds_the_group_and_makes_no_twin() {
     assert_ne!(focus_of(&answer.headers).split(';').next(), focus.split(';').next());
 }
 
-// CPM-FACTS §2.6, §2.27: 603 takes off the roster; nobody left but the initiator ends the group.
-#[test]
-fn a_group_that_everybody_declines_ends() {
-    let (mut world, [mut alice, mut bob, mut carol, _]) = world();
+fn everybody_declines(config: crate::Config) -> (World, Phone, Phone) {
+    let (mut world, [mut alice, mut bob, mut carol, _]) = world_with(config);
     let request = alice.founding(&[entry("bob"), entry("carol")], "1", "");
     assert_eq!(alice.invite(&mut world, request).code, 200);
     world.pass(1);
@@ -135,7 +133,81 @@ fn a_group_that_everybody_declines_ends() {
         world.reply(tx, crate::testing::reply(&invite, 603, "t", ""));
     }
     alice.take(&mut world);
+    (world, alice, bob)
+}
+
+// CPM-FACTS §2.6, §2.27: 603 takes off the roster; nobody left but the initiator ends the group.
+#[test]
+fn a_group_that_everybody_declines_ends() {
+    let mut config = config();
+    config.controlling.long_lived = false;
+    let (_, alice, _) = everybody_declines(config);
     assert_eq!(alice.byes, ["SIP;cause=410;text=\"Gone\""]);
+}
+
+// CPM-FACTS §2.27, Forming: "keep initiator alone if group policy long-lived".
+#[test]
+fn a_long_lived_group_that_everybody_declines_keeps_its_initiator() {
+    let (mut world, mut alice, mut bob) = everybody_declines(config());
+    world.pass(60);
+    alice.take(&mut world);
+    assert!(alice.byes.is_empty() && alice.dialog.is_some());
+    // Who changes his mind is added, and the group goes on.
+    let add = [(Name::ReferTo, "<sip:bob@weir.example;method=INVITE>")];
+    assert_eq!(alice.within(&mut world, Method::Refer, &add, None).code, 202);
+    world.pass(1);
+    bob.answer(&mut world);
+    // The initiator goes: nobody is in a group of one.
+    let (mut world, mut alice, _) = everybody_declines(config());
+    alice.bye(&mut world, None);
+    assert!(world.rows(Table::Roster).is_empty() && world.rows(Table::Context).is_empty());
+}
+
+// CPM-FACTS §2.27: a group whose initiator was never in has nobody to come back to.
+#[test]
+fn a_group_that_is_never_acknowledged_leaves_nothing() {
+    let (mut world, [mut alice, mut bob, ..]) = world();
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let tx = world.send(alice.peer, request);
+    assert_eq!(world.code(tx), Some(200));
+    world.pass(1);
+    let (invite, request) = bob.take(&mut world).pop().unwrap();
+    world.reply(invite, crate::testing::reply(&request, 480, "t", ""));
+    world.input(crate::Input::AckMissing { tx });
+    world.pass(40);
+    assert_eq!(world.service.counters().conferences, 0);
+    for table in [Table::Roster, Table::Dialog, Table::Subscription, Table::Context, Table::Session] {
+        assert!(world.rows(table).is_empty(), "{table:?}");
+    }
+}
+
+// CPM-FACTS §2.26: the table is not one user's to fill; what sleeps counts, what has ended does not.
+#[test]
+fn one_user_founds_so_many_groups_and_others_go_on() {
+    let mut config = config();
+    config.controlling.conferences_per_user_max = 2;
+    config.controlling.retention_s = 1000;
+    let (mut world, [mut alice, mut bob, ..]) = world_with(config);
+    for ids in ["1", "2"] {
+        let request = alice.founding(&[entry("bob")], ids, "");
+        assert_eq!(alice.invite(&mut world, request).code, 200);
+        world.pass(1);
+        bob.answer(&mut world);
+        bob.bye(&mut world, None);
+        alice.bye(&mut world, None);
+    }
+    world.restart();
+    assert_eq!(world.service.counters().conferences, 2, "they sleep");
+    let request = alice.founding(&[entry("erin")], "3", "");
+    assert_eq!(alice.invite(&mut world, request).code, 486);
+    let request = bob.founding(&[entry("erin")], "4", "");
+    assert_eq!(bob.invite(&mut world, request).code, 200);
+    let again = alice.founding(&[entry("bob")], "1", "");
+    assert_eq!(alice.invite(&mut world, again).code, 200, "her own group is none too many");
+    // The other one is forgotten.
+    world.pass(1100);
+    let request = alice.founding(&[entry("erin")], "5", "");
+    assert_eq!(alice.invite(&mut world, request).code, 200);
 }
 
 // Long-lived: who is not there stays a member and may come later.
