@@ -118,7 +118,7 @@ impl Default for Limits {
             leg_messages_max: 16,
             connection_transactions_max: 128,
             leg_reports_max: 128,
-            imdn_keys_max: 512,
+            imdn_keys_max: 1024,
             message_bytes_max: 1 << 40,
             held_bytes_max: 256 << 10,
             held_messages_max: 64,

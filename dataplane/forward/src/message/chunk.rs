@@ -174,11 +174,24 @@ impl Message {
     ) -> Result<bool, Status> {
         // RFC 3862 headers stand at the beginning: a message that begins elsewhere cannot be judged.
         if p.next - piece.len() as u64 != p.held.len() as u64 + 1 {
-            return Err(Status::BAD_REQUEST);
+            if p.must_be_judged() {
+                return Err(Status::BAD_REQUEST);
+            }
+            // In another order than it was written in: it is passed on as content.
+            let (held, next) = (p.held.split().freeze(), p.next);
+            p.holds = super::Holds::Nothing;
+            p.next = held.len() as u64 + 1;
+            let full = !held.is_empty() && self.spread(now, leg, p, &held, tx);
+            self.end_chunks(now, leg, p, Flag::More, tx);
+            p.next = next;
+            return Ok(self.spread(now, leg, p, piece, tx) || full);
         }
         p.held.extend_from_slice(piece);
-        let judged =
-            if p.room { switch::decide(self, leg, p)? } else { back_to_back::decide(self, leg, p, false)? };
+        let judged = if p.room {
+            switch::decide(self, leg, p, false)?
+        } else {
+            back_to_back::decide(self, leg, p, false)?
+        };
         match judged {
             Judged::Go(first) => Ok(self.spread_held(now, leg, p, &first, tx)),
             Judged::More | Judged::Swallow => Ok(false),
@@ -283,10 +296,12 @@ impl Message {
         };
         if whole && p.holds != super::Holds::Nothing {
             // All of it came and it is still held: an IMDN, or headers without an end.
-            if p.room {
-                return Status::BAD_REQUEST;
-            }
-            match back_to_back::decide(self, leg, &mut p, true) {
+            let judged = if p.room {
+                switch::decide(self, leg, &mut p, true)
+            } else {
+                back_to_back::decide(self, leg, &mut p, true)
+            };
+            match judged {
                 Ok(Judged::Go(first)) => drop(self.spread_held(now, leg, &mut p, &first, tx)),
                 Ok(_) => self.swallow(now, leg, &mut p, tx),
                 Err(status) => return status,

@@ -172,6 +172,11 @@ impl Passage {
         self.copies.iter_mut().find(|c| c.leg == leg)
     }
 
+    /// Whether it must be known before anything goes out if it is an IMDN: content may not pass everywhere.
+    pub(crate) fn must_be_judged(&self) -> bool {
+        self.room || self.only_imdn || self.copies.iter().any(|copy| copy.only_imdn)
+    }
+
     /// No copy of it can arrive any more.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.copies.iter().all(|c| c.own || c.stage == Stage::Failed)

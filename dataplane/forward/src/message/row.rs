@@ -102,6 +102,8 @@ pub(crate) struct Row {
     pub(crate) lead: Lead,
     /// Of the IMDNs of so many legs, of which this is one, only the first of each disposition passes; 0: all do.
     pub(crate) imdn_once: usize,
+    /// Each recipient whose IMDNs come by this leg counts for himself; else they are all one's.
+    pub(crate) imdn_each: bool,
     #[expect(clippy::vec_box, reason = "each piece of a body takes one out and puts it back")]
     pub(crate) passages: Vec<Box<Passage>>,
     /// Ids of messages that were taken whole, so that none is taken twice.

@@ -115,6 +115,7 @@ impl Message {
             stage: Stage::New,
             lead: Lead::Nowhere,
             imdn_once: 0,
+            imdn_each: false,
             passages: Vec::new(),
             taken: std::collections::VecDeque::new(),
             expects: std::collections::VecDeque::new(),
@@ -181,7 +182,7 @@ impl Message {
                 }
                 (Mode::Relay | Mode::Distribute, parameters) => {
                     let once = matches!(parameters, Some(Parameters::Distribute(d)) if d.imdn_once);
-                    self.lead_through(&sources, &targets, once);
+                    self.lead_through(&sources, &targets, once, path.mode() == Mode::Relay);
                 }
                 _ => {}
             }
@@ -194,10 +195,11 @@ impl Message {
         self.work(now, tx);
     }
 
-    fn lead_through(&mut self, sources: &[u32], targets: &[u32], once: bool) {
+    fn lead_through(&mut self, sources: &[u32], targets: &[u32], once: bool, each: bool) {
         for source in sources {
             let Some(row) = self.row_mut(*source) else { continue };
             row.imdn_once = row.imdn_once.max(if once { sources.len() } else { 0 });
+            row.imdn_each = once && each;
             let mut to = if let Lead::Pass(to) = std::mem::take(&mut row.lead) { to } else { Vec::new() };
             for target in targets.iter().filter(|t| *t != source) {
                 if !to.contains(target) {

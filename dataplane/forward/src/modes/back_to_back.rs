@@ -86,7 +86,9 @@ pub(crate) fn begin(
     p.copies = copies;
     let Some(row) = message.row_mut(source) else { return Verdict::Wait };
     p.only_imdn = silent;
-    if judge && is_cpim {
+    // What does not begin at its beginning cannot be judged; where it need not be, it is content.
+    let begins = head.byte_range().is_none_or(|range| range.start == 1);
+    if judge && is_cpim && (begins || p.must_be_judged()) {
         p.holds = Holds::Kind;
     }
     row.passages.push(p);
@@ -123,14 +125,21 @@ pub(crate) fn decide(
     }
     let all = Ok(Judged::Go(Bytes::copy_from_slice(&p.held)));
     let Some(row) = message.row(source).filter(|row| row.imdn_once > 0 && !too_much) else { return all };
-    let (context, devices) = (row.key.context, row.imdn_once);
+    let (context, leg, devices, each) = (row.key.context, row.key.leg, row.imdn_once, row.imdn_each);
     if !whole {
         p.holds = Holds::Whole;
         return Ok(Judged::More);
     }
     let body = p.held.get(head.body_offset()..).unwrap_or_default();
     let Ok(imdn) = cpm::imdn::Imdn::read(body, &message.cpm) else { return all };
-    if message.memory(context).pass(&imdn, devices) { all } else { Ok(Judged::Swallow) }
+    let whose = match head.from() {
+        Ok(from) if each => {
+            let recipient = imdn.recipient.as_ref().map_or("", |(uri, _)| uri.as_str());
+            format!("{leg}\n{}\n{recipient}", from.uri)
+        }
+        _ => String::new(),
+    };
+    if message.memory(context).pass(&whose, &imdn, devices) { all } else { Ok(Judged::Swallow) }
 }
 
 /// It is content: it goes where content may go.

@@ -1,5 +1,6 @@
-//! Which IMDNs have passed: of each disposition of a message only the first, whichever of a recipient's devices it
-//! comes from (CPM-FACTS §2.11, REQ-PF-17). Bounded: the oldest message is forgotten first.
+//! Which IMDNs have passed: of each disposition of a message only the first of each recipient, whichever of his devices
+//! it comes from, and never `failed` after a positive one (CPM-FACTS §2.11, REQ-PF-17). Bounded: the oldest message is
+//! forgotten first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,20 +25,20 @@ impl Memory {
         Memory { entries: BTreeMap::new(), order: VecDeque::new(), max }
     }
 
-    /// Whether an IMDN from one of `devices` goes on to the message's sender.
-    pub(crate) fn pass(&mut self, imdn: &Imdn, devices: usize) -> bool {
+    /// Whether an IMDN from one of `devices` goes on to the message's sender. `whose` tells recipients apart.
+    pub(crate) fn pass(&mut self, whose: &str, imdn: &Imdn, devices: usize) -> bool {
         // One that we cannot read is passed on and never acted upon.
         let Some(notification) = imdn.notification else { return true };
-        let key = imdn.message_id.as_str();
-        if !self.entries.contains_key(key) {
+        let key = [whose, imdn.message_id.as_str()].join("\n");
+        if !self.entries.contains_key(&key) {
             if self.order.len() >= self.max
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.entries.remove(&oldest);
             }
-            self.order.push_back(key.to_owned());
+            self.order.push_back(key.clone());
         }
-        let entry = self.entries.entry(key.to_owned()).or_default();
+        let entry = self.entries.entry(key).or_default();
         if notification == Notification::FAILED {
             // Held until no device is left that could still take the message.
             entry.failures += 1;

@@ -79,11 +79,51 @@ pub(crate) fn begin(
     Verdict::Take(id)
 }
 
-/// The CPIM headers, as far as they came: steps 3 to 6, 8, 9 and 12. Gives what goes out first.
-pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<Judged, Status> {
+/// The CPIM headers, as far as they came, and of an IMDN all of it. Gives what goes out first. `whole`: no more octets
+/// will come.
+pub(crate) fn decide(
+    message: &mut Message,
+    source: u32,
+    p: &mut Passage,
+    whole: bool,
+) -> Result<Judged, Status> {
+    let too_much = p.held.len() > message.cpm.xml_octets_max.min(message.limits.cpim_bytes_max * 4);
+    let (judged, is_imdn) = judge(message, source, p)?;
+    if matches!(judged, Judged::More) && whole {
+        return Err(Status::BAD_REQUEST);
+    }
+    if !is_imdn || too_much {
+        return Ok(judged);
+    }
+    if !whole {
+        p.holds = Holds::Whole;
+        return Ok(Judged::More);
+    }
+    // CPM-FACTS §2.11, REQ-PF-17: each thing once from a recipient, whichever of his sessions says it.
+    if passes(message, source, p) { Ok(judged) } else { Ok(Judged::Swallow) }
+}
+
+/// Whether an IMDN is the first of its disposition from its participant.
+fn passes(message: &mut Message, source: u32, p: &Passage) -> bool {
+    let Ok(Progress::Done(head)) = cpm::cpim::Head::parse(&p.held, &message.cpm) else { return true };
+    let body = p.held.get(head.body_offset()..).unwrap_or_default();
+    let Ok(imdn) = cpm::imdn::Imdn::read(body, &message.cpm) else { return true };
+    let Some(row) = message.row(source) else { return true };
+    let Lead::Room(room) = row.lead else { return true };
+    let members = message.rooms.get(room as usize).map(|room| room.members.as_slice()).unwrap_or_default();
+    let of_sender =
+        |leg: &&u32| **leg == source || message.row(**leg).is_some_and(|other| row.is_sibling(other));
+    let sessions = members.iter().filter(of_sender).count().max(1);
+    let whose = if row.participant.is_empty() { format!("{}", row.key.leg) } else { row.participant.clone() };
+    let context = row.key.context;
+    message.memory(context).pass(&whose, &imdn, sessions)
+}
+
+/// Steps 3 to 6, 8, 9 and 12; and whether it is an IMDN.
+fn judge(message: &Message, source: u32, p: &mut Passage) -> Result<(Judged, bool), Status> {
     let head = match cpm::cpim::Head::parse(&p.held, &message.cpm) {
         Ok(Progress::Done(head)) => head,
-        Ok(Progress::More) => return Ok(Judged::More),
+        Ok(Progress::More) => return Ok((Judged::More, false)),
         Err(cpm::Error::TooLarge(_)) => return Err(Status::STOP),
         Err(_) => return Err(Status::BAD_REQUEST),
     };
@@ -146,9 +186,9 @@ pub(crate) fn decide(message: &Message, source: u32, p: &mut Passage) -> Result<
             let shown = Address::uri(cpm::address::uri_of(shown));
             let mut first = head.with_from(&p.held, &shown).map_err(|_| Status::BAD_REQUEST)?;
             first.extend_from_slice(p.held.get(head.body_offset()..).unwrap_or_default());
-            Ok(Judged::Go(first.into()))
+            Ok((Judged::Go(first.into()), is_imdn))
         }
-        _ => Ok(Judged::Go(Bytes::copy_from_slice(&p.held))),
+        _ => Ok((Judged::Go(Bytes::copy_from_slice(&p.held)), is_imdn)),
     }
 }
 

@@ -494,6 +494,57 @@ fn imdn(id: &str, what: &str) -> Vec<u8> {
 }
 
 #[test]
+fn one_devices_dispositions_pass_a_relay_once_for_each_recipient_behind_it() {
+    // CPM-FACTS §2.11: with one device as with several; behind a leg there may be a conference.
+    let once = Some(Parameters::Distribute(Distribute { imdn_once: true }));
+    let mut phones = Phones::up(
+        vec![msrp_leg(1), msrp_leg(2)],
+        vec![
+            path(1, Mode::Relay, &[1], &[2]),
+            contract::Path { parameters: once, ..path(2, Mode::Relay, &[2], &[1]) },
+        ],
+    );
+    let other = |id: &str, what: &str| {
+        let text = String::from_utf8(imdn(id, what)).unwrap();
+        text.replace(&user(2), &user(9)).into_bytes()
+    };
+    for (at, (body, passes)) in [
+        (imdn("msgA", "delivered"), true),
+        (imdn("msgA", "delivered"), false),
+        (imdn("msgA", "failed"), false),
+        (other("msgA", "delivered"), true),
+        (imdn("msgA", "displayed"), true),
+        (imdn("msgB", "failed"), true),
+        (imdn("msgB", "failed"), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("imdn{at}");
+        phones.say(2, &Send { tid: &id, id: &id, lines: CPIM_LINES, body: &body, flag: '$' });
+        assert_eq!(phones.answer(2), 200);
+        let read = phones.read(1);
+        assert_eq!(read.len(), usize::from(passes), "{at}");
+        assert!(read.iter().all(|r| r.body == body));
+    }
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpImdnAgain), 3);
+    // Content that comes in another order than it was written in passes all the same, in its places.
+    let body = cpim(2, "sip:anonymous@anonymous.invalid", "text/plain", "0123456789");
+    let cuts = [(0, 20, '+'), (40, body.len(), '$'), (20, 40, '+')];
+    for (from, to, flag) in cuts {
+        let lines = format!("Byte-Range: {}-*/{}\r\n{CPIM_LINES}", from + 1, body.len());
+        phones.say(2, &Send { id: "late", tid: "late", lines: &lines, body: &body[from..to], flag });
+        assert_eq!(phones.answer(2), 200);
+    }
+    let mut parts: Vec<_> =
+        phones.read(1).into_iter().map(|r| (r.head.byte_range().unwrap().start, r.body)).collect();
+    parts.sort();
+    assert_eq!(parts.iter().map(|(start, _)| *start).collect::<Vec<_>>(), [1, 21, 41]);
+    assert_eq!(parts.into_iter().flat_map(|(_, part)| part).collect::<Vec<_>>(), body);
+    phones.check_sum();
+}
+
+#[test]
 fn of_each_disposition_only_the_first_devices_imdn_passes() {
     // CPM-FACTS §2.11, REQ-PF-17.
     let mut phones = fan(true);

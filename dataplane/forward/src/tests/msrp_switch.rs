@@ -146,6 +146,58 @@ fn rooms_without_private_messages_still_pass_dispositions() {
     assert_eq!((phones.answer(1), bodies(&mut phones, 2).len()), (200, 1));
 }
 
+fn imdn_of(n: u64, id: &str, what: &str) -> Vec<u8> {
+    let kind = if what == "displayed" { "display" } else { "delivery" };
+    let text = format!(
+        "<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\"><message-id>{id}</message-id>\
+         <datetime>2026-11-22T07:15:00Z</datetime>\
+         <{kind}-notification><status><{what}/></status></{kind}-notification></imdn>"
+    );
+    cpim(n, &user(1), "message/imdn+xml", &text)
+}
+
+#[test]
+fn of_each_participants_dispositions_only_the_first_passes() {
+    // CPM-FACTS §2.11, REQ-PF-17. Legs 3 and 4 are two sessions of one participant, leg 2 is another's only one.
+    let of = |n: u64, who: &str| contract::Leg { participant: who.into(), ..member(n) };
+    let twin = adjust(of(4, "p3"), |m| m.addresses = vec![user(3)]);
+    let mut phones = Phones::up(vec![of(1, "p1"), of(2, "p2"), of(3, "p3"), twin], vec![switch_path(|_| {})]);
+    for (at, (n, id, what, passes)) in [
+        (2, "msgA", "delivered", true),
+        (2, "msgA", "delivered", false),
+        (2, "msgA", "failed", false),
+        (3, "msgA", "delivered", true),
+        (4, "msgA", "delivered", false),
+        (4, "msgA", "displayed", true),
+        (3, "msgA", "displayed", false),
+        (3, "msgB", "failed", false),
+        (4, "msgB", "failed", true),
+        (2, "msgB", "failed", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = imdn_of(if n == 4 { 3 } else { n }, id, what);
+        let tid = format!("imdn{at}");
+        let lines = format!("Message-ID: {tid}\r\nSuccess-Report: yes\r\nContent-Type: message/cpim\r\n");
+        let bytes = phones.request(n, "SEND", &tid, &lines, Some(&body), '$');
+        // In two reads, split within the IMDN.
+        let cut = bytes.len() - 60;
+        phones.say_raw(n, &bytes[..cut]);
+        assert!(bodies(&mut phones, 1).is_empty(), "nobody knows yet what it says");
+        phones.say_raw(n, &bytes[cut..]);
+        let mut read = phones.read(n);
+        read.sort_by_key(|r| r.is(Method::Report));
+        assert_eq!(read[0].status(), Some(Status::OK), "the device is answered alike");
+        assert_eq!(read[1].head.status(), Some(Status::OK), "and reported to");
+        let got = bodies(&mut phones, 1);
+        assert_eq!(got.len(), usize::from(passes), "{n} {id} {what}");
+        assert!(got.iter().all(|got| *got == body));
+    }
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpImdnAgain), 5);
+    phones.check_sum();
+}
+
 #[test]
 fn headers_over_several_chunks_are_put_together_within_the_limit() {
     let body = cpim(1, ALL, "text/plain", &"long text ".repeat(50));

@@ -179,17 +179,30 @@ impl Session {
         let number = u32::try_from(index).unwrap_or(0) * 2;
         let one = |id| Some(LegSet { legs: vec![id], media: String::new() });
         let messages = anchor.leg(far).is_some_and(media::is_msrp);
+        // REQ-PF-17: of one recipient's devices the first notification counts. Those that come to the served user may
+        // be of several recipients, where the far end is a conference: a fan-out passes them all, a relay looks at
+        // each recipient for himself.
+        let once = messages.then_some(path::Parameters::Distribute(Distribute { imdn_once: true }));
         let (there, back) = match plan {
             Plan::Pass => return,
             Plan::Relay => (
-                Path { mode: Mode::Relay.into(), sources: one(far), targets: one(first), ..Path::default() },
-                Path { mode: Mode::Relay.into(), sources: one(first), targets: one(far), ..Path::default() },
+                Path {
+                    mode: Mode::Relay.into(),
+                    sources: one(far),
+                    targets: one(first),
+                    parameters: once.clone(),
+                    ..Path::default()
+                },
+                Path {
+                    mode: Mode::Relay.into(),
+                    sources: one(first),
+                    targets: one(far),
+                    parameters: once,
+                    ..Path::default()
+                },
             ),
             Plan::FanOut => {
                 let siblings = Some(LegSet { legs: Vec::new(), media: format!("near-{index}") });
-                // REQ-PF-17: of one recipient's devices the first notification counts. Those that come to the
-                // served user are of several recipients, where the far end is a conference: all pass.
-                let once = Some(path::Parameters::Distribute(Distribute { imdn_once: messages }));
                 let back_to = if messages {
                     Some(LegSet { legs: vec![far], media: format!("near-{index}") })
                 } else {
