@@ -201,11 +201,76 @@ pub struct Media {
     pub rtp_timeout_ms: u32,
     /// Octets of one MSRP message; 0 = the data plane's limit.
     pub msrp_max_bytes: u64,
+    /// What becomes of lines with keys (RTP/SAVP, RFC 4568).
+    pub srtp: Srtp,
+    /// Crypto suites that we take, and offer in this order.
+    pub srtp_suites: Vec<SrtpSuite>,
 }
 
 impl Default for Media {
     fn default() -> Self {
-        Media { latching: Latching::Window, learning_ms: 10_000, rtp_timeout_ms: 0, msrp_max_bytes: 0 }
+        Media {
+            latching: Latching::Window,
+            learning_ms: 10_000,
+            rtp_timeout_ms: 0,
+            msrp_max_bytes: 0,
+            srtp: Srtp::Mirror,
+            srtp_suites: vec![
+                SrtpSuite::AeadAes256Gcm,
+                SrtpSuite::AeadAes128Gcm,
+                SrtpSuite::AesCm256HmacSha1_80,
+                SrtpSuite::AesCm128HmacSha1_80,
+                SrtpSuite::AesCm128HmacSha1_32,
+            ],
+        }
+    }
+}
+
+/// What becomes of lines with keys in sessions between two; a conference takes each member's line as it is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Srtp {
+    /// They are refused, in conferences too.
+    Refuse,
+    /// Who offers keys is answered with keys, and the other side is offered keys of its own.
+    Mirror,
+    /// Who offers keys is answered with keys, and the other side is offered plain RTP.
+    Terminate,
+}
+
+/// A crypto suite by its name in SDP (RFC 4568 §6.2, RFC 6188 §4, RFC 7714 §14.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SrtpSuite {
+    /// AES in counter mode, tags of 80 bits.
+    #[serde(rename = "AES_CM_128_HMAC_SHA1_80")]
+    AesCm128HmacSha1_80,
+    /// The same with tags of 32 bits in RTP.
+    #[serde(rename = "AES_CM_128_HMAC_SHA1_32")]
+    AesCm128HmacSha1_32,
+    /// With keys of 256 bits.
+    #[serde(rename = "AES_256_CM_HMAC_SHA1_80")]
+    AesCm256HmacSha1_80,
+    /// The same with tags of 32 bits in RTP.
+    #[serde(rename = "AES_256_CM_HMAC_SHA1_32")]
+    AesCm256HmacSha1_32,
+    /// AES-GCM.
+    #[serde(rename = "AEAD_AES_128_GCM")]
+    AeadAes128Gcm,
+    /// AES-GCM with keys of 256 bits.
+    #[serde(rename = "AEAD_AES_256_GCM")]
+    AeadAes256Gcm,
+}
+
+impl SrtpSuite {
+    pub(crate) const fn crypto(self) -> sdp::CryptoSuite {
+        match self {
+            SrtpSuite::AesCm128HmacSha1_80 => sdp::CryptoSuite::AesCm128HmacSha1_80,
+            SrtpSuite::AesCm128HmacSha1_32 => sdp::CryptoSuite::AesCm128HmacSha1_32,
+            SrtpSuite::AesCm256HmacSha1_80 => sdp::CryptoSuite::AesCm256HmacSha1_80,
+            SrtpSuite::AesCm256HmacSha1_32 => sdp::CryptoSuite::AesCm256HmacSha1_32,
+            SrtpSuite::AeadAes128Gcm => sdp::CryptoSuite::AeadAes128Gcm,
+            SrtpSuite::AeadAes256Gcm => sdp::CryptoSuite::AeadAes256Gcm,
+        }
     }
 }
 

@@ -108,6 +108,11 @@ pub(crate) fn peer(port: u16) -> Peer {
 impl World {
     /// Alice, Bob and Carol are subscribers with the password `secret`.
     pub(crate) fn new() -> Self {
+        World::configured(|_| {})
+    }
+
+    /// The same with a change of the configuration.
+    pub(crate) fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.listeners.tcp = Some(([127, 0, 0, 1], 5060).into());
         config.listeners.udp = config.listeners.tcp;
@@ -117,6 +122,7 @@ impl World {
             password: "secret".to_owned().into(),
         };
         config.subscribers = ["alice", "bob", "carol"].map(entry).into();
+        change(&mut config);
         World::with(config)
     }
 

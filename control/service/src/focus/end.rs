@@ -108,6 +108,9 @@ impl Conference {
 
     /// Traffic of the legs: a chat in which nobody says anything goes to sleep; calls do not.
     pub(crate) fn counters(&mut self, turn: &mut Turn<'_>, counters: &[LegCounters]) {
+        if self.room.as_mut().is_some_and(|room| room.anchor.keep(counters)) {
+            self.save(turn);
+        }
         let idle_ms = u64::from(turn.config().controlling.idle_s) * 1000;
         let Some(room) = &self.room else { return };
         if idle_ms == 0 || !matches!(self.phase, Phase::Forming | Phase::Active) {

@@ -58,9 +58,10 @@ impl Conference {
         let (Some(call), Some(room)) = (calls.get_mut(&id), room.as_mut()) else { return refuse(turn, 503) };
         call.clock = clock;
         call.dirty = true;
+        let mut keys = turn.desk.entropy.child();
         let terms = Conference::terms(turn, allowed);
         let taken = match offer {
-            Some(offer) => call.talk.take_offer(room, &terms, &who, &own, offer),
+            Some(offer) => call.talk.take_offer(room, &terms, &who, &own, offer, &mut keys),
             None => {
                 call.owes_answer = !refresh_only;
                 Ok(())

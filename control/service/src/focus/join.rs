@@ -57,9 +57,10 @@ impl Conference {
         let (Some(call), Some(room)) = (calls.get_mut(&id), room.as_mut()) else { return refuse(turn, 503) };
         call.clock = clock;
         call.update = allows_update(&request);
+        let mut keys = turn.desk.entropy.child();
         let terms = Conference::terms(turn, allowed);
         let taken = match offer {
-            Some(offer) => call.talk.take_offer(room, &terms, &who, &own, offer),
+            Some(offer) => call.talk.take_offer(room, &terms, &who, &own, offer, &mut keys),
             // RFC 3261 §13.2.1: an INVITE without an offer gets ours in the 2xx.
             None if room.lines.is_empty() => Err(488),
             None => {

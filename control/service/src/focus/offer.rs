@@ -8,16 +8,18 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use base::Entropy;
 use contract::{Leg, leg};
 use sdp::{
-    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Direction, Extension, Fingerprint,
-    Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup, Stamp,
+    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Crypto, Direction, Extension,
+    Fingerprint, Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup, Stamp,
 };
 
 use super::attach::{AUDIO_LEVEL, attach};
 use super::config::{Controlling, Medium, Plain};
 use super::room::{Chatter, Line, Room, Strand};
 use crate::config::Media;
+use crate::media::srtp;
 
 /// The only type that comes bare into a room (RFC 7701 §5.2).
 const CPIM: &str = "message/cpim";
@@ -54,6 +56,7 @@ impl Talk {
         who: &Chatter,
         own: &[String],
         offer: Session,
+        keys: &mut Entropy,
     ) -> Result<(), u16> {
         if let Some(before) = &self.peer {
             sdp::check_next_offer(before, &offer).map_err(|e| e.sip_status())?;
@@ -87,8 +90,9 @@ impl Talk {
                 strand.leg = 0;
             }
             let known = room.anchor.leg(strand.leg).cloned();
-            let leg = known.unwrap_or_else(|| room.new_leg(medium, who));
+            let mut leg = known.unwrap_or_else(|| room.new_leg(medium, who));
             strand.leg = leg.id;
+            srtp::offered(&mut leg, line, terms.media, keys);
             // We wait where the peer leaves it to us (RFC 6135 §4.2.2).
             let active = Setup::answered(line.setup, true) == Some(Setup::Active);
             attach(room, terms, leg, line, active);
@@ -178,7 +182,8 @@ impl Talk {
                 *strand = Strand::default();
                 continue;
             }
-            let Some(leg) = room.anchor.leg(strand.leg).cloned() else { continue };
+            let Some(mut leg) = room.anchor.leg(strand.leg).cloned() else { continue };
+            srtp::answered(&mut leg, ours, line);
             strand.plain = is_plain(terms.controlling, &answer, line);
             let active = line.message().is_some() && sdp::message_role(ours, line) == sdp::Role::Active;
             attach(room, terms, leg, line, active);
@@ -241,9 +246,9 @@ fn takes(room: &Room, terms: &Terms<'_>, line: &MediaLine) -> Option<Medium> {
         (Body::Message(message), Medium::Message) => {
             line.proto.is_msrp() && speaks_cpim(line) && message.file.is_none()
         }
-        // Keys are not handled here: SRTP lines are refused, so that a peer that can falls back to RTP.
+        // Keys by a=crypto, or none; lines with keys by DTLS are refused, so that a peer that can falls back.
         (Body::Rtp(rtp), Medium::Audio | Medium::Video) => {
-            !line.proto.is_secure()
+            (!line.proto.is_secure() || srtp::takes(terms.media, line))
                 && matches!(line.host, Some(Host::Ip(_)))
                 && codecs_fit(room, terms, medium, rtp)
         }
@@ -328,8 +333,9 @@ fn accepted(
         Medium::Audio | Medium::Video => {
             let local = room.rtp_local(strand.leg)?;
             let codecs = room.line(medium)?.formats.iter().map(|f| (f.codec.clone(), None)).collect();
-            let body =
-                AcceptRtp { codecs, codecs_max: 1, ..our_rtp(room.anchor.leg(strand.leg)?, local.rtcp_port) };
+            let leg = room.anchor.leg(strand.leg)?;
+            let crypto = agreed(leg, Some(line))?.pop();
+            let body = AcceptRtp { codecs, codecs_max: 1, crypto, ..our_rtp(leg, local.rtcp_port) };
             (local.advertised.as_ref(), AcceptBody::Rtp(body))
         }
     };
@@ -342,6 +348,13 @@ fn accepted(
         label: Some(label(medium).to_owned()),
         body,
     })
+}
+
+fn agreed(leg: &Leg, answering: Option<&MediaLine>) -> Option<Vec<Crypto>> {
+    match &leg.kind {
+        Some(leg::Kind::Rtp(rtp)) => srtp::agreed(rtp, answering),
+        _ => Some(Vec::new()),
+    }
 }
 
 fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
@@ -372,15 +385,19 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
         Medium::Audio | Medium::Video => {
             let local = room.rtp_local(leg)?;
             let own = our_rtp(room.anchor.leg(leg)?, local.rtcp_port);
+            // A conference offers keys only to who has offered some.
+            let crypto = agreed(room.anchor.leg(leg)?, None)?;
+            let proto = Proto::RtpAvp.with_sdes(!crypto.is_empty());
             let kind = if medium == Medium::Audio { Kind::Audio } else { Kind::Video };
             let body = Body::Rtp(Rtp {
                 formats: room.line(medium)?.formats.clone(),
                 rtcp_mux: own.rtcp_mux,
                 rtcp: own.rtcp_port.map(|port| sdp::Rtcp { port, host: None }),
                 extensions: audio_level(medium).into_iter().collect(),
+                crypto,
                 ..Rtp::default()
             });
-            (local.advertised.as_ref()?.socket()?, MediaLine::new(kind, 0, Proto::RtpAvp, body))
+            (local.advertised.as_ref()?.socket()?, MediaLine::new(kind, 0, proto, body))
         }
     };
     line.host = Some(Host::Ip(addr.ip()));

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::Private;
-use contract::{Applied, Batch, Change, Context, Leg, Path, change::Verb, leg, placement};
+use contract::{
+    Applied, Batch, Change, Context, Leg, LegCounters, Path, RtpContinuity, change::Verb, leg, placement,
+};
 use prost::Message as _;
 
 use crate::records::{Columns, ContextRow, Record, Row};
@@ -189,6 +191,31 @@ impl Anchor {
                 _ => {}
             }
         }
+    }
+
+    /// Keeps how far the keys of its legs have come: a data plane that starts again is told, because a rollover counter
+    /// is nowhere on the wire (RFC 3711 §3.3.1). True when the row is behind by so much that it must be written: a guess
+    /// is good for 2^15 packets, the row is at most 2^13 old.
+    pub(crate) fn keep(&mut self, counters: &[LegCounters]) -> bool {
+        let mut behind = false;
+        for told in counters.iter().filter(|c| c.leg.is_some_and(|key| key.context == self.id)) {
+            let leg = told.leg.and_then(|key| self.legs.get_mut(&key.leg));
+            let (Some(leg::Kind::Rtp(rtp)), Some(new)) =
+                (leg.and_then(|leg| leg.kind.as_mut()), &told.continuity)
+            else {
+                continue;
+            };
+            if rtp.srtp.is_none() || (new.sent.is_empty() && new.received.is_empty()) {
+                continue;
+            }
+            let marks = |c: &RtpContinuity| -> Vec<(u32, u32, u32)> {
+                c.sent.iter().chain(&c.received).map(|p| (p.ssrc, p.rollover, p.sequence >> 13)).collect()
+            };
+            behind |= rtp.continuity.as_deref().map(marks) != Some(marks(new));
+            rtp.continuity = Some(Box::new(new.clone()));
+        }
+        self.unsaved |= behind;
+        behind
     }
 
     /// Writes the context's row.

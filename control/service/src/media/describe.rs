@@ -7,6 +7,7 @@ use sdp::{
     Anchor, Body, Fingerprint, Host, Limits, MediaLine, MessageAnchor, Proto, Role, RtpAnchor, Session, Setup,
 };
 
+use super::srtp;
 use crate::Config;
 use crate::turn::Turn;
 
@@ -23,9 +24,10 @@ pub(crate) fn hear(turn: &mut Turn<'_>, octets: &Bytes) -> Result<Session, u16> 
     read
 }
 
-/// True for lines that the data plane can take: plain RTP, and MSRP over TCP or TLS.
-pub(crate) fn is_anchorable(line: &MediaLine) -> bool {
+/// True for lines that the data plane can take: RTP, plain or with keys that we take, and MSRP over TCP or TLS.
+pub(crate) fn is_anchorable(config: &Config, line: &MediaLine) -> bool {
     let taken = match &line.body {
+        Body::Rtp(_) if line.proto.is_sdes() => srtp::takes(&config.media, line),
         Body::Rtp(_) => matches!(line.proto, Proto::RtpAvp | Proto::RtpAvpf),
         Body::Message(_) => line.proto.is_msrp(),
         Body::Other(_) => false,
@@ -54,6 +56,7 @@ pub(crate) fn blank_leg(config: &Config, line: &MediaLine, context: u64, id: u64
             clock_rate: rtp.formats.first().map_or(8000, |f| f.codec.clock),
             media_timeout_ms: config.media.rtp_timeout_ms,
             video: line.kind == sdp::Kind::Video,
+            srtp: srtp::wanted(&config.media, line),
             ..RtpLeg::default()
         }),
         _ => leg::Kind::Msrp(MsrpLeg {
@@ -161,8 +164,13 @@ pub(crate) fn role(leg: &Leg) -> Role {
     }
 }
 
-/// Our end of a leg as the data plane has placed it.
-pub(crate) fn local(leg: &Leg, setup: Option<Setup>, fingerprint: &[u8]) -> Option<Anchor> {
+/// Our end of a leg as the data plane has placed it, with our keys where it has any.
+pub(crate) fn local(
+    leg: &Leg,
+    setup: Option<Setup>,
+    fingerprint: &[u8],
+    keys: impl FnOnce(&RtpLeg) -> Option<Vec<sdp::Crypto>>,
+) -> Option<Anchor> {
     match leg.kind.as_ref()? {
         leg::Kind::Rtp(rtp) => {
             let local = rtp.local.as_ref()?;
@@ -173,7 +181,7 @@ pub(crate) fn local(leg: &Leg, setup: Option<Setup>, fingerprint: &[u8]) -> Opti
                 port: addr.port(),
                 rtcp_mux: rtp.rtcp_mux,
                 rtcp_port,
-                crypto: Vec::new(),
+                crypto: keys(rtp)?,
             }))
         }
         leg::Kind::Msrp(msrp) => {

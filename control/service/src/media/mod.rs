@@ -3,6 +3,7 @@
 
 mod anchor;
 mod describe;
+pub(crate) mod srtp;
 
 pub(crate) use anchor::Anchor;
 pub(crate) use describe::{

@@ -125,6 +125,43 @@ fn audio_is_distributed_in_one_codec_and_plain_phones_get_one_stream() {
     assert!(paths.iter().all(|p| p.mode() != Mode::Select || p.targets.as_ref().unwrap().legs.is_empty()));
 }
 
+// RFC 4568: who offers keys is answered with keys, who does not is not; both are in one conference.
+#[test]
+fn members_with_keys_and_without_are_in_one_conference() {
+    let (mut world, [mut alice, mut bob, ..]) = world();
+    let theirs = sdp::Crypto::new(5, sdp::CryptoSuite::AeadAes128Gcm, &[7; 28]).unwrap();
+    audio(&mut alice, 9000, "0", true);
+    audio(&mut bob, 9002, "0", false);
+    let mut offer = sdp_of(&alice.sdp.clone().into());
+    offer.lines[0].proto = sdp::Proto::RtpSavp;
+    if let sdp::Body::Rtp(rtp) = &mut offer.lines[0].body {
+        rtp.crypto = vec![theirs.clone()];
+    }
+    alice.sdp = String::from_utf8(offer.to_bytes().to_vec()).unwrap();
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let answer = alice.invite(&mut world, request);
+    assert_eq!(answer.code, 200);
+    let taken = sdp_of(&answer.body);
+    assert_eq!(taken.lines[0].proto, sdp::Proto::RtpSavp);
+    let [ours] = &taken.lines[0].rtp().unwrap().crypto[..] else { panic!("one key") };
+    assert_eq!((ours.tag, ours.suite), (5, theirs.suite));
+    assert_ne!(ours.key(), theirs.key());
+    world.pass(1);
+    bob.answer(&mut world);
+    world.settle();
+    let (legs, _) = ordered(&world);
+    let keys: Vec<_> = legs
+        .iter()
+        .map(|leg| match &leg.kind {
+            Some(leg::Kind::Rtp(rtp)) => {
+                rtp.srtp.as_deref().map(|s| (s.send_key.clone(), s.receive_key.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(keys, [Some((ours.key().to_vec(), theirs.key().to_vec())), None]);
+}
+
 // A peer's payload types are mapped onto the room's; one without the codec is refused.
 #[test]
 fn payload_types_are_mapped_and_other_codecs_refused() {

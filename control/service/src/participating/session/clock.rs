@@ -191,6 +191,9 @@ impl Session {
 
     /// MSRP sessions end when nothing was said for too long (CPM-FACTS §2.5 "idle timer"); calls do not.
     pub(super) fn counters(&mut self, turn: &mut Turn<'_>, counters: &[LegCounters]) {
+        if self.anchor.as_mut().is_some_and(|anchor| anchor.keep(counters)) {
+            self.save(turn);
+        }
         let idle_ms = u64::from(turn.config().participating.idle_s) * 1000;
         let Some(anchor) = &self.anchor else { return };
         if idle_ms == 0 || self.phase != Phase::Active || self.repair.is_some() {

@@ -35,16 +35,19 @@ impl Session {
             Some(side) => media::read(turn.config(), &side.sdp_got)?,
             None => return Err(500),
         };
-        if !offer.lines.iter().any(media::is_anchorable) {
+        if !offer.lines.iter().any(|line| media::is_anchorable(turn.config(), line)) {
             return Err(488);
         }
         let id = turn.context_id(self.lane());
         self.anchor = Some(Anchor::new(id, self.row_id()));
-        for (index, line) in offer.lines.iter().enumerate().filter(|(_, l)| media::is_anchorable(l)) {
+        for (index, line) in offer.lines.iter().enumerate() {
+            if !media::is_anchorable(turn.config(), line) {
+                continue;
+            }
             for side in [UPSTREAM, at] {
                 self.ensure_leg(turn, side, index, line);
             }
-            self.meet_offer(at, index, line);
+            self.meet_offer(turn, at, index, line);
         }
         self.order(turn);
         Ok(())
@@ -54,7 +57,7 @@ impl Session {
     pub(super) fn sound_late_offer(&mut self, turn: &mut Turn<'_>, winner: usize) -> Option<Bytes> {
         let offer = media::read(turn.config(), &self.side(winner)?.sdp_got).ok()?;
         let legs = self.side(UPSTREAM)?.legs.clone();
-        let ours = self.dressed(turn, &offer, &legs, |_| Some(sdp::Setup::ActPass));
+        let ours = self.dressed(turn, &offer, &legs, None);
         let mut stamp = Stamp::new(sdp::Origin::fresh(&mut turn.desk.entropy, media::host_of(&ours)));
         Some(stamp.stamp(ours).to_bytes())
     }

@@ -32,19 +32,15 @@ impl Session {
             None => return Err(500),
         };
         let offer = media::hear(turn, &offer)?;
-        if !offer.lines.iter().any(media::is_anchorable) {
+        let taken: Vec<bool> =
+            offer.lines.iter().map(|line| media::is_anchorable(turn.config(), line)).collect();
+        if !taken.contains(&true) {
             return Err(488);
         }
         let id = turn.context_id(self.lane());
         let mut anchor = Anchor::new(id, self.row_id());
         self.lines.drawn = (0..=targets)
-            .map(|_| {
-                offer
-                    .lines
-                    .iter()
-                    .map(|l| if media::is_anchorable(l) { anchor.draw_leg() } else { 0 })
-                    .collect()
-            })
+            .map(|_| taken.iter().map(|taken| if *taken { anchor.draw_leg() } else { 0 }).collect())
             .collect();
         for side in 0..=targets {
             for (at, line) in offer.lines.iter().enumerate() {
@@ -57,6 +53,8 @@ impl Session {
                 leg.participant = if side == UPSTREAM { "far" } else { "near" }.to_owned();
                 if side == UPSTREAM {
                     media::meet(&mut leg, line, media::answering(line));
+                    let desk = &mut *turn.desk;
+                    media::srtp::offered(&mut leg, line, &desk.config.media, &mut desk.entropy);
                 }
                 anchor.put_leg(leg);
             }
@@ -84,24 +82,33 @@ impl Session {
         self.anchor.as_ref()?;
         let offer = media::read(turn.config(), self.setup.as_ref()?.offer()).ok()?;
         let legs = self.lines.legs_of(at);
-        let ours = self.dressed(turn, &offer, &legs, |_| Some(sdp::Setup::ActPass));
+        let ours = self.dressed(turn, &offer, &legs, None);
         let mut stamp = Stamp::new(sdp::Origin::fresh(&mut turn.desk.entropy, media::host_of(&ours)));
         Some(stamp.stamp(ours).to_bytes())
     }
 
-    /// A description with our ends in the place of the peer's.
+    /// A description with our ends in the place of the peer's: an offer of ours, or the answer to `answering`.
     pub(super) fn dressed(
         &self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         theirs: &Description,
         legs: &[u64],
-        setup: impl Fn(usize) -> Option<sdp::Setup>,
+        answering: Option<&Description>,
     ) -> Description {
         let mut ours = theirs.clone();
         ours.groups.clear();
+        let desk = &mut *turn.desk;
+        let fingerprint = desk.fingerprint().to_vec();
         for (at, line) in ours.lines.iter_mut().enumerate() {
             let leg = legs.get(at).and_then(|id| self.anchor.as_ref()?.leg(*id));
-            let local = leg.and_then(|leg| media::local(leg, setup(at), turn.desk.fingerprint()));
+            let offered = answering.and_then(|offer| offer.lines.get(at));
+            let setup = match answering {
+                Some(_) => offered.and_then(media::setup_answering),
+                None => Some(sdp::Setup::ActPass),
+            };
+            let config = &desk.config.media;
+            let keys = |rtp: &_| media::srtp::ours(rtp, offered, config, &mut desk.entropy);
+            let local = leg.and_then(|leg| media::local(leg, setup, &fingerprint, keys));
             *line = local.and_then(|local| line.anchored(&local)).unwrap_or_else(|| line.refused());
         }
         if let Some(host) = ours.lines.iter().find_map(|l| l.host.clone()) {
@@ -142,7 +149,10 @@ impl Session {
             }
             let role = sdp::message_role(asked, line);
             if let Some(anchor) = &mut self.anchor {
-                anchor.change_leg(id, |leg| media::meet(leg, line, role));
+                anchor.change_leg(id, |leg| {
+                    media::meet(leg, line, role);
+                    media::srtp::answered(leg, asked, line);
+                });
             }
             self.mirror_direction(at, index, line);
             self.wire(index);
@@ -231,12 +241,12 @@ impl Session {
 
     pub(super) fn answering(
         &self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         offer: &Description,
         answer: &Description,
         legs: &[u64],
     ) -> Description {
-        self.dressed(turn, answer, legs, |at| offer.lines.get(at).and_then(media::setup_answering))
+        self.dressed(turn, answer, legs, Some(offer))
     }
 
     /// A side offers a change: its new media goes into its legs, new lines get legs on both sides.
@@ -248,13 +258,13 @@ impl Session {
         }
         let other = self.opposite(at);
         for (index, line) in offer.lines.iter().enumerate() {
-            if !media::is_anchorable(line) {
+            if !media::is_anchorable(turn.config(), line) {
                 continue;
             }
             for side in [Some(at), other].into_iter().flatten() {
                 self.ensure_leg(turn, side, index, line);
             }
-            self.meet_offer(at, index, line);
+            self.meet_offer(turn, at, index, line);
         }
         self.order(turn);
         Ok(())
@@ -271,10 +281,14 @@ impl Session {
         anchor.put_leg(leg);
     }
 
-    pub(super) fn meet_offer(&mut self, at: usize, index: usize, line: &MediaLine) {
+    pub(super) fn meet_offer(&mut self, turn: &mut Turn<'_>, at: usize, index: usize, line: &MediaLine) {
         let Some(id) = self.side(at).and_then(|s| s.legs.get(index)).copied() else { return };
         if let Some(anchor) = &mut self.anchor {
-            anchor.change_leg(id, |leg| media::meet(leg, line, media::answering(line)));
+            let desk = &mut *turn.desk;
+            anchor.change_leg(id, |leg| {
+                media::meet(leg, line, media::answering(line));
+                media::srtp::offered(leg, line, &desk.config.media, &mut desk.entropy);
+            });
         }
     }
 
@@ -283,7 +297,8 @@ impl Session {
         let offer = media::read(turn.config(), offer).ok()?;
         let side = self.side(to)?;
         let last = media::read(turn.config(), &side.sdp_sent).ok()?;
-        let ours = self.dressed(turn, &offer, &side.legs, |_| Some(sdp::Setup::ActPass));
+        let legs = side.legs.clone();
+        let ours = self.dressed(turn, &offer, &legs, None);
         Some(Stamp::resume(last).stamp(ours).to_bytes())
     }
 
@@ -304,8 +319,8 @@ impl Session {
         let answer = media::read(turn.config(), got).ok()?;
         let offer = media::read(turn.config(), self.exchange.as_ref()?.offer()).ok()?;
         let side = self.side(from)?;
-        let last = media::read(turn.config(), &side.sdp_sent).ok()?;
-        let ours = self.answering(turn, &offer, &answer, &side.legs);
+        let (last, legs) = (media::read(turn.config(), &side.sdp_sent).ok()?, side.legs.clone());
+        let ours = self.answering(turn, &offer, &answer, &legs);
         Some(Stamp::resume(last).stamp(ours).to_bytes())
     }
 
@@ -328,7 +343,7 @@ impl Session {
                 *line = line.refused();
                 continue;
             };
-            self.meet_offer(at, index, line);
+            self.meet_offer(turn, at, index, line);
             line.direction = line.effective_direction().mirrored();
             line.body = before.body.clone();
         }
@@ -339,19 +354,25 @@ impl Session {
 
     /// A change came to nothing: the asker's legs are as before.
     pub(super) fn sound_rollback(&mut self, turn: &mut Turn<'_>, at: usize) {
-        let Some(before) = self.side(at).and_then(|s| media::read(turn.config(), &s.sdp_got).ok()) else {
-            return;
-        };
+        let read = |octets| media::read(turn.config(), octets).ok();
+        let both = self.side(at).and_then(|s| Some((read(&s.sdp_got)?, read(&s.sdp_sent)?)));
+        let Some((before, sent)) = both else { return };
         if self.anchor.is_none() {
             return;
         }
         let legs = self.side(at).map(|s| s.legs.clone()).unwrap_or_default();
         for (index, id) in legs.iter().enumerate().filter(|(_, id)| **id != 0) {
-            match before.lines.get(index).filter(|line| media::is_anchorable(line)) {
+            match before.lines.get(index).filter(|line| media::is_anchorable(turn.config(), line)) {
                 Some(line) => {
                     if let Some(anchor) = &mut self.anchor {
                         let setup = anchor.leg(*id).map_or(sdp::Role::Passive, media::role);
-                        anchor.change_leg(*id, |leg| media::meet(leg, line, setup));
+                        anchor.change_leg(*id, |leg| {
+                            media::meet(leg, line, setup);
+                            sent.lines
+                                .get(index)
+                                .into_iter()
+                                .for_each(|o| media::srtp::answered(leg, o, line));
+                        });
                     }
                 }
                 None => self.drop_line(index, at),
@@ -399,7 +420,8 @@ impl Session {
     pub(super) fn sound_renewed(&mut self, turn: &mut Turn<'_>, at: usize) -> Option<Bytes> {
         let side = self.side(at)?;
         let last = media::read(turn.config(), &side.sdp_sent).ok()?;
-        let ours = self.dressed(turn, &last, &side.legs, |_| Some(sdp::Setup::ActPass));
+        let legs = side.legs.clone();
+        let ours = self.dressed(turn, &last, &legs, None);
         Some(Stamp::resume(last).stamp(ours).to_bytes())
     }
 

@@ -4,6 +4,7 @@ mod group;
 mod late_offer;
 mod message;
 mod session;
+mod srtp;
 
 use sip::Peer;
 
