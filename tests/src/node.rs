@@ -69,6 +69,18 @@ impl Node {
 
     /// A registered device of a user, called `name`.
     pub async fn device(&self, user: &str, name: &str, transport: Transport, answering: Answering) -> Device {
+        self.device_as(user, name, transport, answering, |_| {}).await
+    }
+
+    /// The same with a change of its account.
+    pub async fn device_as(
+        &self,
+        user: &str,
+        name: &str,
+        transport: Transport,
+        answering: Answering,
+        change: impl FnOnce(&mut Account),
+    ) -> Device {
         let side = match transport {
             Transport::Udp => controld::Transport::Udp,
             Transport::Tcp => controld::Transport::Tcp,
@@ -80,6 +92,7 @@ impl Node {
         account.name = name.to_owned();
         account.answering = answering;
         account.chat_tls = false;
+        change(&mut account);
         let identity = Arc::new(Identity::generate(&["localhost"]).unwrap());
         let device = Device::start(account, Arc::new(Counters::default()), identity, entropy).await.unwrap();
         device.register().await.unwrap();

@@ -61,6 +61,9 @@ pub struct Account {
     pub chat_setup: ChatSetup,
     /// Offers MSRP over TLS.
     pub chat_tls: bool,
+    /// Offers audio with keys (RTP/SAVP, RFC 4568), one for each of these suites; none: plain RTP. Offered keys are
+    /// taken in any case.
+    pub srtp: Vec<sdp::CryptoSuite>,
     /// Time between RTCP reports.
     pub rtcp_every: Duration,
     /// Samples of heard audio that are kept.
@@ -97,6 +100,7 @@ impl Account {
             chat: crate::chat::limits(),
             chat_setup: ChatSetup::Passive,
             chat_tls: transport == Transport::Tls,
+            srtp: Vec::new(),
             rtcp_every: Duration::from_secs(5),
             keep_samples_max: 0,
             events_max: 100_000,

@@ -1,5 +1,7 @@
 //! One RTP flow of a device: a pair of sockets, a sender that paces audio, a receiver that counts (RFC 3550).
 //!
+//! With keys all of it is SRTP (`rtp::srtp`): what does not authenticate is counted and not heard.
+//!
 //! Not here: SDP, and what a number means for a test.
 
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base::{Entropy, Instant, UnixTime};
-use bytes::Bytes;
+use rtp::srtp::{Config, Inbound, Keying, Outbound, SrtpError, TRAILER_MAX};
 use rtp::{Clock, Kind, Ntp, Packet, Reception, RtcpWriter, RtpView, SenderInfo};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -72,6 +74,24 @@ struct State {
     receptions: Vec<Reception>,
     packets: u32,
     heard: Vec<i16>,
+    keys: Option<Keys>,
+}
+
+/// What both ends protect with.
+#[derive(Debug)]
+struct Keys {
+    ours: Keying,
+    theirs: Keying,
+    outbound: Outbound,
+    inbound: Inbound,
+}
+
+impl Keys {
+    fn new(ours: Keying, theirs: Keying) -> Result<Self, SrtpError> {
+        let (outbound, inbound) =
+            (Outbound::new(&ours, Config::default())?, Inbound::new(&theirs, Config::default())?);
+        Ok(Keys { ours, theirs, outbound, inbound })
+    }
 }
 
 impl Shared {
@@ -102,6 +122,7 @@ impl Flow {
                 receptions: Vec::new(),
                 packets: 0,
                 heard: Vec::new(),
+                keys: None,
             }),
         });
         let tasks = vec![
@@ -132,6 +153,20 @@ impl Flow {
         let mut state = self.shared.state();
         state.remote = Some(rtp);
         state.remote_rtcp = Some(rtcp);
+    }
+
+    /// From now on the flow is SRTP, with our key and the far end's, or plain. The same keys as before go on.
+    pub fn guard(&self, keys: Option<(Keying, Keying)>) -> Result<(), SrtpError> {
+        let mut state = self.shared.state();
+        let same = match (&state.keys, &keys) {
+            (Some(old), Some((ours, theirs))) => old.ours == *ours && old.theirs == *theirs,
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            state.keys = keys.map(|(ours, theirs)| Keys::new(ours, theirs)).transpose()?;
+        }
+        Ok(())
     }
 
     /// Whether the negotiated direction lets us send.
@@ -245,13 +280,35 @@ impl State {
         self.timestamp = self.timestamp.wrapping_add(payload.len() as u32);
         self.octets = self.octets.wrapping_add(payload.len() as u32);
         self.packets = self.packets.wrapping_add(1);
-        Some((packet, to))
+        Some((self.protected(packet, false)?, to))
     }
 
-    fn take(&mut self, datagram: &[u8], now_ns: u64, keep_max: usize) {
-        match rtp::kind(datagram) {
-            Kind::Rtp => self.take_rtp(datagram, now_ns, keep_max),
-            Kind::Rtcp => self.take_rtcp(datagram, now_ns),
+    /// With keys, protected; `None`: that cannot be.
+    fn protected(&mut self, mut packet: Vec<u8>, rtcp: bool) -> Option<Vec<u8>> {
+        let Some(keys) = &mut self.keys else { return Some(packet) };
+        let clear = packet.len();
+        packet.resize(clear + TRAILER_MAX, 0);
+        let sealed =
+            if rtcp { keys.outbound.rtcp(&mut packet, clear) } else { keys.outbound.rtp(&mut packet, clear) };
+        packet.truncate(sealed.ok()?);
+        Some(packet)
+    }
+
+    fn take(&mut self, datagram: &mut [u8], now_ns: u64, keep_max: usize) {
+        let kind = rtp::kind(datagram);
+        let opened = match (&mut self.keys, kind) {
+            (Some(keys), Kind::Rtp) => keys.inbound.rtp(datagram),
+            (Some(keys), Kind::Rtcp) => keys.inbound.rtcp(datagram),
+            _ => Ok(datagram.len()),
+        };
+        let Ok(length) = opened else {
+            self.stats.unauthentic += 1;
+            return;
+        };
+        let clear = datagram.get(..length).unwrap_or_default();
+        match kind {
+            Kind::Rtp => self.take_rtp(clear, now_ns, keep_max),
+            Kind::Rtcp => self.take_rtcp(clear, now_ns),
             _ => self.stats.malformed += 1,
         }
     }
@@ -313,7 +370,7 @@ impl State {
     }
 
     /// A compound packet of ours: SR while we send, RR else, then SDES (RFC 3550 §6.1).
-    fn report(&mut self, ssrc: u32, cname: &str, now_ns: u64) -> Option<(Bytes, SocketAddr)> {
+    fn report(&mut self, ssrc: u32, cname: &str, now_ns: u64) -> Option<(Vec<u8>, SocketAddr)> {
         let to = self.remote_rtcp?;
         let now = Instant::from_nanos(now_ns);
         let blocks: Vec<_> = self.receptions.iter_mut().map(|r| r.report(now)).collect();
@@ -331,7 +388,7 @@ impl State {
             writer.receiver(ssrc, &blocks);
         }
         writer.description([(ssrc, cname)].into_iter());
-        Some((writer.finish(), to))
+        Some((self.protected(writer.octets().to_vec(), true)?, to))
     }
 }
 
@@ -341,7 +398,7 @@ async fn receive(shared: Arc<Shared>, odd: bool) {
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((length, _)) => {
-                let datagram = buffer.get(..length).unwrap_or_default();
+                let datagram = buffer.get_mut(..length).unwrap_or_default();
                 shared.state().take(datagram, unix_ns(), shared.options.keep_samples_max);
             }
             // An ICMP error of an earlier send: nobody listens there at the moment.

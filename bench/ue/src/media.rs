@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cpm::media_type;
 use msrp::{MsrpUri, Path};
+use rtp::srtp::{Keying, Suite};
 use sdp::{
-    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Codec, Direction, Fingerprint,
-    Format, Host, Kind, MediaLine, Message, Origin, Proto, Role, Rtp, Session, Setup as SdpSetup, Stamp,
+    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Codec, Crypto, CryptoSuite,
+    Direction, Fingerprint, Format, Host, Kind, MediaLine, Message, Origin, Proto, Role, Rtp, Session,
+    Setup as SdpSetup, Stamp,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -57,6 +59,8 @@ pub(crate) struct Media {
     flow: Option<SharedFlow>,
     chat: Option<(Chat, JoinHandle<()>)>,
     offered: Option<Session>,
+    /// Our key of the audio line, once it was agreed.
+    keys: Option<Crypto>,
 }
 
 impl Media {
@@ -72,6 +76,7 @@ impl Media {
             flow: None,
             chat: None,
             offered: None,
+            keys: None,
         }
     }
 
@@ -133,6 +138,7 @@ impl Media {
         for (index, (own, theirs)) in offer.lines.iter().zip(&answer.lines).enumerate() {
             let role = sdp::message_role(own, theirs);
             self.establish(index, own.direction.answered(theirs.direction).mirrored(), theirs, role)?;
+            self.guard(index, own, theirs)?;
         }
         Ok(())
     }
@@ -150,6 +156,7 @@ impl Media {
         for (index, (theirs, own)) in offer.lines.iter().zip(&session.lines).enumerate() {
             let role = sdp::message_role(theirs, own).other();
             self.establish(index, own.direction, theirs, role)?;
+            self.guard(index, own, theirs)?;
         }
         Ok(session)
     }
@@ -213,7 +220,9 @@ impl Media {
                 accept(leg.port, body, self.fingerprints(leg.tls), Direction::SendRecv)
             }
             Some(Slot::Audio) => {
+                let crypto = self.keys_answering(line);
                 let body = AcceptBody::Rtp(AcceptRtp {
+                    crypto,
                     codecs: vec![(Codec::new("PCMU", 8000), None)],
                     codecs_max: 1,
                     rtcp_mux: true,
@@ -284,6 +293,33 @@ impl Media {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Our key for a line that offers keys: the one that we have, if its suite is offered, or a fresh one.
+    fn keys_answering(&self, line: &MediaLine) -> Option<Crypto> {
+        let rtp = line.rtp()?;
+        let kept = self
+            .keys
+            .as_ref()
+            .and_then(|own| rtp.crypto.iter().find(|c| c.suite == own.suite).zip(Some(own)));
+        if let Some((theirs, own)) = kept {
+            return Crypto::new(theirs.tag, own.suite, own.key());
+        }
+        let theirs = rtp.choose_crypto(&CryptoSuite::ALL)?;
+        Some(Crypto::draw(theirs.tag, theirs.suite, &mut self.shared.entropy()))
+    }
+
+    /// Keys that both descriptions agree on go into the flow; without any it is plain.
+    fn guard(&mut self, index: usize, own: &MediaLine, theirs: &MediaLine) -> Result<(), UeError> {
+        let (Some(Slot::Audio), Some(flow)) = (self.slots.get(index), &self.flow) else { return Ok(()) };
+        let (Some(ours), Some(got)) = (own.rtp(), theirs.rtp()) else { return Ok(()) };
+        let pair = ours.crypto.iter().find_map(|own| {
+            Some((own, got.crypto.iter().find(|c| c.tag == own.tag && c.suite == own.suite)?))
+        });
+        self.keys = pair.map(|(own, _)| own.clone());
+        let keys = pair.and_then(|(own, got)| Some((keying(own)?, keying(got)?)));
+        let flow = flow.lock().unwrap_or_else(PoisonError::into_inner);
+        flow.guard(keys).map_err(|e| UeError::Bad(format!("keys: {e}")))
     }
 
     async fn message_leg(&self, tls: bool) -> Result<MessageLeg, UeError> {
@@ -361,11 +397,22 @@ impl Media {
             formats: vec![Format { payload: 0, codec: Codec::new("PCMU", 8000), parameters: None }],
             rtcp_mux: true,
             ptime: Some(20),
+            crypto: self.keys_offered(),
             ..Rtp::default()
         };
-        let mut line = MediaLine::new(Kind::Audio, self.flow_port(), Proto::RtpAvp, Body::Rtp(rtp));
+        let proto = Proto::RtpAvp.with_sdes(!rtp.crypto.is_empty());
+        let mut line = MediaLine::new(Kind::Audio, self.flow_port(), proto, Body::Rtp(rtp));
         line.direction = self.direction;
         line
+    }
+
+    /// The key that we have, or a fresh one for each suite that the account offers.
+    fn keys_offered(&self) -> Vec<Crypto> {
+        if let Some(own) = &self.keys {
+            return Crypto::new(1, own.suite, own.key()).into_iter().collect();
+        }
+        let suites = (1u32..).zip(&self.shared.account.srtp);
+        suites.map(|(tag, suite)| Crypto::draw(tag, *suite, &mut self.shared.entropy())).collect()
     }
 
     fn accept_types(&self) -> Vec<String> {
@@ -387,6 +434,18 @@ impl Media {
     fn fingerprints(&self, tls: bool) -> Vec<Fingerprint> {
         if tls { vec![Fingerprint::sha256(self.shared.identity.fingerprint)] } else { Vec::new() }
     }
+}
+
+fn keying(crypto: &Crypto) -> Option<Keying> {
+    let suite = match crypto.suite {
+        CryptoSuite::AesCm128HmacSha1_80 => Suite::AesCm128HmacSha1_80,
+        CryptoSuite::AesCm128HmacSha1_32 => Suite::AesCm128HmacSha1_32,
+        CryptoSuite::AesCm256HmacSha1_80 => Suite::AesCm256HmacSha1_80,
+        CryptoSuite::AesCm256HmacSha1_32 => Suite::AesCm256HmacSha1_32,
+        CryptoSuite::AeadAes128Gcm => Suite::AeadAes128Gcm,
+        CryptoSuite::AeadAes256Gcm => Suite::AeadAes256Gcm,
+    };
+    Keying::new(suite, crypto.key())
 }
 
 fn address_of(path: &Path) -> Result<SocketAddr, UeError> {

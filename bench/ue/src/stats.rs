@@ -103,6 +103,8 @@ pub struct FlowStats {
     pub rtcp: BTreeMap<u8, u64>,
     /// Datagrams that were neither RTP nor RTCP that parses.
     pub malformed: u64,
+    /// Datagrams that the far end's key does not authenticate, or that came twice.
+    pub unauthentic: u64,
     /// Sends that the system refused (for instance while nobody listens at the far end).
     pub send_errors: u64,
     /// What the far end last reported of us: fraction lost in 1/256, jitter in timestamp units.

@@ -161,6 +161,14 @@ impl Anchor {
 
     /// Orders the whole wanted state: for a data plane that has lost it.
     pub(crate) fn put_again(&mut self, turn: &mut Turn<'_>, orderer: Orderer) -> Ask {
+        // Keys that were in use before: the contract's word for it, even where nobody has told how far.
+        for leg in self.legs.values_mut() {
+            if let Some(leg::Kind::Rtp(rtp)) = &mut leg.kind
+                && rtp.srtp.is_some()
+            {
+                rtp.continuity.get_or_insert_default();
+            }
+        }
         self.changes.clear();
         let changes = self.whole();
         turn.program(orderer, &self.trace(), changes)

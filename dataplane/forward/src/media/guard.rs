@@ -74,8 +74,15 @@ impl Guard {
         Guard { keys, inbound, outbound }
     }
 
-    /// Goes on from what control kept of the same keys.
-    fn resume(&mut self, continuity: &RtpContinuity) {
+    /// Goes on with keys that were in use before, from what control kept of them. Of sources that it has not heard of
+    /// the SRTCP index is not known: it begins where the clock says, which no earlier life can have reached.
+    fn resume(&mut self, continuity: &RtpContinuity, now: Now) {
+        /// Faster than reports are sent: sixteen a second.
+        const TICK_MS: u64 = 64;
+        let clock = now.wall.as_millis() / TICK_MS % (1 << 30);
+        if let Some(outbound) = &mut self.outbound {
+            outbound.begin_rtcp_at(clock as u32);
+        }
         for progress in &continuity.sent {
             // A table that is full has room for no more: those sources are refused later.
             let _ = self.outbound.as_mut().map(|o| o.resume(&of_contract(progress), RTCP_SKIP));
@@ -177,14 +184,14 @@ impl Held {
 
 impl RtpLeg {
     /// Puts, changes or takes away the leg's keys. `fresh`: the leg is new here, and goes on from what control kept.
-    pub(super) fn put_guard(&mut self, rtp: &contract::RtpLeg, fresh: bool, config: Config) {
+    pub(super) fn put_guard(&mut self, now: Now, rtp: &contract::RtpLeg, fresh: bool, config: Config) {
         let Some(srtp) = &rtp.srtp else {
             self.guard = None;
             return;
         };
         let mut guard = Guard::put(self.guard.take().map(|g| *g), srtp, config);
         if let (true, Some(continuity)) = (fresh, &rtp.continuity) {
-            guard.resume(continuity);
+            guard.resume(continuity, now);
         }
         self.guard = Some(Box::new(guard));
     }

@@ -53,7 +53,7 @@ impl Media {
         };
         let srtp = self.srtp;
         let row = self.leg_mut(at)?;
-        row.put_guard(rtp, old.is_none(), srtp);
+        row.put_guard(now, rtp, old.is_none(), srtp);
         let direction = leg.direction();
         row.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
         row.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);

@@ -86,7 +86,13 @@ fn report(ssrc: u32) -> Vec<u8> {
 }
 
 fn relay_of(first: Leg, second: Leg) -> Rig {
+    relay_later(0, first, second)
+}
+
+/// The same in an engine that was started so many milliseconds later.
+fn relay_later(ms: u64, first: Leg, second: Leg) -> Rig {
     let mut rig = Rig::new();
+    rig.pass(ms);
     rig.set(vec![first, second], vec![path(1, Mode::Relay, &[1], &[2]), path(2, Mode::Relay, &[2], &[1])]);
     rig
 }
@@ -396,6 +402,11 @@ fn a_data_plane_that_starts_again_goes_on_with_the_rollover_counter() {
             assert_eq!(sent(&done), [(socket(2), &voice(n)[..])], "{suite:?}");
             assert_eq!(far.hears(sent(&rig.hear_peer(2, &voice(n)))[0].1), voice(n));
         }
+        assert_eq!(far.hears_report(sent(&rig.hear_peer(2, &report(5)))[0].1), report(5));
+
+        // Reports go on even when control knows no more than that the keys were in use.
+        let nothing = Some(Box::new(RtpContinuity::default()));
+        let mut rig = relay_later(1000, edit(far.leg(1), |rtp| rtp.continuity = nothing), rtp_leg(2));
         assert_eq!(far.hears_report(sent(&rig.hear_peer(2, &report(5)))[0].1), report(5));
 
         // Without it the call is dead: that is what is kept for.

@@ -12,6 +12,8 @@ pub struct Outbound<C: Crypto = AwsLc> {
     suite: Suite,
     session: Session<C>,
     streams: Streams,
+    /// The SRTCP index at which a source begins.
+    rtcp_first: u32,
 }
 
 /// What a peer sends under one master key.
@@ -57,7 +59,8 @@ impl<C: Crypto> Outbound<C> {
     /// A context of a master key.
     pub fn new(keying: &Keying, config: Config) -> Result<Self, SrtpError> {
         let (session, streams) = (Session::new(keying)?, Streams::new(config));
-        Ok(Outbound { suite: keying.suite(), session, streams })
+        // RFC 3711 §3.4: the index begins at zero.
+        Ok(Outbound { suite: keying.suite(), session, streams, rtcp_first: 0 })
     }
 
     /// Its suite.
@@ -102,8 +105,8 @@ impl<C: Crypto> Outbound<C> {
         }
         let at = self.streams.add(ssrc)?;
         let (window, bits) = self.streams.rtcp(at).ok_or(SrtpError::Sources)?;
-        let index = if window.fresh { 0 } else { window.highest + 1 };
-        // RFC 3711 §3.4: the index counts from 0; §9.2: 2^31 packets, then the key is used up.
+        let index = if window.fresh { u64::from(self.rtcp_first) } else { window.highest + 1 };
+        // RFC 3711 §9.2: 2^31 packets, then the key is used up.
         if index > RTCP_LAST {
             return Err(SrtpError::UsedUp);
         }
@@ -116,11 +119,16 @@ impl<C: Crypto> Outbound<C> {
         self.streams.export()
     }
 
+    /// Lets sources begin with that SRTCP index: for a key that was in use before, when nobody knows how far.
+    pub fn begin_rtcp_at(&mut self, index: u32) {
+        self.rtcp_first = index & !(1 << 31);
+    }
+
     /// Goes on from where a source was, never back. `rtcp_skip` SRTCP indices are left out, for state that may be older
     /// than the last packet sent: an index must not be used twice. (An RTP index follows from its packet's sequence
     /// number: whoever numbers a stream himself leaves numbers out.)
     pub fn resume(&mut self, progress: &Progress, rtcp_skip: u32) -> Result<(), SrtpError> {
-        let rtcp_index = progress.rtcp_index.saturating_add(rtcp_skip).min(1 << 31);
+        let rtcp_index = progress.rtcp_index.saturating_add(rtcp_skip).min(1 << 31).max(self.rtcp_first);
         let seen = if rtcp_skip == 0 { progress.rtcp_seen } else { u64::MAX };
         self.streams.import(&Progress { rtcp_index, rtcp_seen: seen, ..*progress })
     }

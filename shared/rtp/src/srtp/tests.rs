@@ -347,6 +347,14 @@ fn a_restart_goes_on_with_the_rollover_counter_and_takes_nothing_twice() {
         let sealed = protect_rtcp(&mut careful, &report(8));
         assert!(unprotect_rtcp(&mut inbound, &sealed).is_ok());
         assert_eq!(careful.progress().next().unwrap().rtcp_index, 1002);
+        // State that nobody has: the caller says from where on nothing was sent.
+        let (mut blind, _) = pair_of(&keying);
+        blind.begin_rtcp_at(5000);
+        blind.resume(&sent[0], 0).unwrap();
+        for ssrc in [8, 9] {
+            assert!(unprotect_rtcp(&mut inbound, &protect_rtcp(&mut blind, &report(ssrc))).is_ok());
+        }
+        assert!(blind.progress().all(|p| p.rtcp_index == 5001));
     }
 }
 
