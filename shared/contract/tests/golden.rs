@@ -116,6 +116,7 @@ fn msrp_leg() -> Leg {
             private_messages: true,
             nickname: "Bob".into(),
             muted: true,
+            away: true,
         })),
     }
 }

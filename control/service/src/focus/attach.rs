@@ -29,6 +29,7 @@ pub(super) fn attach(room: &mut Room, terms: &Terms<'_>, mut leg: Leg, line: &Me
 
 fn attach_msrp(msrp: &mut MsrpLeg, line: &MediaLine, active: bool) {
     let Some(message) = line.message() else { return };
+    msrp.away = false;
     msrp.remote_path = message.path.split_whitespace().map(str::to_owned).collect();
     msrp.setup = if active { Role::Active } else { Role::Passive }.into();
     msrp.connect = active.then(|| connect_to(line, message)).flatten();

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Each file is one concern: [`super::factory`] (how one comes to be), [`super::join`] (they call),
-//! [`super::invite`] (we call), [`super::exchange`] (changes and session timers), [`super::leave`],
+//! [`super::invite`] (we call), [`super::away`] (who is not there), [`super::exchange`] (changes and session timers), [`super::leave`],
 //! [`super::refer`] (add and remove), [`super::subscribe`] and [`super::notify`] (conference events),
 //! [`super::repair`] (media lost), [`super::end`], [`super::rows`] (what survives a restart). This one holds the
 //! state and what they all use.
@@ -93,6 +93,8 @@ pub(crate) struct Conference {
     pub(crate) until: Option<Instant>,
     /// Invitations still to be sent, a few at a time.
     pub(crate) to_invite: Vec<MemberId>,
+    /// Members who could not be reached, and until when nothing is held for them.
+    pub(crate) paused: BTreeMap<MemberId, Instant>,
     /// More than its initiator were in once: there is a group to come back to.
     pub(crate) lived: bool,
     /// Whose it is to the limit of conferences of one user.
@@ -136,6 +138,7 @@ impl Conference {
             asks: BTreeMap::new(),
             until: None,
             to_invite: Vec::new(),
+            paused: BTreeMap::new(),
             lived: false,
             founder: None,
             timer: None,
@@ -385,6 +388,7 @@ impl Conference {
     /// After every event: the phase, the timer, the rows.
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) {
         self.review(turn);
+        self.mind_away(turn);
         self.notify_due(turn);
         self.save(turn);
         self.arm(turn);
@@ -398,7 +402,8 @@ impl Conference {
         let calls = self.calls.values().filter_map(Call::next).min();
         let waiting = !self.to_invite.is_empty() && self.calls.values().any(Call::is_up);
         let soon = waiting.then(|| turn.now.mono + super::PACE);
-        let next = [calls, soon, self.until, self.next_notify(turn)].into_iter().flatten().min();
+        let next =
+            [calls, soon, self.until, self.next_notify(turn), self.next_away()].into_iter().flatten().min();
         if let Some(at) = next {
             self.timer = turn.wake_at(at, Wake::Focus(self.number));
         }

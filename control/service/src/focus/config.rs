@@ -88,6 +88,9 @@ pub struct Controlling {
     pub members_min: usize,
     /// True: members who were lost or could not be reached stay members and may join later.
     pub long_lived: bool,
+    /// A member who is away from a long-lived group is invited again with the next message; one who could not be
+    /// reached not before this time, seconds.
+    pub reinvite_pause_s: u32,
     /// How long an invitation may ring, seconds.
     pub ring_s: u32,
     /// Media that the provider allows (REQ-CF-16).
@@ -147,6 +150,7 @@ impl Default for Controlling {
             conferences_per_user_max: 200,
             members_min: 2,
             long_lived: true,
+            reinvite_pause_s: 10,
             ring_s: 180,
             media: Medium::ALL.to_vec(),
             audio_codecs: words(&["PCMU", "PCMA", "opus", "AMR-WB", "AMR", "EVS", "G722"]),

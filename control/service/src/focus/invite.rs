@@ -59,8 +59,9 @@ impl Conference {
             };
             let id = self.add_call(turn, member, CallState::Preparing, route);
             let who = self.chatter(member);
+            let waiting = self.take_away_leg(member);
             if let (Some(call), Some(room)) = (self.calls.get_mut(&id), self.room.as_mut()) {
-                call.talk.prepare_offer(room, &who);
+                call.talk.prepare_invitation(room, &who, waiting);
             }
             calls.push(id);
         }
@@ -236,6 +237,7 @@ impl Conference {
             );
             return;
         }
+        self.pause(turn, member);
         self.roster.change(member, |m| {
             m.status = Status::Disconnected;
             m.disconnection =

@@ -50,6 +50,7 @@ impl Conference {
         for address in say::sender_addresses(&request) {
             self.roster.change(member, |m| m.learn(&address));
         }
+        self.replace_away_leg(member);
         let id = self.add_call(turn, member, CallState::Placing, route);
         let who = self.chatter(member);
         let own = self.addresses(turn.config());
@@ -121,6 +122,7 @@ impl Conference {
             m.session_replaces = None;
         });
         self.show(member);
+        self.paused.remove(&member);
         if matches!(self.phase, Phase::Forming | Phase::Dormant) && self.roster.connected() > 1 {
             self.phase = Phase::Active;
             self.lived = true;

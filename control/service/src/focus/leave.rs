@@ -80,8 +80,9 @@ impl Conference {
         if call.version > 0 {
             self.rows_gone.push(Key::new(Table::Dialog, self.dialog_key(id)));
         }
-        self.order(turn, Vec::new());
         let member = call.member;
+        self.leave_heir(turn, member, why);
+        self.order(turn, Vec::new());
         if self.calls_of(member).any(|c| c.state != CallState::Cancelling) {
             self.show(member);
             return;

@@ -9,6 +9,7 @@
 //! does not want to be).
 
 mod attach;
+mod away;
 mod call;
 mod clock;
 mod conference;
@@ -401,6 +402,11 @@ impl Focus {
             Some(news::What::LegUp(up)) => {
                 if let Some(leg) = up.leg {
                     conference.leg_up(leg);
+                }
+            }
+            Some(news::What::Pressure(pressure)) => {
+                if let Some(leg) = pressure.leg {
+                    conference.message_waits(leg, pressure);
                 }
             }
             Some(news::What::Counters(counters)) => conference.counters(turn, &counters.legs),

@@ -136,6 +136,16 @@ impl Talk {
         }
     }
 
+    /// Legs for every line of the room; for its chat the one that waits for the member, if there is one.
+    pub(crate) fn prepare_invitation(&mut self, room: &mut Room, who: &Chatter, waiting: Option<u64>) {
+        let strand = |line: &Line| {
+            let leg = waiting.filter(|_| line.medium == Medium::Message).unwrap_or(0);
+            Strand { medium: Some(line.medium), leg, ..Strand::default() }
+        };
+        self.strands = room.lines.iter().map(strand).collect();
+        self.prepare_offer(room, who);
+    }
+
     /// Our offer; `None` while the data plane has not said where the legs are.
     pub(crate) fn offer(&mut self, room: &Room, terms: &Terms<'_>, fresh: Origin) -> Option<Session> {
         let mut offer = Session::new(fresh.clone());

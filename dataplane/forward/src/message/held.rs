@@ -90,6 +90,8 @@ impl Message {
             self.not_held(target, Drop::MsrpHeldFull, tx);
             return false;
         }
+        // Whose peer is not known has to be called.
+        let is_first = row.held.is_empty() && row.peer.is_empty();
         // A small piece must not keep the whole buffer alive in which it came.
         let piece = if piece.len() <= COPY_MAX { Bytes::copy_from_slice(piece) } else { piece.clone() };
         match at.and_then(|at| row.held.get_mut(at)) {
@@ -113,6 +115,9 @@ impl Message {
         }
         self.sweep_at(target, until);
         self.wants_drain(target);
+        if is_first {
+            self.tell_held(target, true, tx);
+        }
         true
     }
 
@@ -308,7 +313,7 @@ impl Message {
     }
 
     /// A leg is new: what was said while its participant had no other is its own.
-    pub(super) fn inherit(&mut self, at: u32, participant: &str) {
+    pub(super) fn inherit(&mut self, at: u32, participant: &str, tx: &mut Tx<'_>) {
         let Some(row) = self.row(at) else { return };
         let (context, serial) = (row.key.context, row.serial);
         let is_ours = |e: &Estate| e.context == context && e.participant == participant;
@@ -326,6 +331,9 @@ impl Message {
         }
         if let Some(until) = until {
             self.sweep_at(at, until);
+            if self.row(at).is_some_and(|row| row.peer.is_empty()) {
+                self.tell_held(at, true, tx);
+            }
         }
     }
 

@@ -61,11 +61,11 @@ impl Message {
             }
         }
         if let Some(row) = self.row_mut(at) {
-            row.joined |= !peer.is_empty();
+            row.joined |= !peer.is_empty() || msrp.away;
             row.peer = peer;
         }
         if seat.is_none() {
-            self.inherit(at, &leg.participant);
+            self.inherit(at, &leg.participant, tx);
         }
         self.start(now, at, tx);
         at

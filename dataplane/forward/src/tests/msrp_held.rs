@@ -109,6 +109,29 @@ fn nobody_who_has_not_joined_is_kept_anything() {
     assert_eq!(texts(&mut phones, 3), ["later"]);
 }
 
+// CPM-FACTS §2.6: who is away is called when something is said; until he comes it waits for him.
+#[test]
+fn what_is_said_to_a_member_who_is_away_waits_and_is_told_once() {
+    let away = |n| adjust(member(n), |m| (m.away, m.remote_path) = (true, Vec::new()));
+    let mut phones = Phones::put(limits(), vec![member(1), member(2), away(3)], vec![room()]);
+    phones.connect(1);
+    phones.connect(2);
+    assert_eq!(told(&ask(&mut phones, "one", "one")), [true]);
+    assert!(told(&ask(&mut phones, "two", "two")).is_empty(), "he is being called");
+    // He answers: his peer is known, he connects, and has all of it.
+    phones.rig.put(vec![put_leg(member(3))]);
+    phones.connect_late(3);
+    assert_eq!(texts(&mut phones, 3), ["one", "two"]);
+    assert_eq!(reported(&mut phones, 1), ["one", "two"]);
+    // He is lost for good: what comes meanwhile is his who stands for him, and control hears of it.
+    phones.rig.input(Input::Closed { conn: conn(3), why: CloseReason::Reset });
+    assert!(told(&ask(&mut phones, "three", "three")).is_empty());
+    let heir = contract::Leg { participant: "p3".into(), ..away(4) };
+    let (_, done) = phones.rig.batch(vec![Verb::RemoveLeg(key(3)), put_leg(heir)]);
+    let waits = |what: &&news::What| matches!(what, news::What::Pressure(p) if p.leg == Some(key(4)) && p.on);
+    assert_eq!(news(&done).into_iter().filter(waits).count(), 1);
+}
+
 #[test]
 fn what_is_said_in_a_gap_reaches_the_leg_that_repairs_it() {
     for same_leg in [true, false] {

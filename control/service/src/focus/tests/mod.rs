@@ -1,6 +1,7 @@
 //! The Controlling Function driven from outside: phones on one side of the lane, a data plane on the other, the
 //! Participating Functions between (CPM-FACTS §7.3 F4 to F8).
 
+mod away;
 mod group;
 mod media;
 mod outside;
