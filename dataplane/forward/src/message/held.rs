@@ -1,5 +1,5 @@
-//! What a room holds for a member who has joined and has no connection: not yet, or not again (CPM-FACTS §3.3, §3.8
-//! step 8). Bounded in octets, messages and time; in the order in which it was said; what is over the bounds is
+//! What a room holds for a member who has joined and has no connection, not yet or not again, or one that is congested
+//! (CPM-FACTS §3.3, §3.8 steps 8 and 13). Bounded in octets, messages and time; in the order in which it was said; what is over the bounds is
 //! counted and told to control.
 //!
 //! ```text
@@ -213,8 +213,13 @@ impl Message {
     /// Something is not held, or no longer: counted and told.
     fn not_held(&mut self, leg: u32, why: Drop, tx: &mut Tx<'_>) {
         tx.totals.drop(why);
+        // Of a congested connection control knows already.
+        let congested = self.conn_of(leg).is_some_and(|conn| conn.congested.is_some());
         let Some(row) = self.row_mut(leg) else { return };
         row.counts.dropped += 1;
+        if congested {
+            return;
+        }
         let pressed = std::mem::replace(&mut row.pressed, true);
         if !pressed || why == Drop::MsrpHeldLate {
             self.tell_held(leg, true, tx);

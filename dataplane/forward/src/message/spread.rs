@@ -209,7 +209,13 @@ impl Message {
         if p.success && !p.reported && !p.refused && p.is_spread() {
             p.reported = true;
             let range = p.range();
-            self.report(now, source, p, range, Status::OK, tx);
+            // Of several one may miss it, but what nobody has is not called delivered.
+            let status = match p.copies.iter().any(|c| c.stage == CopyStage::Written) || p.copies.is_empty() {
+                true => Status::OK,
+                false if p.failure == FailureReport::No => return,
+                false => Status::TIMEOUT,
+            };
+            self.report(now, source, p, range, status, tx);
         }
     }
 

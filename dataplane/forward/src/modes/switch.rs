@@ -157,9 +157,8 @@ fn judge(message: &Message, source: u32, p: &mut Passage) -> Result<(Judged, boo
         let target = message.row(*leg)?;
         let conn = target.conn().and_then(|conn| message.conns.get(&conn));
         let stage = match conn {
-            Some(conn) if conn.congested.is_some() => return None,
-            Some(_) if !target.is_backed_up() => CopyStage::Live,
-            // Who has joined shall have it when his connection is there, or there again.
+            Some(conn) if conn.congested.is_none() && !target.is_backed_up() => CopyStage::Live,
+            // Who has joined shall have it when his connection is there, there again, or has room.
             _ if target.joined => CopyStage::Held,
             _ => return None,
         };
