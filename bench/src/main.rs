@@ -30,8 +30,20 @@ enum What {
         #[arg(long, default_value_t = 7)]
         rounds: usize,
         /// Two-way calls of the relay rows.
-        #[arg(long, default_value_t = 64)]
+        #[arg(long, default_value_t = 1000)]
         calls: usize,
+        /// Beside rtpengine too, when it is installed.
+        #[arg(long)]
+        peers: bool,
+        /// Only rows whose name begins so.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Is a data plane until it is ended: what `rtp` measures from outside.
+    #[command(hide = true)]
+    Plane {
+        /// Its configuration, as JSON.
+        config: PathBuf,
     },
     /// The spool's writes by tokio-uring beside std::fs.
     Spool {
@@ -49,8 +61,12 @@ enum What {
 
 fn main() -> anyhow::Result<()> {
     let (report, json) = match Arguments::parse().what {
-        What::Rtp { json, slice_ms, rounds, calls } => {
-            (rtp::run(&rtp::Plan { slice_ms, rounds, calls })?, json)
+        What::Rtp { json, slice_ms, rounds, calls, peers, only } => {
+            (rtp::run(&rtp::Plan { slice_ms, rounds, calls, peers, only })?, json)
+        }
+        What::Plane { config } => {
+            let config = serde_json::from_slice(&std::fs::read(config)?)?;
+            return dataplaned::run(config, dataplaned::Shutdown::default());
         }
         What::Spool { json, folder, rounds } => {
             let own = tempfile::tempdir()?;

@@ -34,7 +34,40 @@ pub(crate) struct Row {
     row: String,
     value: f64,
     unit: String,
+    /// What was set out to be reached, and whether it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reach: Option<Reach>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reached: Option<bool>,
     note: String,
+}
+
+/// What a row is to reach.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reach {
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+impl Reach {
+    fn met(self, value: f64) -> bool {
+        match self {
+            Reach::AtMost(most) => value <= most,
+            Reach::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl std::fmt::Display for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reach::AtMost(most) => write!(f, "<= {most}"),
+            Reach::AtLeast(least) => write!(f, ">= {least}"),
+        }
+    }
 }
 
 /// All of a run.
@@ -52,9 +85,26 @@ impl Report {
 
     /// Adds a row.
     pub(crate) fn row(&mut self, row: impl Into<String>, value: f64, unit: &str, note: impl Into<String>) {
+        self.push(row.into(), value, unit, None, note.into());
+    }
+
+    /// Adds a row that is held to something.
+    pub(crate) fn held(
+        &mut self,
+        row: impl Into<String>,
+        value: f64,
+        unit: &str,
+        reach: Reach,
+        note: impl Into<String>,
+    ) {
+        self.push(row.into(), value, unit, Some(reach), note.into());
+    }
+
+    fn push(&mut self, row: String, value: f64, unit: &str, reach: Option<Reach>, note: String) {
         // Four significant digits: more would pretend.
         let value = format!("{value:.3e}").parse().unwrap_or(value);
-        self.rows.push(Row { row: row.into(), value, unit: unit.to_owned(), note: note.into() });
+        let reached = reach.map(|reach| reach.met(value));
+        self.rows.push(Row { row, value, unit: unit.to_owned(), reach, reached, note });
     }
 
     /// The table, to standard output.
@@ -65,8 +115,14 @@ impl Report {
             machine.cores, machine.cpu, machine.kernel, machine.driver
         );
         let width = self.rows.iter().map(|row| row.row.len()).max().unwrap_or(0);
-        for Row { row, value, unit, note } in &self.rows {
-            println!("{row:<width$}  {value:>12} {unit:<10}  {note}");
+        for Row { row, value, unit, reach, reached, note } in &self.rows {
+            let reach = reach.map(|reach| reach.to_string()).unwrap_or_default();
+            let reached = match reached {
+                Some(true) => "ok",
+                Some(false) => "SHORT",
+                None => "",
+            };
+            println!("{row:<width$}  {value:>12} {unit:<10} {reach:<8} {reached:<5}  {note}");
         }
     }
 

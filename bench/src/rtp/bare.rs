@@ -16,22 +16,24 @@ use std::time::Duration;
 use anyhow::Context as _;
 use netio::{Completion, Ring, RingConfig};
 
-use super::clock;
+use super::clock::{self, Who};
 use super::load::{self, Load};
+use super::rtpengine::Rtpengine;
 use super::weir::Weir;
 
 /// Something that forwards, on its own thread.
 pub(crate) struct Running {
     /// Where each end of the load sends to, and is sent from.
     pub(crate) entries: Vec<SocketAddr>,
-    /// The thread whose CPU counts.
-    pub(crate) thread: u64,
+    /// Whose CPU counts.
+    pub(crate) who: Who,
     body: Body,
 }
 
 enum Body {
     Loop { stop: Arc<AtomicBool>, join: JoinHandle<anyhow::Result<()>> },
     Weir(Box<Weir>),
+    Rtpengine(Rtpengine),
 }
 
 impl Running {
@@ -49,12 +51,17 @@ impl Running {
             tell.send(clock::own_thread())?;
             body(&flag)
         })?;
-        Ok(Running { entries, thread: told.recv()?, body: Body::Loop { stop, join } })
+        Ok(Running { entries, who: Who::Thread(told.recv()?), body: Body::Loop { stop, join } })
     }
 
     /// A data plane that is up already.
     pub(crate) fn weir(entries: Vec<SocketAddr>, thread: u64, weir: Weir) -> Self {
-        Running { entries, thread, body: Body::Weir(Box::new(weir)) }
+        Running { entries, who: Who::Thread(thread), body: Body::Weir(Box::new(weir)) }
+    }
+
+    /// A server of other hands, on the measured core.
+    pub(crate) fn rtpengine(entries: Vec<SocketAddr>, server: Rtpengine) -> Self {
+        Running { entries, who: Who::Process(server.id()), body: Body::Rtpengine(server) }
     }
 
     /// Stops the thread and waits for it.
@@ -62,6 +69,10 @@ impl Running {
         match self.body {
             Body::Weir(weir) => {
                 drop(weir);
+                Ok(())
+            }
+            Body::Rtpengine(server) => {
+                drop(server);
                 Ok(())
             }
             Body::Loop { stop, join } => {
@@ -126,10 +137,27 @@ pub(crate) fn distribute_connected(load: &Load, core: usize) -> anyhow::Result<R
 
 /// Multishot receive, then one batch of plain SENDs from the receive buffer on connected sockets.
 pub(crate) fn distribute_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
+    let sources = u32::try_from(load.sources)?;
     let (legs, entries, _) = legs(load, true)?;
     Running::start(core, entries, move |stop| {
-        let targets: Vec<u32> = (1..u32::try_from(legs.len())?).collect();
-        forward_uring(&legs, &[0], |_| &targets, stop)
+        let sending: Vec<u32> = (0..sources).collect();
+        let targets: Vec<u32> = (sources..u32::try_from(legs.len())?).collect();
+        forward_uring(&legs, &sending, |_| &targets, BUFFERS, stop)
+    })
+}
+
+/// Readiness, then recv and a plain send on each target's connected socket.
+pub(crate) fn conference_connected(load: &Load, core: usize) -> anyhow::Result<Running> {
+    let sources = load.sources;
+    let (legs, entries, _) = legs(load, true)?;
+    Running::start(core, entries, move |stop| {
+        let (sending, targets) = legs.split_at(sources);
+        forward_ready(sending, stop, |_, bytes| {
+            for target in targets {
+                target.send(bytes)?;
+            }
+            Ok(())
+        })
     })
 }
 
@@ -137,36 +165,62 @@ pub(crate) fn distribute_uring(load: &Load, core: usize) -> anyhow::Result<Runni
 pub(crate) fn relay_sendto(load: &Load, core: usize) -> anyhow::Result<Running> {
     let (legs, entries, peers) = legs(load, false)?;
     Running::start(core, entries, move |stop| {
-        let mut poll = mio::Poll::new()?;
-        for (index, leg) in legs.iter().enumerate() {
-            leg.set_nonblocking(true)?;
-            let descriptor = leg.as_raw_fd();
-            let mut source = mio::unix::SourceFd(&descriptor);
-            poll.registry().register(&mut source, mio::Token(index), mio::Interest::READABLE)?;
-        }
-        let mut events = mio::Events::with_capacity(1024);
-        let mut buffer = [0; 2048];
-        while !stop.load(Ordering::Relaxed) {
-            poll.poll(&mut events, Some(LOOK))?;
-            for event in &events {
-                let from = event.token().0;
-                let (leg, other) = (legs.get(from), from ^ 1);
-                while let Some(n) = received(leg.context("leg")?.recv_from(&mut buffer).map(|(n, _)| n))? {
-                    legs.get(other).context("leg")?.send_to(&buffer[..n], peers[other])?;
-                }
-            }
-        }
-        Ok(())
+        forward_ready(&legs, stop, |from, bytes| {
+            let other = from ^ 1;
+            legs.get(other).context("leg")?.send_to(bytes, peers[other])?;
+            Ok(())
+        })
     })
 }
 
+/// What epoll says is ready is read until it is empty.
+fn forward_ready(
+    legs: &[UdpSocket],
+    stop: &AtomicBool,
+    mut forward: impl FnMut(usize, &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut poll = mio::Poll::new()?;
+    for (index, leg) in legs.iter().enumerate() {
+        leg.set_nonblocking(true)?;
+        let descriptor = leg.as_raw_fd();
+        let mut source = mio::unix::SourceFd(&descriptor);
+        poll.registry().register(&mut source, mio::Token(index), mio::Interest::READABLE)?;
+    }
+    let mut events = mio::Events::with_capacity(1024);
+    let mut buffer = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        poll.poll(&mut events, Some(LOOK))?;
+        for event in &events {
+            let from = event.token().0;
+            let leg = legs.get(from).context("leg")?;
+            while let Some(n) = received(leg.recv_from(&mut buffer).map(|(n, _)| n))? {
+                forward(from, &buffer[..n])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Receive buffers: few pass through the cache quickly, and many never run out.
+const BUFFERS: u16 = 512;
+const BUFFERS_MANY: u16 = 4096;
+
 /// Multishot receive on every leg, plain SEND on the other leg of its call, all connected.
 pub(crate) fn relay_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
+    relay_ring(load, core, BUFFERS)
+}
+
+/// The same with more buffers than packets can be under way.
+pub(crate) fn relay_uring_many(load: &Load, core: usize) -> anyhow::Result<Running> {
+    relay_ring(load, core, BUFFERS_MANY)
+}
+
+fn relay_ring(load: &Load, core: usize, buffers: u16) -> anyhow::Result<Running> {
     let (legs, entries, _) = legs(load, true)?;
     Running::start(core, entries, move |stop| {
         let all: Vec<u32> = (0..u32::try_from(legs.len())?).collect();
         let other: Vec<[u32; 1]> = all.iter().map(|leg| [leg ^ 1]).collect();
-        forward_uring(&legs, &all, |from| &other[from as usize], stop)
+        forward_uring(&legs, &all, |from| &other[from as usize], buffers, stop)
     })
 }
 
@@ -175,9 +229,11 @@ fn forward_uring<'a>(
     legs: &[UdpSocket],
     receiving: &[u32],
     targets: impl Fn(u32) -> &'a [u32],
+    buffers: u16,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let mut ring = Ring::new(RingConfig { files: u32::try_from(legs.len())?, ..RingConfig::default() })?;
+    let files = u32::try_from(legs.len())?;
+    let mut ring = Ring::new(RingConfig { files, buffers, ..RingConfig::default() })?;
     for (file, leg) in (0..).zip(legs) {
         ring.set_file(file, leg)?;
     }

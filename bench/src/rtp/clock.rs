@@ -21,10 +21,25 @@ pub(crate) fn own_thread() -> u64 {
         .unwrap_or(0)
 }
 
-/// Nanoseconds on a core so far of a thread of this process and of the core's ksoftirqd.
-pub(crate) fn busy_ns(thread: u64, core: usize) -> u64 {
-    run_time(&format!("/proc/self/task/{thread}/schedstat"))
-        + ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")))
+/// Whose time counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Who {
+    /// One thread of this process.
+    Thread(u64),
+    /// All threads of another process.
+    Process(u32),
+}
+
+/// Nanoseconds so far of what is measured, and of the ksoftirqd of its core.
+pub(crate) fn busy_ns(who: Who, core: usize) -> u64 {
+    let own = match who {
+        Who::Thread(thread) => run_time(&format!("/proc/self/task/{thread}/schedstat")),
+        Who::Process(pid) => {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            threads.map(|thread| run_time(&format!("{}/schedstat", thread.path().display()))).sum()
+        }
+    };
+    own + ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")))
 }
 
 fn run_time(path: &str) -> u64 {

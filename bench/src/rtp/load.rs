@@ -34,8 +34,12 @@ pub(crate) struct Load {
     pub(crate) sources: usize,
     /// Packets that come out for each that is sent.
     pub(crate) copies: usize,
+    /// Octets of a packet, its header included.
+    pub(crate) bytes: usize,
     /// Sent packets under way at most.
     window: usize,
+    /// The load has a core of its own; else it gives the core away when it has nothing to do.
+    alone: bool,
 }
 
 /// Before each measurement.
@@ -54,16 +58,32 @@ pub(crate) fn socket() -> anyhow::Result<UdpSocket> {
 }
 
 impl Load {
-    /// One source and `targets` sinks.
-    pub(crate) fn distribute(targets: usize) -> anyhow::Result<Self> {
-        let ends = (0..=targets).map(|_| socket()).collect::<anyhow::Result<_>>()?;
-        Ok(Load { ends, sources: 1, copies: targets, window: 32 })
+    /// One source and `targets` sinks; packets of so many octets.
+    pub(crate) fn distribute(targets: usize, bytes: usize) -> anyhow::Result<Self> {
+        Load::conference(1, targets, bytes, 32)
+    }
+
+    /// Each of the sources to each of the sinks, which do not send.
+    pub(crate) fn conference(
+        sources: usize,
+        targets: usize,
+        bytes: usize,
+        window: usize,
+    ) -> anyhow::Result<Self> {
+        let ends = (0..sources + targets).map(|_| socket()).collect::<anyhow::Result<_>>()?;
+        Ok(Load { ends, sources, copies: targets, bytes, window, alone: true })
     }
 
     /// `calls` pairs of ends, each sending to the other: end 2i and end 2i+1.
     pub(crate) fn relay(calls: usize) -> anyhow::Result<Self> {
         let ends = (0..2 * calls).map(|_| socket()).collect::<anyhow::Result<_>>()?;
-        Ok(Load { ends, sources: 2 * calls, copies: 1, window: 2 * calls })
+        Ok(Load::pairs(ends, true))
+    }
+
+    /// The same with these ends, perhaps on the core that is measured.
+    pub(crate) fn pairs(ends: Vec<UdpSocket>, alone: bool) -> Self {
+        let sources = ends.len();
+        Load { ends, sources, copies: 1, bytes: PACKET_BYTES, window: sources, alone }
     }
 
     /// The addresses of our ends.
@@ -78,15 +98,26 @@ impl Load {
         core: usize,
         time: Duration,
     ) -> anyhow::Result<Sample> {
-        for (end, to) in self.ends.iter().zip(&running.entries) {
+        self.measure_at(&running.entries, running.who, core, time)
+    }
+
+    /// The same with what is not one `Running` for each load.
+    pub(crate) fn measure_at(
+        &mut self,
+        entries: &[SocketAddr],
+        who: clock::Who,
+        core: usize,
+        time: Duration,
+    ) -> anyhow::Result<Sample> {
+        for (end, to) in self.ends.iter().zip(entries) {
             end.connect(to)?;
         }
         let mut sender = Sender::new(self)?;
         let mut turn = Turn { sent: 0, arrived: 0, lost: 0, quiet: Instant::now() };
         self.drive(&mut sender, &mut turn, START)?;
-        let (cpu, start, before) = (clock::busy_ns(running.thread, core), Instant::now(), turn.arrived);
+        let (cpu, start, before) = (clock::busy_ns(who, core), Instant::now(), turn.arrived);
         self.drive(&mut sender, &mut turn, time)?;
-        let cpu = clock::busy_ns(running.thread, core).saturating_sub(cpu) as f64;
+        let cpu = clock::busy_ns(who, core).saturating_sub(cpu) as f64;
         let (wall, packets) = (start.elapsed().as_secs_f64(), turn.arrived - before);
         anyhow::ensure!(packets > 0, "nothing arrived");
         Ok(Sample {
@@ -110,6 +141,9 @@ impl Load {
             }
             let got: usize = self.ends.iter().map(netio::discard).sum();
             turn.arrived += got as u64;
+            if got == 0 && !self.alone {
+                std::thread::yield_now();
+            }
             if got > 0 {
                 turn.quiet = Instant::now();
             } else if turn.quiet.elapsed() > QUIET {
@@ -136,13 +170,14 @@ struct Sender {
     sources: usize,
     next: usize,
     sequence: Vec<u16>,
+    bytes: usize,
 }
 
 impl Sender {
     fn new(load: &Load) -> anyhow::Result<Self> {
         let config = RingConfig {
             slots: u16::try_from(load.sources).context("too many sources")?.max(256),
-            slot_bytes: 256,
+            slot_bytes: u32::try_from(load.bytes.max(256))?,
             files: u32::try_from(load.sources)?,
             buffers: 2,
             ..RingConfig::default()
@@ -151,7 +186,13 @@ impl Sender {
         for (file, end) in (0..).zip(load.ends.iter().take(load.sources)) {
             ring.set_file(file, end)?;
         }
-        Ok(Sender { ring, sources: load.sources, next: 0, sequence: vec![0; load.sources] })
+        Ok(Sender {
+            ring,
+            sources: load.sources,
+            next: 0,
+            sequence: vec![0; load.sources],
+            bytes: load.bytes,
+        })
     }
 
     fn burst(&mut self, packets: usize) -> anyhow::Result<()> {
@@ -164,7 +205,7 @@ impl Sender {
             *sequence = sequence.wrapping_add(1);
             let header = rtp_header(*sequence, u32::try_from(source)?);
             self.ring.slot(slot)[..12].copy_from_slice(&header);
-            self.ring.send_slot(u32::try_from(source)?, slot, PACKET_BYTES as u32, 0)?;
+            self.ring.send_slot(u32::try_from(source)?, slot, u32::try_from(self.bytes)?, 0)?;
         }
         self.ring.enter(0, None)?;
         Ok(())
@@ -172,7 +213,7 @@ impl Sender {
 }
 
 /// Version 2, PCMU, 160 samples a packet, an SSRC for each source (RFC 3550 §5.1).
-fn rtp_header(sequence: u16, source: u32) -> [u8; 12] {
+pub(crate) fn rtp_header(sequence: u16, source: u32) -> [u8; 12] {
     let mut header = [0; 12];
     header[0] = 0x80;
     header[2..4].copy_from_slice(&sequence.to_be_bytes());

@@ -1,19 +1,26 @@
-//! RTP: what one core spends on a sent packet, beside the least that sockets can cost.
+//! RTP: what one core spends on a sent packet, beside the least that sockets can cost and beside other servers.
 //!
 //! The load runs on the first core: it sends, and drains the sinks. What is measured runs on the last one. CPU
-//! is the time of the measured thread plus that of the core's ksoftirqd, from the scheduler's own nanoseconds
+//! is the time of what is measured plus that of the core's ksoftirqd, from the scheduler's own nanoseconds
 //! (schedstat): on loopback the kernel delivers inside the sender's time, so this is the busy time of the core
 //! without what else the machine did on it meanwhile. Packets are counted where they arrive.
+//!
+//! Kinds that are compared take turns (`race`); of each the median of all turns counts.
 
 mod bare;
 mod clock;
+mod legs;
 mod load;
+mod pace;
+mod race;
+mod rtpengine;
+mod scale;
+mod versus;
 mod weir;
 
-use std::time::Duration;
-
-use crate::report::{Machine, Report};
-use load::{Load, Sample};
+use crate::report::{Machine, Reach, Report};
+use load::Load;
+use race::{Kind, Race};
 
 /// How much to measure.
 pub(crate) struct Plan {
@@ -23,21 +30,22 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// Two-way calls of the relay rows.
     pub(crate) calls: usize,
+    /// Beside rtpengine too, when it is there.
+    pub(crate) peers: bool,
+    /// Rows whose name begins so; all without one.
+    pub(crate) only: Option<String>,
 }
 
-/// The octets of every packet: RTP header and 20 ms of G.711.
+impl Plan {
+    fn wants(&self, row: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| row.starts_with(only.as_str()))
+    }
+}
+
+/// The octets of a packet: RTP header and 20 ms of G.711.
 pub(crate) const PACKET_BYTES: usize = 172;
-/// Targets of the distribution rows.
-pub(crate) const FAN_OUT: usize = 16;
-
-/// One thing to measure: its name in the rows and how to start it on the measured core.
-struct Kind {
-    name: &'static str,
-    start: fn(&Load, usize) -> anyhow::Result<bare::Running>,
-}
-
-/// Rows that are not bare loops begin with this.
-const WEIR: &str = "weir";
+/// The octets of a packet of video.
+const VIDEO_BYTES: usize = 1200;
 
 const DISTRIBUTE: &[Kind] = &[
     Kind { name: "sendto", start: bare::distribute_sendto },
@@ -47,9 +55,17 @@ const DISTRIBUTE: &[Kind] = &[
     Kind { name: "weir_mio", start: weir::distribute_mio },
 ];
 
+const CONFERENCE: &[Kind] = &[
+    Kind { name: "bare_syscall", start: bare::conference_connected },
+    Kind { name: "bare_uring", start: bare::distribute_uring },
+    Kind { name: "weir_uring", start: weir::distribute_uring },
+    Kind { name: "weir_mio", start: weir::distribute_mio },
+];
+
 const RELAY: &[Kind] = &[
     Kind { name: "sendto", start: bare::relay_sendto },
     Kind { name: "bare_uring", start: bare::relay_uring },
+    Kind { name: "bare_uring_many", start: bare::relay_uring_many },
     Kind { name: "weir_uring", start: weir::relay_uring },
     Kind { name: "weir_mio", start: weir::relay_mio },
 ];
@@ -58,52 +74,34 @@ const RELAY: &[Kind] = &[
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     let choice = netio::choose(netio::Wanted::Auto);
     let mut report = Report::new(Machine::here(&format!("{} ({})", choice.kind.label(), choice.reason)));
-    let distribute = interleave(plan, DISTRIBUTE, || Load::distribute(FAN_OUT))?;
-    rows(&mut report, &format!("distribute_{FAN_OUT}x{PACKET_BYTES}"), DISTRIBUTE, &distribute);
-    let relay = interleave(plan, RELAY, || Load::relay(plan.calls))?;
-    rows(&mut report, &format!("relay_{}x{PACKET_BYTES}", plan.calls), RELAY, &relay);
+    for (targets, bytes) in [(16, PACKET_BYTES), (64, PACKET_BYTES), (16, VIDEO_BYTES)] {
+        let load = move || Load::distribute(targets, bytes);
+        let race = Race { row: format!("distribute_{targets}x{bytes}"), kinds: DISTRIBUTE, load: &load };
+        race.run(plan, Reach::AtMost(1.10), &mut report)?;
+    }
+    let calls = plan.calls;
+    let load = move || Load::relay(calls);
+    let race = Race { row: format!("relay_{calls}x{PACKET_BYTES}"), kinds: RELAY, load: &load };
+    race.run(plan, Reach::AtMost(1.15), &mut report)?;
+    // Two packets of each of 20 sources are under way, to 100 receivers.
+    let load = || Load::conference(20, 100, PACKET_BYTES, 40);
+    let race = Race { row: "distribute_20x100".to_owned(), kinds: CONFERENCE, load: &load };
+    if let Some(ns) = race.run(plan, Reach::AtMost(1.15), &mut report)? {
+        let note =
+            "the same in microseconds per sent packet; mediasoup's worker takes 4.8 to 7.8 (elsewhere)";
+        report.held("distribute_us", ns / 1000.0, "us", Reach::AtMost(0.8), note);
+    }
+    if plan.wants("scale_2_cores") {
+        scale::run(plan, &mut report)?;
+    }
+    if plan.wants("leg") {
+        legs::run(&mut report)?;
+    }
+    versus::run(plan, &mut report)?;
     Ok(report)
 }
 
-fn interleave(
-    plan: &Plan,
-    kinds: &[Kind],
-    load: impl Fn() -> anyhow::Result<Load>,
-) -> anyhow::Result<Vec<Vec<Sample>>> {
-    let (ours, measured) = clock::cores();
-    clock::pin(ours);
-    let mut samples: Vec<Vec<Sample>> = kinds.iter().map(|_| Vec::new()).collect();
-    for _ in 0..plan.rounds {
-        for (kind, samples) in kinds.iter().zip(&mut samples) {
-            let mut load = load()?;
-            let running = (kind.start)(&load, measured)?;
-            samples.push(load.measure(&running, measured, Duration::from_millis(plan.slice_ms))?);
-            running.stop()?;
-        }
-    }
-    Ok(samples)
-}
-
-fn rows(report: &mut Report, what: &str, kinds: &[Kind], samples: &[Vec<Sample>]) {
-    let ns = |of: &[Sample]| median(of, |s| s.ns_per_packet);
-    let sendto = samples.first().map_or(f64::NAN, |of| ns(of));
-    let bare = kinds.iter().zip(samples).filter(|(kind, _)| !kind.name.starts_with(WEIR));
-    let bare = bare.map(|(_, of)| ns(of)).fold(f64::INFINITY, f64::min);
-    for (kind, of) in kinds.iter().zip(samples) {
-        let own = ns(of);
-        let busy = median(of, |s| s.busy) * 100.0;
-        let lost: u64 = of.iter().map(|s| s.lost).sum();
-        if kind.name == "weir_uring" {
-            report.row(what, own / bare, "ratio", "weir_uring over the best bare loop, CPU per sent packet");
-        }
-        let note = format!("{:.2} x as cheap as sendto; thread busy {busy:.0} %, lost {lost}", sendto / own);
-        report.row(format!("{what}.{}.ns", kind.name), own, "ns/packet", note);
-        let rate = median(of, |s| s.packets_per_s);
-        report.row(format!("{what}.{}.rate", kind.name), rate, "packets/s", "counted at the sinks");
-    }
-}
-
-fn median(of: &[Sample], what: impl Fn(&Sample) -> f64) -> f64 {
+fn median<T>(of: &[T], what: impl Fn(&T) -> f64) -> f64 {
     let mut values: Vec<f64> = of.iter().map(what).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -21,56 +21,82 @@ use super::load::Load;
 /// A data plane, the link to it, and its folder.
 pub(crate) struct Weir {
     plane: dataplaned::Running,
-    control: UnixStream,
-    read: BytesMut,
-    generation: u64,
+    control: Control,
     _folder: tempfile::TempDir,
 }
 
+/// How a data plane is set up, beside what all have alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// `uring` or `mio`.
+    pub(crate) driver: &'static str,
+    /// Microseconds to look for work before sleeping.
+    pub(crate) spin_us: u32,
+    /// A shard on each.
+    pub(crate) cores: Vec<usize>,
+}
+
+impl Setup {
+    /// As the bare loops: nothing is added while it waits.
+    pub(crate) fn new(driver: &'static str, core: usize) -> Self {
+        Setup { driver, spin_us: 0, cores: vec![core] }
+    }
+
+    /// The configuration for a folder.
+    pub(crate) fn config(&self, folder: &std::path::Path) -> dataplaned::Config {
+        let mut config = dataplaned::Config { folder: folder.to_owned(), ..dataplaned::Config::default() };
+        config.driver.kind = self.driver.to_owned();
+        config.driver.spin_us = self.spin_us;
+        config.shards.cores.clone_from(&self.cores);
+        config.msrp.port = 0;
+        config.msrp.tls = false;
+        config.metrics.on = false;
+        config.rtp.receive_bytes = 4 << 20; // as the load's own sockets
+        // Below the ports that the kernel gives to others.
+        (config.rtp.port_first, config.rtp.port_last) = PORTS;
+        (config.limits.legs_max, config.limits.contexts_max) = (16_384, 8192);
+        config
+    }
+}
+
+/// The RTP ports of a measured data plane.
+pub(crate) const PORTS: (u16, u16) = (20_000, 31_999);
+
 pub(crate) fn distribute_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
-    distribute("uring", load, core)
+    distribute(&Setup::new("uring", core), load)
 }
 
 pub(crate) fn distribute_mio(load: &Load, core: usize) -> anyhow::Result<Running> {
-    distribute("mio", load, core)
+    distribute(&Setup::new("mio", core), load)
 }
 
 pub(crate) fn relay_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
-    relay("uring", load, core)
+    relay(&Setup::new("uring", core), &load.addresses()?)
 }
 
 pub(crate) fn relay_mio(load: &Load, core: usize) -> anyhow::Result<Running> {
-    relay("mio", load, core)
+    relay(&Setup::new("mio", core), &load.addresses()?)
 }
 
-/// One context: the first end sends, all others receive.
-fn distribute(driver: &str, load: &Load, core: usize) -> anyhow::Result<Running> {
-    let mut weir = Weir::start(driver, core)?;
-    let ends = load.addresses()?;
+/// One context: the sources send, all others receive.
+fn distribute(setup: &Setup, load: &Load) -> anyhow::Result<Running> {
+    let mut weir = Weir::start(setup)?;
+    let (ends, sources) = (load.addresses()?, u64::try_from(load.sources)?);
     let mut verbs = vec![Verb::PutContext(Context { id: 1 })];
     for (id, end) in (1..).zip(&ends) {
-        let direction = if id == 1 { Direction::Sendonly } else { Direction::Recvonly };
+        let direction = if id <= sources { Direction::Sendonly } else { Direction::Recvonly };
         verbs.push(Verb::PutLeg(rtp_leg(1, id, *end, direction)));
     }
-    let targets = (2..=u64::try_from(ends.len())?).collect();
-    verbs.push(path(1, 1, Mode::Distribute, vec![1], targets));
-    let entries = weir.apply(verbs)?;
+    let targets = (sources + 1..=u64::try_from(ends.len())?).collect();
+    verbs.push(path(1, 1, Mode::Distribute, (1..=sources).collect(), targets));
+    let entries = weir.control.apply(verbs)?;
     weir.running(entries)
 }
 
 /// A context for each pair of ends, with a path each way.
-fn relay(driver: &str, load: &Load, core: usize) -> anyhow::Result<Running> {
-    let mut weir = Weir::start(driver, core)?;
-    let mut entries = Vec::new();
-    for (context, pair) in (1..).zip(load.addresses()?.chunks(2)) {
-        let mut verbs = vec![Verb::PutContext(Context { id: context })];
-        for (id, end) in (1..).zip(pair) {
-            verbs.push(Verb::PutLeg(rtp_leg(context, id, *end, Direction::Sendrecv)));
-        }
-        verbs.push(path(context, 1, Mode::Relay, vec![1], vec![2]));
-        verbs.push(path(context, 2, Mode::Relay, vec![2], vec![1]));
-        entries.extend(weir.apply(verbs)?);
-    }
+pub(crate) fn relay(setup: &Setup, ends: &[SocketAddr]) -> anyhow::Result<Running> {
+    let mut weir = Weir::start(setup)?;
+    let entries = weir.control.relay(1, ends)?;
     weir.running(entries)
 }
 
@@ -106,25 +132,44 @@ fn path(context: u64, id: u32, mode: Mode, sources: Vec<u64>, targets: Vec<u64>)
 }
 
 impl Weir {
-    fn start(driver: &str, core: usize) -> anyhow::Result<Self> {
+    /// A data plane in this process.
+    pub(crate) fn start(setup: &Setup) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut config =
-            dataplaned::Config { folder: folder.path().to_owned(), ..dataplaned::Config::default() };
-        config.driver.kind = driver.to_owned();
-        config.driver.spin_us = 0; // as the bare loops: nothing is added while it waits
-        config.shards.cores = vec![core];
-        config.msrp.port = 0;
-        config.msrp.tls = false;
-        config.metrics.on = false;
-        config.rtp.receive_bytes = 4 << 20;
-        (config.rtp.port_first, config.rtp.port_last) = (20_000, 29_999);
-        let plane = dataplaned::start(config)?;
-        let control = UnixStream::connect(&plane.addresses().socket)?;
-        let mut weir = Weir { plane, control, read: BytesMut::new(), generation: 0, _folder: folder };
+        let plane = dataplaned::start(setup.config(folder.path()))?;
+        let control = Control::connect(&plane.addresses().socket, setup.driver)?;
+        Ok(Weir { plane, control, _folder: folder })
+    }
+
+    pub(crate) fn control(&mut self) -> &mut Control {
+        &mut self.control
+    }
+
+    /// The threads of its shards.
+    pub(crate) fn threads(&self) -> &[u64] {
+        self.plane.shard_threads()
+    }
+
+    fn running(self, entries: Vec<SocketAddr>) -> anyhow::Result<Running> {
+        let thread = *self.threads().first().context("no shard")?;
+        Ok(Running::weir(entries, thread, self))
+    }
+}
+
+/// The link to a data plane, as control has one.
+pub(crate) struct Control {
+    link: UnixStream,
+    read: BytesMut,
+    generation: u64,
+}
+
+impl Control {
+    pub(crate) fn connect(socket: &std::path::Path, driver: &str) -> anyhow::Result<Self> {
+        let mut control =
+            Control { link: UnixStream::connect(socket)?, read: BytesMut::new(), generation: 0 };
         let (version_min, version_max) = (contract::VERSION_MIN, contract::VERSION);
-        weir.say(Order::Hello(Hello { version_min, version_max, epoch: 1, owner: "bench".into() }))?;
-        match weir.answer()? {
-            Word::Welcome(welcome) if welcome.driver == driver => Ok(weir),
+        control.say(Order::Hello(Hello { version_min, version_max, epoch: 1, owner: "bench".into() }))?;
+        match control.answer()? {
+            Word::Welcome(welcome) if welcome.driver == driver => Ok(control),
             Word::Welcome(welcome) => anyhow::bail!("{driver} is not to be had: {}", welcome.driver_reason),
             word => anyhow::bail!("the greeting was answered with {word:?}"),
         }
@@ -133,7 +178,7 @@ impl Weir {
     fn say(&mut self, body: Order) -> anyhow::Result<()> {
         let mut frame = BytesMut::new();
         encode_frame(&ToDataplane { body: Some(body) }, &mut frame);
-        Ok(self.control.write_all(&frame)?)
+        Ok(self.link.write_all(&frame)?)
     }
 
     /// The next word that is no news.
@@ -144,12 +189,21 @@ impl Weir {
                 Some(FromDataplane { body: Some(word) }) => return Ok(word),
                 None => {
                     let mut piece = [0; 65_536];
-                    let n = self.control.read(&mut piece)?;
+                    let n = self.link.read(&mut piece)?;
                     anyhow::ensure!(n > 0, "the data plane closed its link");
                     self.read.extend_from_slice(&piece[..n]);
                 }
             }
         }
+    }
+
+    /// Reads news away, as control would, until there is none.
+    pub(crate) fn drain(&mut self) -> anyhow::Result<()> {
+        self.link.set_nonblocking(true)?;
+        let mut piece = [0; 65_536];
+        while let Ok(1..) = self.link.read(&mut piece) {}
+        self.read.clear();
+        Ok(self.link.set_nonblocking(false)?)
     }
 
     /// Applies a batch; where its legs are.
@@ -162,7 +216,10 @@ impl Weir {
             trace: String::new(),
             changes,
         }))?;
-        let Word::Applied(applied) = self.answer()? else { anyhow::bail!("a batch was refused") };
+        let applied = match self.answer()? {
+            Word::Applied(applied) => applied,
+            word => anyhow::bail!("a batch was refused: {word:?}"),
+        };
         let at = |at: &placement::At| match at {
             placement::At::Rtp(local) => local.bound.as_ref()?.socket(),
             placement::At::Msrp(_) => None,
@@ -172,8 +229,18 @@ impl Weir {
         places.collect()
     }
 
-    fn running(self, entries: Vec<SocketAddr>) -> anyhow::Result<Running> {
-        let thread = *self.plane.shard_threads().first().context("no shard")?;
-        Ok(Running::weir(entries, thread, self))
+    /// Puts a call for each pair of ends, the first one in the context `first`; where its legs are.
+    pub(crate) fn relay(&mut self, first: u64, ends: &[SocketAddr]) -> anyhow::Result<Vec<SocketAddr>> {
+        let mut entries = Vec::new();
+        for (context, pair) in (first..).zip(ends.chunks(2)) {
+            let mut verbs = vec![Verb::PutContext(Context { id: context })];
+            for (id, end) in (1..).zip(pair) {
+                verbs.push(Verb::PutLeg(rtp_leg(context, id, *end, Direction::Sendrecv)));
+            }
+            verbs.push(path(context, 1, Mode::Relay, vec![1], vec![2]));
+            verbs.push(path(context, 2, Mode::Relay, vec![2], vec![1]));
+            entries.extend(self.apply(verbs)?);
+        }
+        Ok(entries)
     }
 }

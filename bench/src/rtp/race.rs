@@ -1,0 +1,66 @@
+//! A race: several ways to do the same work take turns under one load, on the same core.
+
+use std::time::Duration;
+
+use super::bare::Running;
+use super::load::{Load, Sample};
+use super::{Plan, clock, median};
+use crate::report::{Reach, Report};
+
+/// One thing to measure: its name in the rows and how to start it on the measured core.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) start: fn(&Load, usize) -> anyhow::Result<Running>,
+}
+
+/// What is not a bare loop begins with this.
+const WEIR: &str = "weir";
+/// The one whose ratio to the best bare loop is the row's value.
+const JUDGED: &str = "weir_uring";
+
+/// A row with those who race for it.
+pub(super) struct Race<'a> {
+    pub(super) row: String,
+    pub(super) kinds: &'a [Kind],
+    pub(super) load: &'a dyn Fn() -> anyhow::Result<Load>,
+}
+
+impl Race<'_> {
+    /// Measures and adds the rows; the judged one's nanoseconds, unless the plan leaves the row out.
+    pub(super) fn run(&self, plan: &Plan, reach: Reach, report: &mut Report) -> anyhow::Result<Option<f64>> {
+        if !plan.wants(&self.row) {
+            return Ok(None);
+        }
+        let samples = self.measure(plan)?;
+        let ns = |of: &[Sample]| median(of, |s| s.ns_per_packet);
+        let all = || self.kinds.iter().zip(&samples);
+        let bare = all().filter(|(kind, _)| !kind.name.starts_with(WEIR)).map(|(_, of)| ns(of));
+        let bare = bare.fold(f64::INFINITY, f64::min);
+        let judged = all().find(|(kind, _)| kind.name == JUDGED).map_or(f64::NAN, |(_, of)| ns(of));
+        let note = format!("{JUDGED} over the best bare loop, CPU per sent packet");
+        report.held(self.row.clone(), judged / bare, "ratio", reach, note);
+        for (kind, of) in all() {
+            let lost: u64 = of.iter().map(|s| s.lost).sum();
+            let (busy, rate) = (median(of, |s| s.busy) * 100.0, median(of, |s| s.packets_per_s) / 1000.0);
+            let note = format!("busy {busy:.0} % of the core, {rate:.0} thousand packets/s, lost {lost}");
+            report.row(format!("{}.{}_ns", self.row, kind.name), ns(of), "ns/packet", note);
+        }
+        Ok(Some(judged))
+    }
+
+    /// The samples of each kind, taken in turns.
+    pub(super) fn measure(&self, plan: &Plan) -> anyhow::Result<Vec<Vec<Sample>>> {
+        let (ours, measured) = clock::cores();
+        clock::pin(ours);
+        let mut samples: Vec<Vec<Sample>> = self.kinds.iter().map(|_| Vec::new()).collect();
+        for _ in 0..plan.rounds {
+            for (kind, samples) in self.kinds.iter().zip(&mut samples) {
+                let mut load = (self.load)()?;
+                let running = (kind.start)(&load, measured)?;
+                samples.push(load.measure(&running, measured, Duration::from_millis(plan.slice_ms))?);
+                running.stop()?;
+            }
+        }
+        Ok(samples)
+    }
+}

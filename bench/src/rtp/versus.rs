@@ -1,0 +1,194 @@
+//! Weir beside rtpengine under the load with a clock: the cost of a packet at a usual load and at each one's own
+//! largest, and the delay at four fifths of that.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::bare::Running;
+use super::pace::{Pace, Passage};
+use super::weir::{self, Setup};
+use super::{Plan, clock, median, rtpengine};
+use crate::report::{Reach, Report};
+
+const CALLS: usize = 300;
+/// Both ways, 50 packets a second.
+const PACED: f64 = CALLS as f64 * 2.0 * 50.0;
+/// Without loss, but for what a machine does that has other work: one packet in a thousand.
+const LOSS_MAX: f64 = 0.001;
+/// The load keeps its pace, but for as many.
+const BEHIND_MAX: f64 = 0.02;
+const STEP: f64 = 1.2;
+const RATE_MAX: f64 = 2e6;
+/// The default of the configuration.
+const SPIN_US: u32 = 20;
+
+/// Whoever relays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Relay {
+    Weir { spin_us: u32 },
+    Rtpengine,
+}
+
+impl Relay {
+    fn start(self, ends: &[SocketAddr], core: usize) -> anyhow::Result<Running> {
+        match self {
+            Relay::Weir { spin_us } => weir::relay(&Setup { spin_us, ..Setup::new("uring", core) }, ends),
+            Relay::Rtpengine => rtpengine::relay(ends, core),
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Relay::Weir { spin_us: 0 } => "weir",
+            Relay::Weir { .. } => "weir_spin",
+            Relay::Rtpengine => "rtpengine",
+        }
+    }
+}
+
+/// Figures of one relay.
+#[derive(Default)]
+struct Figures {
+    paced: Vec<Passage>,
+    full: Vec<Passage>,
+    /// The load, not the relay, ended the climb.
+    limited: usize,
+    eighty: Vec<Passage>,
+}
+
+pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    if !plan.wants("relay_vs_rtpengine") && !plan.wants("delay_80") {
+        return Ok(());
+    }
+    let version = rtpengine::version().filter(|_| plan.peers);
+    let (ours, core) = clock::cores();
+    clock::pin(ours);
+    let time = Duration::from_millis(plan.slice_ms.max(300));
+    let mut relays = vec![
+        (Relay::Weir { spin_us: 0 }, Figures::default()),
+        (Relay::Weir { spin_us: SPIN_US }, Figures::default()),
+    ];
+    if version.is_some() {
+        relays.push((Relay::Rtpengine, Figures::default()));
+    }
+    let mut direct = Vec::new();
+    for _ in 0..plan.rounds {
+        direct.push(straight(time)?);
+        for (relay, figures) in &mut relays {
+            let mut pace = Pace::new(CALLS)?;
+            let running = relay.start(&pace.addresses()?, core)?;
+            pace.connect(&running.entries)?;
+            let who = Some((running.who, core));
+            figures.paced.push(pace.run(PACED, time, who)?);
+            let (full, limited) = climb(&mut pace, time, &running, core)?;
+            figures.limited += usize::from(limited);
+            figures.eighty.push(pace.run(full.rate * 0.8, 3 * time, who)?);
+            figures.full.push(full);
+            running.stop()?;
+        }
+    }
+    rows(plan, report, &relays, &direct, version.as_deref());
+    Ok(())
+}
+
+/// The delay between two ends without a relay.
+fn straight(time: Duration) -> anyhow::Result<Passage> {
+    let mut pace = Pace::new(CALLS)?;
+    let mut entries = pace.addresses()?;
+    entries.chunks_exact_mut(2).for_each(|pair| pair.reverse());
+    pace.connect(&entries)?;
+    pace.run(PACED, time, None)
+}
+
+/// The largest load that passes; true when the load itself could do no more.
+fn climb(pace: &mut Pace, time: Duration, running: &Running, core: usize) -> anyhow::Result<(Passage, bool)> {
+    let (mut rate, mut best, mut failures) = (PACED, None, 0);
+    loop {
+        let passage = pace.run(rate, time / 2, Some((running.who, core)))?;
+        let behind = passage.behind > BEHIND_MAX;
+        if passage.loss <= LOSS_MAX && !behind && rate < RATE_MAX {
+            (best, failures) = (Some(passage), 0);
+            rate *= STEP;
+            continue;
+        }
+        // Once more, or twice: other work on the machine disturbs a step, too much load each.
+        failures += 1;
+        if failures == 3 {
+            let limited = behind && passage.loss <= LOSS_MAX;
+            return Ok((best.unwrap_or(passage), limited));
+        }
+    }
+}
+
+fn rows(
+    plan: &Plan,
+    report: &mut Report,
+    relays: &[(Relay, Figures)],
+    direct: &[Passage],
+    version: Option<&str>,
+) {
+    let of = |relay: Relay| relays.iter().find(|(other, _)| *other == relay).map(|(_, figures)| figures);
+    let ns = |of: &[Passage]| median(of, |p| p.ns_per_packet);
+    let us = |of: &[Passage], share: f64| median(of, |p| p.delay_us(share));
+    let theirs = of(Relay::Rtpengine);
+    if let (Some(weir), Some(theirs), Some(version)) = (of(Relay::Weir { spin_us: 0 }), theirs, version) {
+        let note = format!(
+            "{CALLS} calls, 50 packets/s each way: {:.0} and {:.0} ns/packet; delay p50 {:.0} and {:.0} us, p99 {:.0} and {:.0} us; \
+             {version}, user space (its kernel module is not measured here), one media thread, no spin in weir",
+            ns(&weir.paced),
+            ns(&theirs.paced),
+            us(&weir.paced, 0.5),
+            us(&theirs.paced, 0.5),
+            us(&weir.paced, 0.99),
+            us(&theirs.paced, 0.99),
+        );
+        let value = ns(&weir.paced) / ns(&theirs.paced);
+        report.held("relay_vs_rtpengine_paced", value, "ratio", Reach::AtMost(0.25), note);
+        let added = us(&weir.paced, 0.99);
+        let note = "through weir at that load, held to rtpengine's";
+        report.held(
+            "relay_vs_rtpengine_paced.p99_us",
+            added,
+            "us",
+            Reach::AtMost(us(&theirs.paced, 0.99)),
+            note,
+        );
+        let limit = |figures: &Figures| match figures.limited {
+            0 => "its own limit".to_owned(),
+            n => format!("in {n} of {} turns the load's limit", figures.full.len()),
+        };
+        let rate = |of: &[Passage]| median(of, |p| p.rate) / 1000.0;
+        let note = format!(
+            "at {:.0} ({}) and {:.0} ({}) thousand packets/s: {:.0} and {:.0} ns/packet",
+            rate(&weir.full),
+            limit(weir),
+            rate(&theirs.full),
+            limit(theirs),
+            ns(&weir.full),
+            ns(&theirs.full),
+        );
+        let value = ns(&weir.full) / ns(&theirs.full);
+        report.held("relay_vs_rtpengine_full", value, "ratio", Reach::AtMost(0.17), note);
+    }
+    if !plan.wants("delay_80") {
+        return;
+    }
+    let between = format!("less {:.0} us, the median between two ends without a relay", us(direct, 0.5));
+    for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
+        for (relay, figures) in relays {
+            let added = us(&figures.eighty, share) - us(direct, 0.5);
+            let row = format!("delay_80_{name}_us.{}", relay.label());
+            let note = format!(
+                "at {:.0} thousand packets/s, {between}",
+                median(&figures.eighty, |p| p.rate) / 1000.0
+            );
+            match (theirs, relay, name) {
+                (Some(theirs), Relay::Weir { .. }, "p99") => {
+                    let reach = Reach::AtMost(us(&theirs.eighty, share) - us(direct, 0.5));
+                    report.held(row, added, "us", reach, note);
+                }
+                _ => report.row(row, added, "us", note),
+            }
+        }
+    }
+}
