@@ -52,6 +52,7 @@ const DISTRIBUTE: &[Kind] = &[
     Kind { name: "bare_syscall", start: bare::distribute_connected },
     Kind { name: "bare_uring", start: bare::distribute_uring },
     Kind { name: "weir_uring", start: weir::distribute_uring },
+    Kind { name: "weir_apart", start: weir::distribute_apart },
     Kind { name: "weir_mio", start: weir::distribute_mio },
 ];
 
@@ -59,7 +60,14 @@ const CONFERENCE: &[Kind] = &[
     Kind { name: "bare_syscall", start: bare::conference_connected },
     Kind { name: "bare_uring", start: bare::distribute_uring },
     Kind { name: "weir_uring", start: weir::distribute_uring },
+    Kind { name: "weir_apart", start: weir::distribute_apart },
     Kind { name: "weir_mio", start: weir::distribute_mio },
+];
+
+/// One by one, and by GSO.
+const VIDEO: &[Kind] = &[
+    Kind { name: "apart", start: weir::distribute_apart },
+    Kind { name: "weir_uring", start: weir::distribute_uring },
 ];
 
 const RELAY: &[Kind] = &[
@@ -91,6 +99,10 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
             "the same in microseconds per sent packet; mediasoup's worker takes 4.8 to 7.8 (elsewhere)";
         report.held("distribute_us", ns / 1000.0, "us", Reach::AtMost(0.8), note);
     }
+    // Bursts of 30 packets, a key frame's, two under way.
+    let load = || Load::conference(1, 16, VIDEO_BYTES, 60);
+    let race = Race { row: "gso_video".to_owned(), kinds: VIDEO, load: &load };
+    race.run(plan, Reach::AtMost(0.60), &mut report)?;
     if plan.wants("scale_2_cores") {
         scale::run(plan, &mut report)?;
     }

@@ -13,10 +13,14 @@ pub(super) struct Kind {
     pub(super) start: fn(&Load, usize) -> anyhow::Result<Running>,
 }
 
-/// What is not a bare loop begins with this.
+/// What is not held against begins with this.
 const WEIR: &str = "weir";
 /// The one whose ratio to the best bare loop is the row's value.
 const JUDGED: &str = "weir_uring";
+
+/// The same, each packet sent by itself: where several are under way the judged one gains by sending them together, and
+/// a packet that comes alone costs this.
+const APART: &str = "weir_apart";
 
 /// A row with those who race for it.
 pub(super) struct Race<'a> {
@@ -37,8 +41,13 @@ impl Race<'_> {
         let bare = all().filter(|(kind, _)| !kind.name.starts_with(WEIR)).map(|(_, of)| ns(of));
         let bare = bare.fold(f64::INFINITY, f64::min);
         let judged = all().find(|(kind, _)| kind.name == JUDGED).map_or(f64::NAN, |(_, of)| ns(of));
-        let note = format!("{JUDGED} over the best bare loop, CPU per sent packet");
+        let note = format!("{JUDGED} over the best of the others, CPU per sent packet");
         report.held(self.row.clone(), judged / bare, "ratio", reach, note);
+        if let Some((_, of)) = all().find(|(kind, _)| kind.name == APART) {
+            let note =
+                "the same when nothing leaves together (driver.gso off): what one packet at a time costs";
+            report.held(format!("{}.apart", self.row), ns(of) / bare, "ratio", reach, note);
+        }
         for (kind, of) in all() {
             let lost: u64 = of.iter().map(|s| s.lost).sum();
             let (busy, rate) = (median(of, |s| s.busy) * 100.0, median(of, |s| s.packets_per_s) / 1000.0);

@@ -22,25 +22,40 @@ const RATE_MAX: f64 = 2e6;
 /// The default of the configuration.
 const SPIN_US: u32 = 20;
 
+/// Weir as an operator sets it up who pays for CPU: a tenth of a millisecond of a voice packet's way for less of it.
+const GATHERING: Relay = Relay::Weir { spin_us: 0, gather_us: 100 };
+
 /// Whoever relays.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relay {
-    Weir { spin_us: u32 },
+    Weir { spin_us: u32, gather_us: u32 },
     Rtpengine,
 }
 
 impl Relay {
     fn start(self, ends: &[SocketAddr], core: usize) -> anyhow::Result<Running> {
         match self {
-            Relay::Weir { spin_us } => weir::relay(&Setup { spin_us, ..Setup::new("uring", core) }, ends),
+            Relay::Weir { spin_us, gather_us } => {
+                weir::relay(&Setup { spin_us, gather_us, ..Setup::new("uring", core) }, ends)
+            }
             Relay::Rtpengine => rtpengine::relay(ends, core),
+        }
+    }
+
+    fn describe(self) -> String {
+        match self {
+            Relay::Weir { spin_us, gather_us } => {
+                format!("weir (driver.spin_us {spin_us}, driver.gather_us {gather_us})")
+            }
+            Relay::Rtpengine => "rtpengine".to_owned(),
         }
     }
 
     fn label(self) -> &'static str {
         match self {
-            Relay::Weir { spin_us: 0 } => "weir",
-            Relay::Weir { .. } => "weir_spin",
+            Relay::Weir { gather_us: 1.., .. } => "weir_gather",
+            Relay::Weir { spin_us: 1.., .. } => "weir_spin",
+            Relay::Weir { .. } => "weir",
             Relay::Rtpengine => "rtpengine",
         }
     }
@@ -57,7 +72,8 @@ struct Figures {
 }
 
 pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    if !plan.wants("relay_vs_rtpengine") && !plan.wants("delay_80") {
+    let names = ["relay_vs_rtpengine_paced", "relay_vs_rtpengine_full", "delay_80"];
+    if !names.iter().any(|name| plan.wants(name)) {
         return Ok(());
     }
     let version = rtpengine::version().filter(|_| plan.peers);
@@ -65,8 +81,9 @@ pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     clock::pin(ours);
     let time = Duration::from_millis(plan.slice_ms.max(300));
     let mut relays = vec![
-        (Relay::Weir { spin_us: 0 }, Figures::default()),
-        (Relay::Weir { spin_us: SPIN_US }, Figures::default()),
+        (GATHERING, Figures::default()),
+        (Relay::Weir { spin_us: 0, gather_us: 0 }, Figures::default()),
+        (Relay::Weir { spin_us: SPIN_US, gather_us: 0 }, Figures::default()),
     ];
     if version.is_some() {
         relays.push((Relay::Rtpengine, Figures::default()));
@@ -80,6 +97,10 @@ pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
             pace.connect(&running.entries)?;
             let who = Some((running.who, core));
             figures.paced.push(pace.run(PACED, time, who)?);
+            if !plan.wants("relay_vs_rtpengine_full") && !plan.wants("delay_80") {
+                running.stop()?;
+                continue;
+            }
             let (full, limited) = climb(&mut pace, time, &running, core)?;
             figures.limited += usize::from(limited);
             figures.eighty.push(pace.run(full.rate * 0.8, 3 * time, who)?);
@@ -128,47 +149,15 @@ fn rows(
     version: Option<&str>,
 ) {
     let of = |relay: Relay| relays.iter().find(|(other, _)| *other == relay).map(|(_, figures)| figures);
-    let ns = |of: &[Passage]| median(of, |p| p.ns_per_packet);
-    let us = |of: &[Passage], share: f64| median(of, |p| p.delay_us(share));
     let theirs = of(Relay::Rtpengine);
-    if let (Some(weir), Some(theirs), Some(version)) = (of(Relay::Weir { spin_us: 0 }), theirs, version) {
-        let note = format!(
-            "{CALLS} calls, 50 packets/s each way: {:.0} and {:.0} ns/packet; delay p50 {:.0} and {:.0} us, p99 {:.0} and {:.0} us; \
-             {version}, user space (its kernel module is not measured here), one media thread, no spin in weir",
-            ns(&weir.paced),
-            ns(&theirs.paced),
-            us(&weir.paced, 0.5),
-            us(&theirs.paced, 0.5),
-            us(&weir.paced, 0.99),
-            us(&theirs.paced, 0.99),
-        );
-        let value = ns(&weir.paced) / ns(&theirs.paced);
-        report.held("relay_vs_rtpengine_paced", value, "ratio", Reach::AtMost(0.25), note);
-        let added = us(&weir.paced, 0.99);
-        let note = "through weir at that load, held to rtpengine's";
-        report.held(
-            "relay_vs_rtpengine_paced.p99_us",
-            added,
-            "us",
-            Reach::AtMost(us(&theirs.paced, 0.99)),
-            note,
-        );
-        let limit = |figures: &Figures| match figures.limited {
-            0 => "its own limit".to_owned(),
-            n => format!("in {n} of {} turns the load's limit", figures.full.len()),
-        };
-        let rate = |of: &[Passage]| median(of, |p| p.rate) / 1000.0;
-        let note = format!(
-            "at {:.0} ({}) and {:.0} ({}) thousand packets/s: {:.0} and {:.0} ns/packet",
-            rate(&weir.full),
-            limit(weir),
-            rate(&theirs.full),
-            limit(theirs),
-            ns(&weir.full),
-            ns(&theirs.full),
-        );
-        let value = ns(&weir.full) / ns(&theirs.full);
-        report.held("relay_vs_rtpengine_full", value, "ratio", Reach::AtMost(0.17), note);
+    if let (Some(theirs), Some(version)) = (theirs, version) {
+        let beside = Beside { plan, theirs, version };
+        for (relay, weir) in relays.iter().filter(|(relay, _)| *relay != Relay::Rtpengine) {
+            // The row itself is of the first one, the others are printed beside it.
+            let suffix = if *relay == GATHERING { String::new() } else { format!(".{}", relay.label()) };
+            beside.paced(report, &suffix, *relay, weir);
+            beside.full(report, &suffix, *relay, weir);
+        }
     }
     if !plan.wants("delay_80") {
         return;
@@ -184,11 +173,79 @@ fn rows(
             );
             match (theirs, relay, name) {
                 (Some(theirs), Relay::Weir { .. }, "p99") => {
-                    let reach = Reach::AtMost(us(&theirs.eighty, share) - us(direct, 0.5));
+                    let reach = Reach::AtMost((us(&theirs.eighty, share) - us(direct, 0.5)).round());
                     report.held(row, added, "us", reach, note);
                 }
                 _ => report.row(row, added, "us", note),
             }
         }
+    }
+}
+
+fn ns(of: &[Passage]) -> f64 {
+    median(of, |p| p.ns_per_packet)
+}
+
+fn us(of: &[Passage], share: f64) -> f64 {
+    median(of, |p| p.delay_us(share))
+}
+
+/// The ratios to rtpengine.
+struct Beside<'a> {
+    plan: &'a Plan,
+    theirs: &'a Figures,
+    version: &'a str,
+}
+
+impl Beside<'_> {
+    fn paced(&self, report: &mut Report, suffix: &str, relay: Relay, weir: &Figures) {
+        let (ours, theirs) = (&weir.paced, &self.theirs.paced);
+        let note = format!(
+            "{} over rtpengine, {CALLS} calls of 50 packets/s each way: {:.0} and {:.0} ns/packet, delay p50 {:.0} and \
+             {:.0} us, p99 {:.0} and {:.0} us; {}, in user space with one media thread (its kernel module is not \
+             measured here)",
+            relay.describe(),
+            ns(ours),
+            ns(theirs),
+            us(ours, 0.5),
+            us(theirs, 0.5),
+            us(ours, 0.99),
+            us(theirs, 0.99),
+            self.version
+        );
+        let row = format!("relay_vs_rtpengine_paced{suffix}");
+        report.held(row.clone(), ns(ours) / ns(theirs), "ratio", Reach::AtMost(0.25), note);
+        let reach = Reach::AtMost(us(theirs, 0.99).round());
+        report.held(
+            format!("{row}_p99_us"),
+            us(ours, 0.99),
+            "us",
+            reach,
+            "at that load, held to rtpengine's",
+        );
+    }
+
+    fn full(&self, report: &mut Report, suffix: &str, relay: Relay, weir: &Figures) {
+        if !self.plan.wants("relay_vs_rtpengine_full") {
+            return;
+        }
+        let limit = |figures: &Figures| match figures.limited {
+            0 => "its own limit".to_owned(),
+            n => format!("in {n} of {} turns the load's limit", figures.full.len()),
+        };
+        let (ours, theirs) = (&weir.full, &self.theirs.full);
+        let rate = |of: &[Passage]| median(of, |p| p.rate) / 1000.0;
+        let note = format!(
+            "{} over rtpengine at {:.0} ({}) and {:.0} ({}) thousand packets/s: {:.0} and {:.0} ns/packet",
+            relay.describe(),
+            rate(ours),
+            limit(weir),
+            rate(theirs),
+            limit(self.theirs),
+            ns(ours),
+            ns(theirs),
+        );
+        let row = format!("relay_vs_rtpengine_full{suffix}");
+        report.held(row, ns(ours) / ns(theirs), "ratio", Reach::AtMost(0.17), note);
     }
 }

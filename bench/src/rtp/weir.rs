@@ -32,6 +32,10 @@ pub(crate) struct Setup {
     pub(crate) driver: &'static str,
     /// Microseconds to look for work before sleeping.
     pub(crate) spin_us: u32,
+    /// Microseconds that a sleep gathers.
+    pub(crate) gather_us: u32,
+    /// What leaves to one receiver leaves together.
+    pub(crate) gso: bool,
     /// A shard on each.
     pub(crate) cores: Vec<usize>,
 }
@@ -39,7 +43,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// As the bare loops: nothing is added while it waits.
     pub(crate) fn new(driver: &'static str, core: usize) -> Self {
-        Setup { driver, spin_us: 0, cores: vec![core] }
+        Setup { driver, spin_us: 0, gather_us: 0, gso: true, cores: vec![core] }
     }
 
     /// The configuration for a folder.
@@ -47,6 +51,8 @@ impl Setup {
         let mut config = dataplaned::Config { folder: folder.to_owned(), ..dataplaned::Config::default() };
         config.driver.kind = self.driver.to_owned();
         config.driver.spin_us = self.spin_us;
+        config.driver.gso = self.gso;
+        config.driver.gather_us = self.gather_us;
         config.shards.cores.clone_from(&self.cores);
         config.msrp.port = 0;
         config.msrp.tls = false;
@@ -64,6 +70,10 @@ pub(crate) const PORTS: (u16, u16) = (20_000, 31_999);
 
 pub(crate) fn distribute_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
     distribute(&Setup::new("uring", core), load)
+}
+
+pub(crate) fn distribute_apart(load: &Load, core: usize) -> anyhow::Result<Running> {
+    distribute(&Setup { gso: false, ..Setup::new("uring", core) }, load)
 }
 
 pub(crate) fn distribute_mio(load: &Load, core: usize) -> anyhow::Result<Running> {

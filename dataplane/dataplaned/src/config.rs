@@ -68,13 +68,27 @@ pub struct DriverSettings {
     pub batch_us: u32,
     /// Receive buffers of a shard, of 2 KiB each; the kernel goes through all of them in turn.
     pub buffers: u16,
+    /// Datagrams of one batch to one receiver leave together (UDP GSO, the io_uring driver).
+    pub gso: bool,
     /// Look for work this long before sleeping, in microseconds. 0 where CPU matters more than delay.
     pub spin_us: u32,
+    /// Sleep at least this long when something comes meanwhile, in microseconds: packets that come in a row are done by
+    /// one waking, at the price of as much delay (io_uring, Linux 6.12). What comes after a longer silence is not
+    /// delayed. 0: every packet wakes.
+    pub gather_us: u32,
 }
 
 impl Default for DriverSettings {
     fn default() -> Self {
-        DriverSettings { kind: "auto".to_owned(), batch_max: 64, batch_us: 200, buffers: 512, spin_us: 20 }
+        DriverSettings {
+            kind: "auto".to_owned(),
+            batch_max: 64,
+            batch_us: 200,
+            buffers: 512,
+            gso: true,
+            spin_us: 20,
+            gather_us: 0,
+        }
     }
 }
 

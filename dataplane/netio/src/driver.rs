@@ -40,6 +40,9 @@ pub struct DriverConfig {
     pub read_bytes_max: usize,
     /// Look for work this long before sleeping, in microseconds.
     pub spin_us: u32,
+    /// A sleep lasts at least this long when something comes meanwhile, in microseconds, so that what comes in a row is
+    /// done by one waking; what comes later wakes at once. 0: every packet wakes.
+    pub gather_us: u32,
     /// For how long a connection may take to open, TLS included, in milliseconds.
     pub open_ms: u64,
     /// For how long a connection that was shut may take to send what is left, in milliseconds.
@@ -47,6 +50,8 @@ pub struct DriverConfig {
     /// For how long after connecting a datagram socket its sources are still told by the kernel, one by one: what
     /// was queued before belongs to anybody. In milliseconds.
     pub settle_ms: u64,
+    /// Datagrams of one batch to one peer leave together (UDP GSO), where the driver can.
+    pub gso: bool,
     /// Number of the first connection; each further one is one higher.
     pub first_connection: u64,
 }
@@ -62,9 +67,11 @@ impl Default for DriverConfig {
             buffer_bytes: 2048,
             read_bytes_max: 64 << 10,
             spin_us: 20,
+            gather_us: 0,
             open_ms: 10_000,
             linger_ms: 2000,
             settle_ms: 200,
+            gso: true,
             first_connection: 0,
         }
     }
@@ -263,6 +270,9 @@ pub trait Driver: std::fmt::Debug {
 
     /// Sends a datagram to where `socket` is aimed.
     fn send(&mut self, socket: u32, bytes: &[u8]);
+
+    /// Sends that wait to leave; one that leaves with others is counted as a quarter.
+    fn queued(&self) -> usize;
 
     /// Lets queued sends leave before the batch ends: a batch is capped by time, not by number alone.
     fn flush(&mut self) -> io::Result<()>;

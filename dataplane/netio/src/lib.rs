@@ -6,6 +6,7 @@
 
 mod batch;
 mod driver;
+mod gathered;
 mod map;
 mod measure;
 mod pin;
@@ -23,7 +24,7 @@ pub use driver::{Driver, DriverConfig, Event, Gone, Tally};
 pub use measure::{Choice, Kind, Wanted, choose};
 pub use pin::pin;
 pub use poll::Polled;
-pub use ring::{Completion, NAMED_HEAD, Named, Ring, RingConfig, named};
+pub use ring::{Completion, NAMED_HEAD, Named, Place, Ring, RingConfig, named};
 pub use signals::Signals;
 pub use sys::{descriptor_limit, discard, dissolve, probe_mtu};
 pub use tls::Tls;

@@ -345,6 +345,10 @@ impl Driver for Polled {
         send(self.sockets.get(socket as usize), bytes, &mut self.tally);
     }
 
+    fn queued(&self) -> usize {
+        0
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(()) // each send left when it was made
     }

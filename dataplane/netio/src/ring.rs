@@ -18,7 +18,10 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
+use crate::gathered::Gathered;
 use crate::map::Mapping;
+
+pub use crate::gathered::Place;
 
 /// What a ring is made of. All counts are rounded up to powers of two by the kernel or here.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,7 @@ pub struct Ring {
     held: Vec<bool>,
     tail: u16,
     named: Box<libc::msghdr>,
+    gathered: Gathered,
 }
 
 impl std::fmt::Debug for Ring {
@@ -127,6 +131,7 @@ impl Ring {
             group,
             receive,
             slots,
+            gathered: Gathered::new(),
             held: vec![true; usize::from(buffers)],
             tail: 0,
             named,
@@ -217,6 +222,43 @@ impl Ring {
         self.push(entry)
     }
 
+    /// Sends datagrams of `segment` octets each (the last one may be shorter) to one peer by one request: the kernel
+    /// takes them through its stack as one and cuts them apart late (UDP_SEGMENT). Done when the next [`Ring::enter`]
+    /// returns.
+    pub fn send_gathered(
+        &mut self,
+        file: u32,
+        parts: impl ExactSizeIterator<Item = (Place, u32)>,
+        segment: u16,
+        user: u64,
+    ) -> io::Result<()> {
+        // Before the header is made: an enter ends the use of those that were made before it.
+        if !self.gathered.has_room(parts.len()) || self.room() == 0 {
+            self.enter(0, None)?;
+        }
+        let (receive, slots) = (usize::try_from(self.config.buffer_bytes), self.config.slot_bytes as usize);
+        let receive = receive.unwrap_or(0);
+        let Ring { gathered, receive: buffers, slots: memory, .. } = self;
+        let places = parts.map(|(place, length)| {
+            let length = length as usize;
+            let (mapping, bytes, index, start) = match place {
+                Place::Received { buffer, start } => (&*buffers, receive, buffer, usize::from(start)),
+                Place::Slot(slot) => (&*memory, slots, slot, 0),
+            };
+            let at = mapping.at(usize::from(index) * bytes + start, length);
+            at.filter(|_| start + length <= bytes).map(|at| (at, length))
+        });
+        let Some(head) = gathered.add(places, segment) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        let entry = opcode::SendMsg::new(Fixed(file), head)
+            .flags(libc::MSG_DONTWAIT as u32)
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(user);
+        self.push(entry)
+    }
+
     /// Reports readiness each time it comes anew, until something ends it. `events` are poll(2)'s.
     pub fn poll(&mut self, file: u32, events: u32, user: u64) -> io::Result<()> {
         self.push(opcode::PollAdd::new(Fixed(file), events).multi(true).build().user_data(user))
@@ -235,7 +277,7 @@ impl Ring {
 
     fn push(&mut self, entry: Entry) -> io::Result<()> {
         for _ in 0..2 {
-            // SAFETY: every address in an entry made above points into a mapping, or at `named`, that this
+            // SAFETY: every address in an entry made above points into a mapping, or at `named` or `gathered`, that this
             // ring owns; what the kernel does with it ends before they are released (see `drop`).
             if unsafe { self.io.submission().push(&entry) }.is_ok() {
                 return Ok(());
@@ -250,20 +292,40 @@ impl Ring {
     ///
     /// With DEFER_TASKRUN nothing ever completes but in an enter that carries GETEVENTS: this one always does.
     pub fn enter(&mut self, want: u32, wait: Option<Duration>) -> io::Result<()> {
+        self.enter_gathering(want, 0, wait)
+    }
+
+    /// The same, but after `gather_us` microseconds one completion is enough: what comes meanwhile wakes nobody, and
+    /// what comes after that wakes at once. Where the kernel does not know how (before 6.12), one is enough always.
+    pub fn enter_gathering(&mut self, want: u32, gather_us: u32, wait: Option<Duration>) -> io::Result<()> {
         self.publish();
         let submit = u32::try_from(self.io.submission().len()).unwrap_or(0);
-        let done = match wait {
-            Some(wait) if want > 0 => {
-                let time = Timespec::from(wait);
-                let args = SubmitArgs::new().timespec(&time);
-                // SAFETY: `args` and `time` live across the call; the flags fit the argument's kind.
-                unsafe { self.io.submitter().enter(submit, want, GETEVENTS | EXT_ARG, Some(&args)) }
-            }
-            _ => {
+        let gathers = gather_us > 0 && want > 1;
+        let able = self.io.params().is_feature_min_timeout();
+        let want = if gathers && !able { 1 } else { want };
+        let done = match (wait, gathers && able) {
+            (None, false) | (Some(_), false) if want == 0 || wait.is_none() => {
                 // SAFETY: no argument is passed.
                 unsafe { self.io.submitter().enter::<libc::sigset_t>(submit, want, GETEVENTS, None) }
             }
+            (wait, gathers) => {
+                let time = wait.map(Timespec::from);
+                let mut args = SubmitArgs::new();
+                if gathers {
+                    args = args.min_wait_usec(gather_us);
+                }
+                let args = match &time {
+                    Some(time) => args.timespec(time),
+                    None => args,
+                };
+                // SAFETY: `args` and `time` live across the call; the flags fit the argument's kind.
+                unsafe { self.io.submitter().enter(submit, want, GETEVENTS | EXT_ARG, Some(&args)) }
+            }
         };
+        if self.io.submission().is_empty() {
+            // Sends are over when they were submitted.
+            self.gathered.clear();
+        }
         match done {
             Ok(_) => Ok(()),
             // Time over, a signal, or completions that wait to be taken: what stays queued goes next time.

@@ -448,6 +448,88 @@ fn nothing_of_a_closed_socket_reaches_its_successor(kind: Kind) {
     assert_eq!(pass(&mut *driver, Duration::from_millis(20)), []);
 }
 
+fn what_was_sent_by_a_closed_socket_does_not_leave_by_its_successor(kind: Kind) {
+    let Some(mut driver) = driver(kind, &config()) else { return };
+    let (_, address) = open(&mut *driver);
+    let (socket, _) = open(&mut *driver);
+    let (meant, other) = (phone(), phone());
+    driver.aim(socket, Some(at(&meant)), true).unwrap();
+    let source = phone();
+    for _ in 0..4 {
+        source.send_to(b"private", address).unwrap();
+    }
+    let mut seen = 0;
+    while seen < 4 {
+        let n = driver.poll(Some(PATIENCE)).unwrap();
+        (0..n).for_each(|index| driver.forward(index, socket));
+        seen += n;
+    }
+    driver.close(socket);
+    let (successor, _) = open(&mut *driver);
+    assert_eq!(successor, socket);
+    driver.aim(successor, Some(at(&other)), true).unwrap();
+    driver.poll(Some(Duration::ZERO)).unwrap();
+    let mut buffer = [0; 16];
+    (0..4).for_each(|_| assert_eq!(meant.recv(&mut buffer).unwrap(), 7));
+    other.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(other.recv(&mut buffer).is_err());
+}
+
+/// Runs of one length, shorter ones that end a run, longer ones, more than one send can hold, and an own one between.
+fn what_leaves_together_arrives_apart_whole_and_in_order(kind: Kind) {
+    for gso in [true, false] {
+        let Some(mut driver) = driver(kind, &DriverConfig { gso, batch_max: 256, ..config() }) else {
+            return;
+        };
+        let (_, address) = open(&mut *driver);
+        let mut sinks = Vec::new();
+        for _ in 0..2 {
+            let (socket, _) = open(&mut *driver);
+            let sink = phone();
+            socket2::SockRef::from(&sink).set_recv_buffer_size(4 << 20).unwrap();
+            driver.aim(socket, Some(at(&sink)), true).unwrap();
+            sinks.push((socket, sink));
+        }
+        let lengths =
+            [[1200; 70].as_slice(), &[300], &[1200; 5], &[1201, 1201, 1], &[172; 130], &[1, 2, 3]].concat();
+        let packet =
+            |number: usize, length: usize| -> Vec<u8> { (0..length).map(|at| (number + at) as u8).collect() };
+        let source = phone();
+        for (number, length) in lengths.iter().enumerate() {
+            source.send_to(&packet(number, *length), address).unwrap();
+        }
+        let mut seen = 0;
+        while seen < lengths.len() {
+            let n = driver.poll(Some(PATIENCE)).unwrap();
+            for index in 0..n {
+                driver.forward(index, sinks[0].0);
+                driver.forward_patched(index, sinks[1].0, b"\xff");
+                if seen + index == 20 {
+                    driver.send(sinks[0].0, b"own");
+                }
+            }
+            seen += n;
+        }
+        driver.poll(Some(Duration::ZERO)).unwrap();
+        let mut buffer = [0; 2048];
+        let mut next = |sink: usize| {
+            let n = sinks[sink].1.recv(&mut buffer).unwrap();
+            buffer[..n].to_vec()
+        };
+        for (number, length) in lengths.iter().enumerate() {
+            let mut expected = packet(number, *length);
+            assert_eq!(next(0), expected, "packet {number}, gso {gso}");
+            if number == 20 {
+                assert_eq!(next(0), b"own");
+            }
+            expected[0] = 0xff;
+            assert_eq!(next(1), expected, "patched packet {number}, gso {gso}");
+        }
+        let tally = driver.tally();
+        assert_eq!((tally.send_failed, tally.send_full, tally.send_too_long), (0, 0, 0));
+    }
+}
+
 fn the_table_of_sockets_has_an_end(kind: Kind) {
     let Some(mut driver) = driver(kind, &DriverConfig { sockets_max: 2, ..config() }) else { return };
     let (first, _) = open(&mut *driver);
@@ -788,6 +870,8 @@ suite! {
     a_driver_that_never_sleeps_sees_what_arrives,
     a_port_can_be_bound_again_by_trying,
     nothing_of_a_closed_socket_reaches_its_successor,
+    what_was_sent_by_a_closed_socket_does_not_leave_by_its_successor,
+    what_leaves_together_arrives_apart_whole_and_in_order,
     the_table_of_sockets_has_an_end,
     a_wake_ends_the_wait_and_time_does_too,
     a_connection_is_accepted_read_written_and_closed,

@@ -45,8 +45,7 @@ pub(crate) struct Hands {
     pub(crate) link: Option<u64>,
     /// The batch that is being applied was refused.
     pub(crate) refused: bool,
-    /// Sends since the driver was last flushed, and how many make a flush due.
-    sends: usize,
+    /// Sends that wait in the driver and make a flush due.
     pub(crate) sends_max: usize,
     pub(crate) spool_missed: u64,
     pub(crate) news_missed: u64,
@@ -78,7 +77,6 @@ impl Hands {
             conns: base::map(parts.seed),
             link: None,
             refused: false,
-            sends: 0,
             sends_max: parts.sends_max,
             spool_missed: 0,
             news_missed: 0,
@@ -88,15 +86,9 @@ impl Hands {
     /// Does one thing. `at` is the event of the driver's batch that the engine has just handled.
     pub(crate) fn perform(&mut self, at: usize, output: Output) {
         match output {
-            Output::Forward { socket } => {
-                self.driver.forward(at, socket.0);
-                self.sends += 1;
-            }
-            Output::ForwardPatched { socket, head } => {
-                self.driver.forward_patched(at, socket.0, &head);
-                self.sends += 1;
-            }
-            Output::SendBytes { socket, bytes } => self.send(socket.0, &bytes),
+            Output::Forward { socket } => self.driver.forward(at, socket.0),
+            Output::ForwardPatched { socket, head } => self.driver.forward_patched(at, socket.0, &head),
+            Output::SendBytes { socket, bytes } => self.driver.send(socket.0, &bytes),
             // The shard takes these out: their octets are the engine's.
             Output::SendHeld { .. } => {}
             Output::Aim { socket, to, exclusive } => {
@@ -125,13 +117,11 @@ impl Hands {
     /// Sends a datagram.
     pub(crate) fn send(&mut self, socket: u32, bytes: &[u8]) {
         self.driver.send(socket, bytes);
-        self.sends += 1;
         self.flush_sends();
     }
 
     fn flush_sends(&mut self) {
-        if self.sends >= self.sends_max {
-            self.sends = 0;
+        if self.driver.queued() >= self.sends_max {
             // An error here comes again at the next poll, where it ends the shard.
             let _ = self.driver.flush();
         }
@@ -227,7 +217,6 @@ impl Hands {
         self.keep.flush();
         self.steward.flush();
         self.peers.iter_mut().flatten().for_each(Outgoing::flush);
-        self.sends = 0;
     }
 
     /// Lets connections go on whose home has caught up. At a tick: this is rare.

@@ -61,6 +61,8 @@ impl Plan {
             batch_max: config.driver.batch_max,
             buffers: config.driver.buffers,
             spin_us: config.driver.spin_us,
+            gso: config.driver.gso,
+            gather_us: config.driver.gather_us,
             first_connection: u64::from(index) << SHARD_SHIFT,
             ..DriverConfig::default()
         }

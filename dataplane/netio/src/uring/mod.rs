@@ -15,6 +15,7 @@
 //! (an ICMP error, an empty datagram, no buffer left, truncation does not) it is begun again at the next poll: a
 //! stranger can cause all of them.
 
+mod sends;
 mod sockets;
 
 use std::io;
@@ -26,10 +27,11 @@ use bytes::Bytes;
 
 use crate::batch::Item;
 use crate::driver::{Driver, DriverConfig, Event, SLOTS, Tally};
-use crate::ring::{Completion, Ring, RingConfig};
+use crate::ring::{Completion, Place, Ring, RingConfig};
 use crate::stream::{Key, Registry, Streams};
 use crate::tls::Tls;
 use crate::{Wake, sys};
+use sends::Sends;
 use sockets::Sockets;
 
 const POLL_STREAM: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
@@ -42,6 +44,8 @@ mod user {
     pub(super) const LISTENER: u64 = 4;
     pub(super) const WAKE: u64 = 5;
     pub(super) const CANCEL: u64 = 6;
+    /// Several datagrams together; the serial's place holds how many.
+    pub(super) const TOGETHER: u64 = 7;
 
     pub(super) const fn pack(kind: u64, serial: u32, index: u32) -> u64 {
         kind << 56 | (serial as u64 & 0xff_ffff) << 32 | index as u64
@@ -74,6 +78,7 @@ struct Core {
     files_used: u32,
     /// Send slots used since the last enter.
     slots: u16,
+    sends: Sends,
 }
 
 impl Core {
@@ -88,10 +93,17 @@ impl Core {
         Ok(self.files_used - 1)
     }
 
+    /// Everything that waits leaves.
     fn enter(&mut self, want: u32, wait: Option<Duration>) -> io::Result<()> {
-        self.ring.enter(want, wait)?;
+        self.enter_gathering(want, 0, wait)
+    }
+
+    fn enter_gathering(&mut self, want: u32, gather_us: u32, wait: Option<Duration>) -> io::Result<()> {
+        let flushed = self.sends.flush(&mut self.ring);
+        self.ring.enter_gathering(want, gather_us, wait)?;
         self.slots = 0;
-        Ok(())
+        self.sends.entered();
+        flushed
     }
 
     fn take_slot(&mut self) -> io::Result<u16> {
@@ -147,7 +159,8 @@ impl Uring {
             slot_bytes: config.buffer_bytes,
             files,
         })?;
-        let mut core = Core { ring, files: Vec::new(), files_used: 0, slots: 0 };
+        let mut core =
+            Core { ring, files: Vec::new(), files_used: 0, slots: 0, sends: Sends::new(config.gso) };
         let wake = Wake::new()?;
         let file = core.take_file()?;
         core.ring.set_file(file, &wake)?;
@@ -164,11 +177,23 @@ impl Uring {
         })
     }
 
-    /// Submits what is queued, frees the buffers of the last batch.
-    fn finish_batch(&mut self) -> io::Result<()> {
+    /// Submits what is queued, frees the buffers of the last batch. True: it has waited too, because nothing else was
+    /// to be done.
+    fn finish_batch(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         self.streams.flush(&mut self.core, &mut self.tally);
-        if !self.core.ring.idle() {
-            self.core.enter(0, None)?;
+        let mut waited = false;
+        if self.core.sends.queued() > 0 || !self.core.ring.idle() {
+            // What leaves, and the sleep after it, by one system call.
+            waited = self.config.spin_us == 0
+                && wait != Some(Duration::ZERO)
+                && self.sockets.quiet()
+                && !self.streams.busy()
+                && !self.core.ring.ready();
+            if waited {
+                self.sleep(wait, Instant::now())?;
+            } else {
+                self.core.enter(0, None)?;
+            }
         }
         for item in self.batch.drain(..) {
             if let Item::Datagram { buffer, .. } = item {
@@ -179,7 +204,7 @@ impl Uring {
         if self.sockets.rearm(&mut self.core, &mut self.tally)? {
             self.core.enter(0, None)?;
         }
-        Ok(())
+        Ok(waited)
     }
 
     /// Sleeps until there is something, after a moment of looking.
@@ -194,12 +219,19 @@ impl Uring {
                 std::hint::spin_loop();
             }
         }
+        self.sleep(wait, now)
+    }
+
+    fn sleep(&mut self, wait: Option<Duration>, now: Instant) -> io::Result<()> {
         let deadlines = [wait, self.streams.until_deadline(now), self.sockets.until_due(now)];
         match deadlines.into_iter().flatten().min() {
             Some(Duration::ZERO) => self.core.enter(0, None),
             least => {
                 self.tally.sleeps += 1;
-                self.core.enter(1, least)
+                match self.config.gather_us {
+                    0 => self.core.enter(1, least),
+                    us => self.core.enter_gathering(self.config.batch_max as u32, us, least),
+                }
             }
         }
     }
@@ -218,6 +250,9 @@ impl Uring {
             match kind {
                 user::DATAGRAM => self.datagram(completion, serial, at),
                 user::SEND => self.tally.send_error(-completion.result),
+                user::TOGETHER => {
+                    self.sockets.refused_together(at, serial, -completion.result, &mut self.tally)
+                }
                 user::STREAM => self.readiness(completion, Key::Conn { slot: at, serial }),
                 user::LISTENER => self.readiness(completion, Key::Listener(at)),
                 user::WAKE => {
@@ -291,7 +326,7 @@ impl Driver for Uring {
     }
 
     fn poll(&mut self, wait: Option<Duration>) -> io::Result<usize> {
-        self.finish_batch()?;
+        let waited = self.finish_batch(wait)?;
         self.gather();
         if self.batch.is_empty() && self.sockets.has_ended() {
             // Nobody sleeps beside a socket that does not receive.
@@ -299,7 +334,7 @@ impl Driver for Uring {
             self.core.enter(0, None)?;
             self.gather();
         }
-        if self.batch.is_empty() && !self.streams.busy() && !self.sockets.has_ended() {
+        if self.batch.is_empty() && !waited && !self.streams.busy() && !self.sockets.has_ended() {
             self.wait(wait)?;
             self.take_completions();
         }
@@ -314,6 +349,7 @@ impl Driver for Uring {
         }
         self.tally.batches += u64::from(!self.batch.is_empty());
         self.tally.events += self.batch.len() as u64;
+        self.core.sends.begin(self.batch.len());
         Ok(self.batch.len())
     }
 
@@ -335,13 +371,13 @@ impl Driver for Uring {
     fn forward(&mut self, index: usize, socket: u32) {
         match self.batch.get(index) {
             Some(Item::Datagram { buffer, start, length, .. }) => {
-                let Some((file, user)) = self.sockets.connected(socket) else {
+                let Some(to) = self.sockets.connected(socket) else {
                     let bytes = self.core.ring.received(*buffer, usize::from(*start) + usize::from(*length));
                     let bytes = bytes.get(usize::from(*start)..).unwrap_or_default();
                     return self.sockets.send_by_address(socket, bytes, &mut self.tally);
                 };
-                let part = (u32::from(*start), u32::from(*length));
-                let done = self.core.ring.send_received(file, *buffer, part, user);
+                let place = Place::Received { buffer: *buffer, start: *start };
+                let done = self.core.sends.send(&mut self.core.ring, to, place, u32::from(*length));
                 self.pushed(done);
             }
             Some(item) => {
@@ -384,6 +420,10 @@ impl Driver for Uring {
         self.send_slot(socket, slot, bytes.len() as u32);
     }
 
+    fn queued(&self) -> usize {
+        self.core.sends.queued()
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.core.enter(0, None)
     }
@@ -416,8 +456,8 @@ impl Driver for Uring {
 impl Uring {
     fn send_slot(&mut self, socket: u32, slot: u16, length: u32) {
         match self.sockets.connected(socket) {
-            Some((file, user)) => {
-                let done = self.core.ring.send_slot(file, slot, length, user);
+            Some(to) => {
+                let done = self.core.sends.send(&mut self.core.ring, to, Place::Slot(slot), length);
                 self.pushed(done);
             }
             None => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::sends::To;
 use super::{Core, user};
 use crate::batch::Item;
 use crate::driver::{DriverConfig, Tally};
@@ -43,6 +44,8 @@ struct Datagrams {
     settled: bool,
     settle_at: Option<Instant>,
     failures: u8,
+    /// The kernel cuts what leaves together.
+    gso: bool,
 }
 
 /// All datagram sockets of a driver.
@@ -94,6 +97,7 @@ impl Sockets {
             settled: false,
             settle_at: None,
             failures: 0,
+            gso: true,
         };
         core.ring.receive_named(file, user::pack(user::DATAGRAM, self.serial, index))?;
         if let Some(place) = self.table.get_mut(index as usize) {
@@ -103,6 +107,8 @@ impl Sockets {
     }
 
     pub(super) fn close(&mut self, index: u32, core: &mut Core) {
+        // What was sent by it leaves by it, before its file's place in the table may be another's.
+        let _ = core.enter(0, None);
         let Some(closed) = self.table.get_mut(index as usize).and_then(Option::take) else { return };
         // The port is free when the receive has ended, which holds the socket: at the next enter.
         let _ = core.ring.cancel(
@@ -128,6 +134,8 @@ impl Sockets {
             return Ok(());
         }
         if socket.exclusive {
+            // What was sent goes to whom it was meant for.
+            core.enter(0, None)?;
             // From here on a plain receive would not know whom its datagram is from.
             socket.settled = false;
             socket.settle_at = None;
@@ -146,13 +154,23 @@ impl Sockets {
         Ok(())
     }
 
-    /// The registered file and token of a connected socket.
-    pub(super) fn connected(&self, index: u32) -> Option<(u32, u64)> {
+    /// What a send by a connected socket goes to.
+    #[inline]
+    pub(super) fn connected(&self, index: u32) -> Option<To> {
         match self.table.get(index as usize) {
             Some(Some(socket)) if socket.exclusive => {
-                Some((socket.file, user::pack(user::SEND, socket.serial, index)))
+                Some(To { socket: index, serial: socket.serial, file: socket.file, gso: socket.gso })
             }
             _ => None,
+        }
+    }
+
+    /// Datagrams that left together did not leave. The next ones go one by one, unless this will pass.
+    pub(super) fn refused_together(&mut self, index: u32, count: u32, errno: i32, tally: &mut Tally) {
+        (0..count).for_each(|_| tally.send_error(errno));
+        let passing = [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM, libc::ECONNREFUSED];
+        if let (false, Some(Some(socket))) = (passing.contains(&errno), self.table.get_mut(index as usize)) {
+            socket.gso = false;
         }
     }
 
@@ -274,6 +292,11 @@ impl Sockets {
     /// Receives wait to be begun again.
     pub(super) fn has_ended(&self) -> bool {
         !self.ended.is_empty()
+    }
+
+    /// Nothing is to be taken or begun again.
+    pub(super) fn quiet(&self) -> bool {
+        self.ended.is_empty() && self.drained.is_empty()
     }
 
     /// What was read while receives changed; all of it, so that its order holds.
