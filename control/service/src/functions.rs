@@ -1,5 +1,9 @@
 //! The functions of one lane, side by side: what `methods` choose from.
 
+use std::collections::VecDeque;
+
+use contract::Change;
+use contract::change::Verb;
 use sip::Request;
 
 use crate::focus::Focus;
@@ -9,8 +13,11 @@ use crate::methods::within::Peer;
 use crate::participating::{Participating, Target, choose};
 use crate::records::AcceptedMessage;
 use crate::registrar::Bindings;
-use crate::turn::{Desk, Turn};
+use crate::turn::{Desk, Orderer, Turn};
 use crate::{Config, LaneKey, ServerTx, UserId};
+
+/// Strays that are removed in one turn.
+const STRAYS_STEP: usize = 64;
 
 /// All machines of one lane.
 #[derive(Debug)]
@@ -21,6 +28,8 @@ pub(crate) struct Functions {
     pub(crate) focus: Focus,
     /// Messages from the store that wait for the last row.
     pub(crate) restored: Vec<(String, u64, AcceptedMessage)>,
+    /// Contexts that the data plane held at an audit and nobody here claimed.
+    pub(crate) strays: VecDeque<u64>,
 }
 
 impl Functions {
@@ -31,6 +40,7 @@ impl Functions {
             participating: Participating::new(desk),
             focus: Focus::new(desk),
             restored: Vec::new(),
+            strays: VecDeque::new(),
         }
     }
 
@@ -49,6 +59,29 @@ impl Functions {
             part.relays.request(turn, tag, tx, request);
         } else {
             self.focus.in_dialog(turn, tag, tx, request);
+        }
+    }
+
+    /// True for a context of a session or conference.
+    fn owns_context(&self, context: u64) -> bool {
+        self.participating.sessions.owns_context(context) || self.focus.owns_context(context)
+    }
+
+    /// What the data plane holds: contexts that nobody claims will be removed, those that it lost while we were away
+    /// are put again.
+    pub(crate) fn audited(&mut self, contexts: &[u64]) {
+        self.participating.sessions.put_missing(contexts);
+        self.strays = contexts.iter().copied().filter(|context| !self.owns_context(*context)).collect();
+    }
+
+    /// Removes some strays, each by an order of its own (see [`Turn::program`]).
+    pub(crate) fn remove_strays(&mut self, turn: &mut Turn<'_>) {
+        for _ in 0..STRAYS_STEP {
+            let Some(context) = self.strays.pop_front() else { return };
+            if !self.owns_context(context) {
+                let gone = Change { verb: Some(Verb::RemoveContext(context)) };
+                turn.program(Orderer::Nobody, "audit", vec![gone]);
+            }
         }
     }
 

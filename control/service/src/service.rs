@@ -1,7 +1,6 @@
 //! The machine of one lane: takes each input to the function that it is for, and no more.
 
 use base::{Entropy, HashSeed, Instant, Map, Now, Outbox, map};
-use contract::{Change, change::Verb};
 use sip::{Method, Request};
 
 use crate::facts::Facts;
@@ -56,6 +55,8 @@ impl Service {
             sessions.work_off(&mut turn);
         } else if functions.focus.has_backlog() {
             functions.focus.work_off(&mut turn);
+        } else if !functions.strays.is_empty() {
+            functions.remove_strays(&mut turn);
         } else {
             for _ in 0..TIMERS_STEP {
                 let Some(due) = turn.due() else { break };
@@ -67,7 +68,11 @@ impl Service {
 
     /// When [`Service::timeout`] is wanted next.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.functions.participating.sessions.has_backlog() || self.functions.focus.has_backlog() {
+        let functions = &self.functions;
+        if functions.participating.sessions.has_backlog()
+            || functions.focus.has_backlog()
+            || !functions.strays.is_empty()
+        {
             return Some(Instant::ZERO);
         }
         self.desk.next_timeout()
@@ -139,7 +144,7 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
         }
         // Media goes on, and orders are refused by the driver until the link is back.
         Input::DataplaneDown => {}
-        Input::Audited { contexts } => audit(turn, functions, &contexts),
+        Input::Audited { contexts } => functions.audited(&contexts),
         Input::Restored { rows, done } => {
             for row in rows {
                 restore(turn, functions, row);
@@ -288,19 +293,6 @@ fn tell(turn: &mut Turn<'_>, functions: &mut Functions, context: u64, news: &con
         functions.participating.sessions.news(turn, context, news);
     } else {
         functions.focus.news(turn, context, news);
-    }
-}
-
-/// Contexts that nobody claims are removed; those that the data plane lost while we were away are put again.
-fn audit(turn: &mut Turn<'_>, functions: &mut Functions, contexts: &[u64]) {
-    functions.participating.sessions.put_missing(contexts);
-    let stray = contexts
-        .iter()
-        .copied()
-        .filter(|c| !functions.participating.sessions.owns_context(*c) && !functions.focus.owns_context(*c));
-    let changes: Vec<Change> = stray.map(|c| Change { verb: Some(Verb::RemoveContext(c)) }).collect();
-    if !changes.is_empty() {
-        turn.program(Orderer::Nobody, "audit", changes);
     }
 }
 

@@ -230,6 +230,9 @@ impl World {
             Output::Write(_) => {}
             Output::Decide(decide) => self.decisions.push(decide),
             Output::Program { ask, batch } => {
+                let contexts: std::collections::BTreeSet<u64> =
+                    batch.changes.iter().filter_map(contract::Change::context).collect();
+                assert_eq!(contexts.len(), 1, "a batch speaks of one context: {batch:?}");
                 self.batches.push(batch.clone());
                 if self.dataplane_full {
                     let refusal = contract::Refusal {

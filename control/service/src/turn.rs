@@ -214,7 +214,9 @@ impl<'a> Turn<'a> {
         ask
     }
 
-    /// Orders the data plane.
+    /// Orders the data plane. The changes of one order all speak of one context: a batch is all or nothing within one
+    /// shard of the data plane, control does not know which shard a context is at home on, and nothing that it wants
+    /// spans two of them.
     pub(crate) fn program(&mut self, orderer: Orderer, trace: &str, changes: Vec<MediaChange>) -> Ask {
         let ask = Ask(self.desk.serial());
         if orderer != Orderer::Nobody {

@@ -61,6 +61,7 @@ pub(crate) struct Metrics {
     missed: IntCounterVec,
     cpu: prometheus::CounterVec,
     busy: GaugeVec,
+    shard_contexts: IntCounterVec,
     contexts: IntGauge,
     contexts_max: IntGauge,
     legs: IntGauge,
@@ -107,6 +108,12 @@ impl Metrics {
                 r.register(Box::new(vec.clone()))?;
                 vec
             },
+            shard_contexts: counters(
+                r,
+                "shard_contexts_total",
+                "Contexts that came to be at home on a shard.",
+                "shard",
+            )?,
             contexts: gauge(r, "contexts", "Contexts that are up.")?,
             contexts_max: gauge(r, "contexts_max", "Contexts that may be up.")?,
             legs: gauge(r, "legs", "Legs that are up.")?,
@@ -149,6 +156,7 @@ impl Metrics {
         for shard in 0..shards {
             self.cpu.with_label_values(&[&shard.to_string()]).inc_by(0.0);
             self.busy.with_label_values(&[&shard.to_string()]).set(0.0);
+            self.shard_contexts.with_label_values(&[&shard.to_string()]).inc_by(0);
         }
     }
 
@@ -193,6 +201,8 @@ impl Metrics {
         let seconds = now.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e9;
         self.cpu.with_label_values(&[&shard]).inc_by(seconds);
         self.busy.with_label_values(&[&shard]).set(f64::from(now.busy_permille) / 1000.0);
+        let begun = now.totals.contexts_begun.saturating_sub(before.totals.contexts_begun);
+        self.shard_contexts.with_label_values(&[&shard]).inc_by(begun);
         before.clone_from(now);
         let sum = |of: fn(&Figures) -> u64| last.iter().map(of).sum::<u64>() as i64;
         self.connections.set(sum(|figures| figures.totals.connections));

@@ -73,7 +73,9 @@ impl Engine {
         out: &mut base::Outbox<Output>,
     ) -> Vec<Placement> {
         for (id, wanted) in staged {
-            let mut context = self.contexts.remove(&id).unwrap_or_default();
+            let known = self.contexts.remove(&id);
+            self.totals.contexts_begun += u64::from(known.is_none() && wanted.is_some());
+            let mut context = known.unwrap_or_default();
             let next = wanted.as_ref().cloned().unwrap_or_default();
             self.remove_legs(now, &mut context, &next, out);
             self.put_legs(now, &mut context, &next, attachments, out);

@@ -25,6 +25,8 @@ pub struct Totals {
     pub requests_out: u64,
     /// ICMP errors.
     pub unreachable: u64,
+    /// Contexts that came to be.
+    pub contexts_begun: u64,
     /// Contexts that are up.
     pub contexts: u64,
     /// Legs that are up.
@@ -47,6 +49,7 @@ impl Default for Totals {
             requests_taken: 0,
             requests_out: 0,
             unreachable: 0,
+            contexts_begun: 0,
             contexts: 0,
             legs: 0,
             connections: 0,

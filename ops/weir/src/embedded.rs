@@ -9,8 +9,9 @@ use base::Private;
 use controld::{Listener, Transport};
 use service::{GroupEntry, SubscriberEntry, UserId};
 
+use crate::choices::Choices;
 use crate::config::Config;
-use crate::{Driver, ports};
+use crate::ports;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How far from a wanted port the search goes.
@@ -23,26 +24,14 @@ pub(crate) const USERS: [&str; 6] = ["ann", "bob", "carol", "dave", "eve", "fran
 pub(crate) const GROUP: &str = "book-club";
 
 /// The configuration for a folder. Each port is the usual one or the next that is free.
-pub(crate) fn config(folder: &Path, driver: Option<Driver>) -> anyhow::Result<Config> {
+pub(crate) fn config(folder: &Path, choices: Choices) -> anyhow::Result<Config> {
     let mut config = Config::default();
     config.control.folder = folder.to_owned();
     config.dataplane.folder = folder.to_owned();
+    choices.apply(&mut config);
     choose_ports(&mut config)?;
     populate(&mut config)?;
-    if let Some(driver) = driver {
-        choose_driver(&mut config, driver);
-    }
     Ok(config)
-}
-
-/// Overrides what moves packets.
-pub(crate) fn choose_driver(config: &mut Config, driver: Driver) {
-    config.dataplane.driver.kind = match driver {
-        Driver::Auto => "auto",
-        Driver::Mio => "mio",
-        Driver::Uring => "uring",
-    }
-    .to_owned();
 }
 
 fn choose_ports(config: &mut Config) -> anyhow::Result<()> {
@@ -98,11 +87,12 @@ fn populate(config: &mut Config) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Driver;
 
     #[test]
     fn the_embedded_node_is_sound_and_survives_its_file() {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path(), Some(Driver::Mio)).unwrap();
+        let config = config(dir.path(), Choices { driver: Some(Driver::Mio), shards: Some(2) }).unwrap();
         let file = dir.path().join("running.toml");
         config.write(&file).unwrap();
         assert_eq!(Config::read(&file).unwrap(), config);

@@ -60,6 +60,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::choices::Choices;
     use crate::node;
 
     fn mode(path: &Path) -> u32 {
@@ -70,19 +71,19 @@ mod tests {
     fn a_second_node_in_a_folder_is_refused_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("node");
-        let first = node::embedded(&folder, None).unwrap();
+        let first = node::embedded(&folder, Choices::default()).unwrap();
         let before = std::fs::read_to_string(&first.file).unwrap();
-        let refused = node::embedded(&folder, None).unwrap_err().to_string();
+        let refused = node::embedded(&folder, Choices::default()).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         assert_eq!(std::fs::read_to_string(&first.file).unwrap(), before);
         drop(first);
-        node::embedded(&folder, None).unwrap();
+        node::embedded(&folder, Choices::default()).unwrap();
     }
 
     #[test]
     fn what_a_node_writes_down_is_for_its_own_user_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let prepared = node::embedded(&dir.path().join("node"), None).unwrap();
+        let prepared = node::embedded(&dir.path().join("node"), Choices::default()).unwrap();
         assert_eq!(mode(prepared.folder.path()), 0o700);
         assert_eq!(mode(&prepared.file), 0o600);
     }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! The command `weir`: one binary for every role, and for trying things by hand.
 
+mod choices;
 mod config;
 mod demo;
 mod embedded;

@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::choices::Choices;
 use crate::config::Config;
 use crate::folder::Folder;
 use crate::supervise::{Event, Plan, Role, supervise};
-use crate::{Driver, embedded, status};
+use crate::{embedded, status};
 
 /// A node that has been thought out and not yet started.
 #[derive(Debug)]
@@ -34,19 +35,17 @@ pub(crate) enum Logs {
 
 /// A node without a configuration. The choice is written down, so that a process that starts again is found where
 /// it was.
-pub(crate) fn embedded(folder: &Path, driver: Option<Driver>) -> anyhow::Result<Prepared> {
+pub(crate) fn embedded(folder: &Path, choices: Choices) -> anyhow::Result<Prepared> {
     let folder = Folder::take(folder)?;
-    let config = embedded::config(folder.path(), driver)?;
+    let config = embedded::config(folder.path(), choices)?;
     write_down(folder, config)
 }
 
 /// A node as a file says.
-pub(crate) fn from_file(file: &Path, driver: Option<Driver>) -> anyhow::Result<Prepared> {
+pub(crate) fn from_file(file: &Path, choices: Choices) -> anyhow::Result<Prepared> {
     let mut config = Config::read(file)?;
     let folder = Folder::take(&config.control.folder)?;
-    if let Some(driver) = driver {
-        embedded::choose_driver(&mut config, driver);
-    }
+    choices.apply(&mut config);
     write_down(folder, config)
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::choices::Choices;
 use crate::node::{self, Logs, Node};
-use crate::{Driver, roles};
+use crate::roles;
 
 const READY: Duration = Duration::from_secs(20);
 
@@ -20,17 +21,16 @@ pub(crate) struct Options {
     /// Where the node keeps its files, when no configuration says so.
     #[arg(long, default_value = "weir-data")]
     folder: PathBuf,
-    /// What moves packets.
-    #[arg(long, value_enum)]
-    driver: Option<Driver>,
+    #[command(flatten)]
+    choices: Choices,
 }
 
 /// Runs the node until SIGINT or SIGTERM.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     roles::log_to_stderr("info");
     let prepared = match &options.config {
-        Some(file) => node::from_file(file, options.driver)?,
-        None => node::embedded(&options.folder, options.driver)?,
+        Some(file) => node::from_file(file, options.choices)?,
+        None => node::embedded(&options.folder, options.choices)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -35,6 +35,12 @@ impl Node {
     }
 }
 
+/// What is taken over is at home on either.
+fn two_shards(config: &mut toml::Table) {
+    let cores = [0, 1].map(toml::Value::Integer).to_vec();
+    config["dataplane"]["shards"]["cores"] = toml::Value::Array(cores);
+}
+
 fn texts(device: &Device) -> Vec<String> {
     let text = |e: Event| if let Event::Letter(letter) = e { Some(letter.text()) } else { None };
     device.log().since(0).into_iter().filter_map(text).collect()
@@ -56,7 +62,7 @@ async fn connect(from: &Device, to: &Device, call: Call) -> (SessionId, SessionI
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_and_calls_outlive_control_five_times_and_can_be_changed_and_ended() {
-    let node = Node::start("mio", |_| {});
+    let node = Node::start("mio", two_shards);
     assert!(node.folder.path().join("control.sqlite").exists());
     assert!(node.metrics().contains("weir_control_dataplane_link_up 1\n"));
     let (ann, bob) = (node.phone("ann").await, node.phone("bob").await);
@@ -118,7 +124,7 @@ async fn a_chat_and_calls_outlive_control_five_times_and_can_be_changed_and_ende
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_kill_of_the_data_plane_audio_resumes_on_the_same_ports_and_chat_is_invited_again() {
-    let node = Node::start("mio", |_| {});
+    let node = Node::start("mio", two_shards);
     let (carol, dave) = (node.phone("carol").await, node.phone("dave").await);
     let (own, theirs) = connect(&carol, &dave, Call::audio(dave.address())).await;
     carol.play(own, Arc::new(voice(6, 20.0)), 1).await.unwrap();

@@ -1,6 +1,7 @@
 //! Keys as values: order and copies for tables.
 
-use crate::{Leg, LegKey, Path, PathKey};
+use crate::change::Verb;
+use crate::{Change, Leg, LegKey, Path, PathKey};
 
 impl LegKey {
     /// The leg `leg` of the context `context`.
@@ -18,6 +19,20 @@ impl PartialOrd for LegKey {
 impl Ord for LegKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.context, self.leg).cmp(&(other.context, other.leg))
+    }
+}
+
+impl Change {
+    /// Which context it speaks of; `None` when it says nothing.
+    pub fn context(&self) -> Option<u64> {
+        Some(match self.verb.as_ref()? {
+            Verb::PutContext(context) => context.id,
+            Verb::RemoveContext(context) => *context,
+            Verb::PutLeg(leg) => leg.context,
+            Verb::RemoveLeg(key) => key.context,
+            Verb::PutPath(path) => path.context,
+            Verb::RemovePath(key) => key.context,
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use contract::from_dataplane::Body;
 use contract::refusal::Reason;
 use contract::to_dataplane::Body as Order;
-use contract::{Audited, Batch, Capture, CaptureState, Hello, Load, News, Refusal, Welcome, change, news};
+use contract::{Audited, Batch, Capture, CaptureState, Change, Hello, Load, News, Refusal, Welcome, news};
 use crossbeam::channel::Receiver;
 use mio::net::UnixListener;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -267,7 +267,8 @@ impl Steward {
         }
     }
 
-    /// A batch goes to the home shard of its contexts, whole.
+    /// A batch goes to the home shard of its contexts, whole: all or nothing holds within a shard (see `Batch` in the
+    /// contract). Control, which does not know the homes, sends one batch per context.
     fn batch(&mut self, state: &mut State, token: usize, batch: Batch) {
         let generation = batch.generation;
         if batch.epoch < state.epoch {
@@ -276,7 +277,7 @@ impl Steward {
         }
         let shards = self.shards.len();
         let homes: Vec<usize> =
-            batch.changes.iter().filter_map(context_of).map(|context| home(context, shards)).collect();
+            batch.changes.iter().filter_map(Change::context).map(|context| home(context, shards)).collect();
         let first = homes.first().copied().unwrap_or(0);
         if let Some(change) = homes.iter().position(|home| *home != first) {
             // All or nothing holds within a shard: the batch has to be split by its sender.
@@ -452,18 +453,6 @@ fn audited(state: &mut State, link: u64, id: u64, mut part: Audited, last: bool)
     if let Some(owner) = owner.filter(|owner| owner.id == link) {
         owner.say(Body::Audited(part));
     }
-}
-
-fn context_of(change: &contract::Change) -> Option<u64> {
-    use change::Verb;
-    Some(match change.verb.as_ref()? {
-        Verb::PutContext(context) => context.id,
-        Verb::RemoveContext(context) => *context,
-        Verb::PutLeg(leg) => leg.context,
-        Verb::RemoveLeg(key) => key.context,
-        Verb::PutPath(path) => path.context,
-        Verb::RemovePath(key) => key.context,
-    })
 }
 
 /// A name within the spool's folder: no separators, nothing hidden, ends in `.pcap`.

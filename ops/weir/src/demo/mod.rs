@@ -6,14 +6,16 @@ mod checks;
 mod group;
 mod pairs;
 mod report;
+mod shards;
 pub(crate) mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::choices::Choices;
 use crate::node::{self, Logs, Node};
-use crate::{Driver, roles};
+use crate::roles;
 use cast::Cast;
 use checks::Checks;
 
@@ -25,9 +27,8 @@ pub(crate) struct Options {
     /// Leave the node up afterwards, until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// What moves packets.
-    #[arg(long, value_enum)]
-    driver: Option<Driver>,
+    #[command(flatten)]
+    choices: Choices,
     /// Where the node keeps its files; without it, a folder that goes away afterwards (with --keep, `weir-data`).
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -42,7 +43,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         (None, true) => PathBuf::from("weir-data"),
         (None, false) => temporary.path().to_owned(),
     };
-    let prepared = node::embedded(&folder, options.driver)?;
+    let prepared = node::embedded(&folder, options.choices)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut checks = Checks::new();
@@ -75,6 +76,7 @@ async fn play(checks: &mut Checks, node: &Node) -> anyhow::Result<bool> {
     let call = pairs::call(checks, &cast).await;
     let group = group::ad_hoc(checks, &cast).await;
     group::pre_defined(checks, &cast).await;
+    shards::every(checks, &cast, &node.prepared.config).await;
     checks.step("looking for anything that should not have happened");
     for device in cast.all() {
         let faults: Vec<String> = report::faults(device);
