@@ -10,10 +10,13 @@
 //! they hear which contexts it holds and remove what nobody claims.
 
 mod greeting;
+mod remote;
 mod session;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,10 +28,12 @@ use service::Ask;
 use store::Store;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::Shutdown;
 use crate::lane::{Event, LaneRef, Lanes};
 use crate::metrics::{Label, Metrics, Outcome};
+pub(crate) use remote::Remote;
 
 /// The section `[dataplane]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +42,22 @@ pub struct Settings {
     /// Path of the data plane's Unix socket; without one, `dataplane.sock` in the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
-    /// Milliseconds within which the data plane must answer a batch, or the link is made anew.
+    /// Address of a data plane on another host, by TCP with mutual TLS; it takes the place of the socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// Name in the data plane's certificate; without one, the address stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// PEM file of the certificate chain that is shown to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// PEM file of the authorities that the data plane's certificate must chain to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<PathBuf>,
+    /// Milliseconds within which the data plane must answer a batch, and say anything at all, or the link is made anew.
     pub answer_ms: u64,
     /// Milliseconds between attempts to connect.
     pub retry_ms: u64,
@@ -47,9 +67,22 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { socket: None, answer_ms: 10_000, retry_ms: 200, orders_max: 16_384 }
+        Settings {
+            socket: None,
+            address: None,
+            name: None,
+            certificate: None,
+            key: None,
+            trust: None,
+            answer_ms: 10_000,
+            retry_ms: 200,
+            orders_max: 16_384,
+        }
     }
 }
+
+/// How long a connection may take, TLS included.
+const CONNECTING: Duration = Duration::from_secs(10);
 
 /// The name under which the store remembers the instance that has everything that is wanted.
 pub(crate) const INSTANCE: &str = "dataplane_instance";
@@ -102,11 +135,29 @@ impl Link {
     }
 }
 
+/// Where the data plane is.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// On this host.
+    Socket(PathBuf),
+    /// On another one.
+    Remote(Remote),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Socket(path) => path.display().fmt(f),
+            Target::Remote(remote) => remote.address.fmt(f),
+        }
+    }
+}
+
 /// What a link is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) settings: Settings,
-    pub(crate) socket: PathBuf,
+    pub(crate) target: Target,
     pub(crate) owner: String,
     pub(crate) epoch: u64,
     /// The instance whose tables the rows describe.
@@ -180,11 +231,11 @@ impl Runner {
 
     /// One connection from its beginning to its end.
     async fn once(&mut self) -> session::End {
-        let stream = match UnixStream::connect(&self.parts.socket).await {
-            Ok(stream) => stream,
-            Err(error) => return session::End::new(format!("cannot connect: {error}")),
+        let mut session = match timeout(CONNECTING, self.connect()).await {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) => return session::End::new(format!("cannot connect: {error}")),
+            Err(_) => return session::End::new("no connection in time"),
         };
-        let mut session = session::Session::new(stream);
         let greeted = match self.greet(&mut session).await {
             Ok(greeted) => greeted,
             Err(end) => return end,
@@ -192,6 +243,13 @@ impl Runner {
         self.announced = false;
         self.up(&greeted);
         self.serve(session, greeted).await
+    }
+
+    async fn connect(&self) -> std::io::Result<session::Session> {
+        Ok(match &self.parts.target {
+            Target::Socket(path) => session::Session::new(UnixStream::connect(path).await?),
+            Target::Remote(remote) => session::Session::new(remote.connect().await?),
+        })
     }
 
     fn set(&self, change: impl FnOnce(&mut State)) {

@@ -115,6 +115,7 @@ struct Opened {
     store: Arc<dyn Store>,
     epoch: u64,
     instance: Option<u64>,
+    dataplane: link::Target,
     addresses: Addresses,
 }
 
@@ -126,6 +127,10 @@ async fn open(config: &Config) -> anyhow::Result<Opened> {
     );
     let epoch = wait(|done| store.take_epoch(done)).context("the store")?;
     let instance = wait(|done| store.number(link::INSTANCE, done)).context("the store")?;
+    let dataplane = match link::Remote::new(&config.dataplane)? {
+        Some(remote) => link::Target::Remote(remote),
+        None => link::Target::Socket(config.place(&config.dataplane.socket, "dataplane.sock")),
+    };
     let sip = Bound::bind(&config.sip)?;
     let metrics = match config.metrics.on {
         true => Some(bind_metrics(&config.metrics).await?),
@@ -138,7 +143,7 @@ async fn open(config: &Config) -> anyhow::Result<Opened> {
         metrics: metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
         admin: path,
     };
-    Ok(Opened { sip, metrics, admin, store, epoch, instance, addresses })
+    Ok(Opened { sip, metrics, admin, store, epoch, instance, dataplane, addresses })
 }
 
 fn make_folder(config: &Config) -> anyhow::Result<()> {
@@ -229,7 +234,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
     }
     let _ = open.send(());
     let link_parts = link::Parts {
-        socket: config.place(&config.dataplane.socket, "dataplane.sock"),
+        target: opened.dataplane.clone(),
         settings: config.dataplane.clone(),
         owner: config.name.clone(),
         epoch: opened.epoch,
@@ -375,7 +380,7 @@ fn say(config: &Config, opened: &Opened) {
         lanes = config.lanes.count,
         store = %config.place(&config.store.file, "control.sqlite").display(),
         admin = %opened.addresses.admin.display(),
-        dataplane = %config.place(&config.dataplane.socket, "dataplane.sock").display(),
+        dataplane = %opened.dataplane,
         "control starts"
     );
     tracing::info!("memory that the limits allow:\n{}", budget(config));

@@ -1,13 +1,18 @@
 //! Whom the MSRP listeners show themselves as: the configured certificate, or a self-signed one made at each start.
+//! And the certificates of the contract, which are always configured.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use netio::Tls;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::MsrpSettings;
+use crate::config::{ContractSettings, MsrpSettings};
 
 /// Reads or makes it.
 pub(crate) fn tls(settings: &MsrpSettings) -> anyhow::Result<Tls> {
@@ -18,14 +23,46 @@ pub(crate) fn tls(settings: &MsrpSettings) -> anyhow::Result<Tls> {
     Ok(Tls::new(chain, key)?)
 }
 
+/// What the contract's listener shows and whom it believes; `None` when there is none.
+pub(crate) fn contract(settings: &ContractSettings) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let (Some(certificate), Some(key), Some(trust)) = (&settings.certificate, &settings.key, &settings.trust)
+    else {
+        return Ok(None);
+    };
+    let (chain, key) = read(certificate, key)?;
+    let mut roots = RootCertStore::empty();
+    for authority in chain_of(trust)? {
+        roots.add(authority).with_context(|| trust.display().to_string())?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let trusted = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .with_context(|| trust.display().to_string())?;
+    // Both ends are ours: nothing older is needed.
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(trusted)
+        .with_single_cert(chain, key)?;
+    // Who calls again shows his certificate again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Some(Arc::new(config)))
+}
+
 type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn read(certificate: &Path, key: &Path) -> anyhow::Result<Pair> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .with_context(|| certificate.display().to_string())?;
+    let chain = chain_of(certificate)?;
     let key = PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?;
     Ok((chain, key))
+}
+
+fn chain_of(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let chain: Vec<_> = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .with_context(|| file.display().to_string())?;
+    anyhow::ensure!(!chain.is_empty(), "{}: no certificate in it", file.display());
+    Ok(chain)
 }
 
 fn make(settings: &MsrpSettings) -> anyhow::Result<Pair> {

@@ -15,6 +15,8 @@ pub struct Config {
     /// The Unix socket on which control programs this data plane; without one, `dataplane.sock` in the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
+    /// The same for a control on another host.
+    pub contract: ContractSettings,
     /// The threads that move media.
     pub shards: ShardSettings,
     /// What moves the packets.
@@ -36,6 +38,7 @@ impl Default for Config {
         Config {
             folder: PathBuf::from("weir-data"),
             socket: None,
+            contract: ContractSettings::default(),
             shards: ShardSettings::default(),
             driver: DriverSettings::default(),
             rtp: RtpSettings::default(),
@@ -45,6 +48,25 @@ impl Default for Config {
             spool: SpoolSettings::default(),
         }
     }
+}
+
+/// Control by TCP with mutual TLS, beside the Unix socket. Without an address nobody is listened to there.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContractSettings {
+    /// Where a control on another host programs this data plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// PEM file of the certificate chain that is shown to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// PEM file of the authorities that the control's certificate must chain to. Whoever has a certificate of theirs
+    /// commands this data plane: let them sign nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<PathBuf>,
 }
 
 /// The threads that move media, one per core.
@@ -336,6 +358,12 @@ impl Config {
             self.msrp.certificate.is_some() == self.msrp.key.is_some(),
             "msrp.certificate and msrp.key come together"
         );
+        let contract = &self.contract;
+        anyhow::ensure!(
+            contract.address.is_none()
+                || (contract.certificate.is_some() && contract.key.is_some() && contract.trust.is_some()),
+            "contract.address needs contract.certificate, contract.key and contract.trust"
+        );
         self.driver.kind.parse::<netio::Wanted>().map_err(anyhow::Error::msg)?;
         anyhow::ensure!(self.cores().len() <= 64, "more than 64 shards");
         anyhow::ensure!(
@@ -372,7 +400,9 @@ mod tests {
         alone.msrp.key = Some("key.pem".into());
         let mut driver = Config::default();
         driver.driver.kind = "xdp".into();
-        for config in [odd, alone, driver] {
+        let mut open = Config::default();
+        open.contract.address = Some(SocketAddr::new(LOOPBACK, 2860));
+        for config in [odd, alone, driver, open] {
             assert!(config.check().is_err());
         }
     }

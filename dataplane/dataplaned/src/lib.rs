@@ -3,7 +3,7 @@
 //! files, metrics.
 //!
 //! ```text
-//!   control ── Unix socket ── steward ──┬── mailbox ── shard 0: driver + engine ──┐
+//!   control ── socket or TLS ─ steward ──┬── mailbox ── shard 0: driver + engine ──┐
 //!                                       ├── mailbox ── shard 1: driver + engine ──┤ packets to keep
 //!                     metrics ◄─────────┘        └────── mailbox ──────┘          └──► spool ── files
 //! ```
@@ -22,8 +22,8 @@ mod spool;
 mod steward;
 
 pub use config::{
-    Config, DriverSettings, Interface, LimitSettings, MetricsSettings, MsrpSettings, RtpSettings,
-    ShardSettings, SpoolSettings,
+    Config, ContractSettings, DriverSettings, Interface, LimitSettings, MetricsSettings, MsrpSettings,
+    RtpSettings, ShardSettings, SpoolSettings,
 };
 pub use run::{Addresses, Running, run, start};
 pub use shutdown::Shutdown;

@@ -30,6 +30,8 @@ const DESCRIPTORS_APART: u64 = 128;
 pub struct Addresses {
     /// The Unix socket that control connects to.
     pub socket: PathBuf,
+    /// Where controls of other hosts connect.
+    pub contract: Option<SocketAddr>,
     /// Each shard's MSRP listeners: TCP, and TLS if there is one.
     pub msrp: Vec<(SocketAddr, Option<SocketAddr>)>,
     /// The Prometheus endpoint.
@@ -125,6 +127,8 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let (spool_sender, spool_mailbox) = mailbox(config.spool.packets_max);
     let socket = config.socket();
     let listener = steward::listen(&socket)?;
+    let remote = remote(&config)?;
+    let contract = remote.as_ref().map(steward::Remote::address).transpose()?;
 
     // Shards: all threads first, then each is given the ends of the others' mailboxes.
     let mut started = Vec::new();
@@ -139,7 +143,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let senders: Vec<Sender<ToShard>> = started.iter().map(|shard| shard.sender.clone()).collect();
     let outgoing = |index: usize| Outgoing::new(senders[index].clone(), wakes[index].clone());
     let to_steward = || Outgoing::new(steward_sender.clone(), Arc::clone(&waker));
-    let mut addresses = Addresses { socket, msrp: Vec::new(), metrics: None };
+    let mut addresses = Addresses { socket, contract, msrp: Vec::new(), metrics: None };
     let driver = started.first().map_or("none", |shard| shard.ready.driver);
     let threads = started.iter().map(|shard| shard.ready.thread).collect();
     for (index, shard) in started.into_iter().enumerate() {
@@ -174,6 +178,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let steward = Steward {
         poll,
         listener,
+        remote,
         identity,
         shards: (0..senders.len()).map(outgoing).collect(),
         mailbox: steward_mailbox,
@@ -182,7 +187,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     };
     joins.push(spawn("steward", &failed, move || steward.run())?);
     tracing::info!(
-        socket = %addresses.socket.display(), msrp = ?addresses.msrp, metrics = ?addresses.metrics, ?cores,
+        socket = %addresses.socket.display(), contract = ?addresses.contract, msrp = ?addresses.msrp, metrics = ?addresses.metrics, ?cores,
         "the data plane is up"
     );
     Ok(Running {
@@ -197,6 +202,14 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         joins,
         failed,
     })
+}
+
+/// The contract's listener for other hosts, if one is configured.
+fn remote(config: &Config) -> anyhow::Result<Option<steward::Remote>> {
+    let Some(address) = config.contract.address else { return Ok(None) };
+    let Some(tls) = certificate::contract(&config.contract).context("contract")? else { return Ok(None) };
+    let remote = steward::Remote::bind(address, tls);
+    Ok(Some(remote.with_context(|| format!("the contract's listener {address}"))?))
 }
 
 struct Shared<'a> {

@@ -10,9 +10,7 @@ use contract::{
     encode_frame, from_dataplane, news, to_dataplane,
 };
 use service::Ask;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -25,6 +23,10 @@ use crate::metrics::{Heard, Outcome};
 const WRITE_MAX: usize = 4 << 20;
 /// Within so long after a greeting the lanes have ordered all that they want put again.
 const SETTLED: Duration = Duration::from_secs(1);
+
+/// A living data plane tells its load four times a second: one that says nothing for `answer_ms` is gone, whatever the
+/// connection says, but it is given this long at least.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
 
 /// Why a connection ended, for people.
 #[derive(Debug)]
@@ -44,16 +46,27 @@ impl fmt::Display for End {
 
 /// A connection.
 pub(super) struct Session {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
     read: BytesMut,
     out: BytesMut,
+    /// TLS may hold octets back until it is told to flush.
+    unflushed: bool,
+    /// When the far end was heard last.
+    heard: Instant,
 }
 
 impl Session {
-    pub(super) fn new(stream: UnixStream) -> Self {
-        let (reader, writer) = stream.into_split();
-        Session { reader, writer, read: BytesMut::new(), out: BytesMut::new() }
+    pub(super) fn new<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Session {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            read: BytesMut::new(),
+            out: BytesMut::new(),
+            unflushed: false,
+            heard: Instant::now(),
+        }
     }
 
     /// Queues one frame.
@@ -74,15 +87,32 @@ impl Session {
             tokio::select! {
                 read = self.reader.read_buf(&mut self.read) => match read {
                     Ok(0) => return Err(End::new("it closed the connection")),
-                    Ok(_) => {}
+                    Ok(_) => self.heard = Instant::now(),
                     Err(error) => return Err(End::new(error.to_string())),
                 },
-                written = self.writer.write(&self.out), if !self.out.is_empty() => match written {
-                    Ok(n) => self.out.advance(n),
-                    Err(error) => return Err(End::new(error.to_string())),
-                },
+                written = write_some(&mut self.writer, &self.out), if self.unflushed || !self.out.is_empty() => {
+                    match written {
+                        Ok(n) => {
+                            self.out.advance(n);
+                            self.unflushed = n > 0;
+                        }
+                        Err(error) => return Err(End::new(error.to_string())),
+                    }
+                }
             }
         }
+    }
+}
+
+/// Writes a part of it, or flushes when there is none; how much. Nothing is lost when the future is dropped.
+async fn write_some(writer: &mut (impl AsyncWrite + Unpin), out: &[u8]) -> std::io::Result<usize> {
+    if out.is_empty() {
+        writer.flush().await?;
+        return Ok(0);
+    }
+    match writer.write(out).await? {
+        0 => Err(std::io::ErrorKind::WriteZero.into()),
+        n => Ok(n),
     }
 }
 
@@ -136,6 +166,10 @@ impl Runner {
                 _ = tick.tick() => {
                     if waiting.batches.first_key_value().is_some_and(|(_, (_, _, by))| *by < Instant::now()) {
                         return End::new("a batch was not answered in time");
+                    }
+                    let patience = Duration::from_millis(self.parts.settings.answer_ms);
+                    if session.heard.elapsed() > patience.max(SILENCE_MIN) {
+                        return End::new("it fell silent");
                     }
                     self.settle(waiting);
                 }

@@ -40,7 +40,7 @@ impl Bench {
         let (link, shutdown) = (unstarted.link(), Shutdown::new());
         let parts = Parts {
             settings,
-            socket,
+            target: Target::Socket(socket),
             owner: "test".to_owned(),
             epoch: 7,
             instance,
@@ -221,6 +221,24 @@ async fn a_data_plane_that_answers_no_batch_is_linked_anew() {
     far.batch().await;
     far.closed().await;
     let Event::Refused { ask: Ask(1), .. } = bench.event(0).await else { panic!() };
+    bench.linked(9, &[]).await;
+}
+
+/// A host that is switched off closes nothing.
+#[tokio::test]
+async fn a_data_plane_that_falls_silent_is_linked_anew() {
+    let mut bench = Bench::new(Settings { answer_ms: 100, retry_ms: 10, ..Settings::default() }, Some(9));
+    let mut far = bench.linked(9, &[]).await;
+    bench.greeted(0).await;
+    let began = std::time::Instant::now();
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let load = News { what: Some(news::What::Load(Load::default())) };
+        far.put(from_dataplane::Body::News(load)).await;
+    }
+    far.closed().await;
+    assert!(began.elapsed() > Duration::from_secs(2), "not while it told its load");
+    let Event::DataplaneDown = bench.event(0).await else { panic!() };
     bench.linked(9, &[]).await;
 }
 

@@ -1,17 +1,17 @@
 //! One connection of control: frames in and out, never blocking, bounded both ways.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io;
 use std::time::Instant;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use contract::{FrameError, FromDataplane, ToDataplane, decode_frame, encode_frame, from_dataplane};
-use mio::net::UnixStream;
+
+use super::wire::Wire;
 
 /// Octets that may wait for a control that does not read; beyond them the connection is given up, and control audits
 /// when it comes back.
 const OUT_MAX: usize = 64 << 20;
-const READ_BYTES: usize = 64 << 10;
 
 /// Why a connection is over.
 #[derive(Debug)]
@@ -34,12 +34,37 @@ pub(crate) enum End {
     Replaced,
     /// There are too many connections.
     Full,
+    /// What came is no TLS, or not the one that is spoken here.
+    Tls(rustls::Error),
+    /// It shows no certificate, or one of somebody who is not trusted here.
+    Stranger(rustls::Error),
 }
 
 impl End {
     /// Every label.
-    pub(crate) const LABELS: [&'static str; 9] =
-        ["closed", "failed", "malformed", "slow", "silent", "early", "refused", "replaced", "full"];
+    pub(crate) const LABELS: [&'static str; 11] = [
+        "closed",
+        "failed",
+        "malformed",
+        "slow",
+        "silent",
+        "early",
+        "refused",
+        "replaced",
+        "full",
+        "tls",
+        "stranger",
+    ];
+
+    /// A session that cannot go on.
+    pub(super) fn of_tls(error: rustls::Error) -> End {
+        match error {
+            rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_) => {
+                End::Stranger(error)
+            }
+            error => End::Tls(error),
+        }
+    }
 
     /// The label in metrics: one of [`End::LABELS`].
     pub(crate) const fn label(&self) -> &'static str {
@@ -53,6 +78,8 @@ impl End {
             End::Refused => "refused",
             End::Replaced => "replaced",
             End::Full => "full",
+            End::Tls(_) => "tls",
+            End::Stranger(_) => "stranger",
         }
     }
 }
@@ -69,6 +96,8 @@ impl fmt::Display for End {
             End::Refused => f.write_str("its Hello was refused"),
             End::Replaced => f.write_str("another control takes over"),
             End::Full => f.write_str("there are too many connections"),
+            End::Tls(error) => write!(f, "TLS: {error}"),
+            End::Stranger(error) => write!(f, "its certificate is not trusted: {error}"),
         }
     }
 }
@@ -76,7 +105,7 @@ impl fmt::Display for End {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) id: u64,
-    pub(super) stream: UnixStream,
+    pub(super) wire: Wire,
     pub(super) greeted: bool,
     pub(super) since: Instant,
     read: BytesMut,
@@ -84,9 +113,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, stream: UnixStream) -> Self {
+    pub(super) fn new(id: u64, wire: Wire) -> Self {
         let (read, out) = (BytesMut::new(), BytesMut::new());
-        Link { id, stream, greeted: false, since: Instant::now(), read, out }
+        Link { id, wire, greeted: false, since: Instant::now(), read, out }
     }
 
     pub(super) fn say(&mut self, body: from_dataplane::Body) {
@@ -95,17 +124,7 @@ impl Link {
 
     /// Reads once; false when nothing is there now.
     pub(super) fn fill(&mut self) -> Result<bool, End> {
-        let start = self.read.len();
-        self.read.resize(start + READ_BYTES, 0);
-        let result = self.stream.read(self.read.get_mut(start..).unwrap_or_default());
-        self.read.truncate(start + result.as_ref().copied().unwrap_or(0));
-        match result {
-            Ok(0) => Err(End::Closed),
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
-            Err(error) => Err(End::Failed(error)),
-        }
+        self.wire.read(&mut self.read)
     }
 
     /// The next whole frame.
@@ -120,14 +139,7 @@ impl Link {
 
     /// Writes what the kernel takes.
     pub(super) fn flush(&mut self) -> Result<(), End> {
-        while !self.out.is_empty() {
-            match self.stream.write(&self.out) {
-                Ok(n) => self.out.advance(n),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(End::Failed(error)),
-            }
-        }
+        self.wire.write(&mut self.out)?;
         if self.out.len() > OUT_MAX { Err(End::Slow) } else { Ok(()) }
     }
 }

@@ -1,13 +1,9 @@
 //! The steward: speaks `contract` with control, carries batches to the shards and their words back, and keeps the sums
 //! for Prometheus. One thread; it touches no packet.
-//!
-//! ```text
-//!   accepted ── Hello ──► greeted, the one owner ── Hello of another link with no smaller epoch ──► closed
-//!       │ nothing in time, another first frame
-//!       └──► closed
-//! ```
 
 mod link;
+mod links;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,24 +15,28 @@ use std::time::{Duration, Instant};
 use contract::from_dataplane::Body;
 use contract::refusal::Reason;
 use contract::to_dataplane::Body as Order;
-use contract::{Audited, Batch, Capture, CaptureState, Change, Hello, Load, News, Refusal, Welcome, news};
+use contract::{Audited, Batch, Capture, CaptureState, Change, Load, News, news};
 use crossbeam::channel::Receiver;
 use mio::net::UnixListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use netio::Wake;
 
 use crate::mail::{Figures, Outgoing, ToShard, ToSteward};
-use crate::metrics::{BadFrame, Metrics};
+use crate::metrics::Metrics;
 use crate::shard::home;
 use crate::spool::ToSpool;
 pub(crate) use link::End;
 use link::Link;
+pub(crate) use wire::Remote;
 
 const LISTENER: Token = Token(0);
 pub(crate) const WAKER: Token = Token(1);
-const FIRST_LINK: usize = 2;
+const REMOTE: Token = Token(2);
+const FIRST_LINK: usize = 3;
 /// Connections at once: the owner, its successor, and some that have not said who they are.
 const LINKS_MAX: usize = 8;
+/// The same for those from other hosts, where anybody may call who has not shown a certificate yet.
+const REMOTE_LINKS_MAX: usize = 64;
 /// How long a connection may take to say Hello.
 const GREETING: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(250);
@@ -57,6 +57,8 @@ pub(crate) struct Identity {
 pub(crate) struct Steward {
     pub(crate) poll: Poll,
     pub(crate) listener: UnixListener,
+    /// For controls of other hosts.
+    pub(crate) remote: Option<Remote>,
     pub(crate) identity: Identity,
     pub(crate) shards: Vec<Outgoing<ToShard, Wake>>,
     pub(crate) mailbox: Receiver<ToSteward>,
@@ -104,6 +106,9 @@ struct State {
 impl Steward {
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
+        if let Some(remote) = &mut self.remote {
+            self.poll.registry().register(&mut remote.listener, REMOTE, Interest::READABLE)?;
+        }
         let mut state = State {
             links: BTreeMap::new(),
             next_link: FIRST_LINK,
@@ -130,6 +135,9 @@ impl Steward {
             if tokens.contains(&LISTENER) {
                 self.accept(&mut state);
             }
+            if tokens.contains(&REMOTE) {
+                self.accept_remote(&mut state);
+            }
             self.mail(&mut state);
             let ready: Vec<usize> = match state.held {
                 true => state.links.keys().copied().collect(),
@@ -146,100 +154,6 @@ impl Steward {
             self.write(&mut state);
         }
         Ok(())
-    }
-
-    fn accept(&self, state: &mut State) {
-        while let Ok((mut stream, _)) = self.listener.accept() {
-            if state.links.len() >= LINKS_MAX {
-                self.metrics.link_ended(&End::Full);
-                tracing::warn!("too many connections to the data plane's socket");
-                continue;
-            }
-            let token = state.next_link;
-            state.next_link += 1;
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            if self.poll.registry().register(&mut stream, Token(token), interest).is_ok() {
-                state.links.insert(token, Link::new(token as u64, stream));
-            }
-        }
-    }
-
-    fn read(&mut self, state: &mut State, token: usize) {
-        state.held = false;
-        loop {
-            if self.shards.iter().any(|shard| shard.late() > LATE_MAX) {
-                state.held = true;
-                return;
-            }
-            let Some(link) = state.links.get_mut(&token) else { return };
-            let frame = match link.frame() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => match link.fill() {
-                    Ok(true) => continue,
-                    Ok(false) => return,
-                    Err(end) => return self.end(state, token, &end),
-                },
-                Err(end) => return self.end(state, token, &end),
-            };
-            // A body that is not known here is of a newer version, and was not asked for.
-            let Some(body) = frame.body else {
-                self.metrics.frame_discarded(BadFrame::Unknown);
-                continue;
-            };
-            let greeted = link.greeted;
-            match body {
-                Order::Hello(hello) => {
-                    if !self.hello(state, token, &hello) {
-                        return;
-                    }
-                }
-                body if greeted && state.owner == Some(token) => self.order(state, token, body),
-                _ => {
-                    self.metrics.frame_discarded(BadFrame::Early);
-                    return self.end(state, token, &End::Early);
-                }
-            }
-        }
-    }
-
-    /// The first word of a control; false when the link is gone.
-    fn hello(&mut self, state: &mut State, token: usize, hello: &Hello) -> bool {
-        let version = contract::VERSION.min(hello.version_max);
-        let refusal = if version < contract::VERSION_MIN.max(hello.version_min) {
-            Some((Reason::Version, "no version in common"))
-        } else if hello.epoch < state.epoch {
-            Some((Reason::Epoch, "a later owner has spoken"))
-        } else {
-            None
-        };
-        if let Some((reason, detail)) = refusal {
-            self.metrics.refused(reason);
-            self.refuse(state, token, 0, reason, 0, detail);
-            if let Some(link) = state.links.get_mut(&token) {
-                let _ = link.flush();
-            }
-            self.end(state, token, &End::Refused);
-            return false;
-        }
-        if let Some(old) = state.owner.replace(token).filter(|old| *old != token) {
-            self.end(state, old, &End::Replaced);
-        }
-        state.epoch = hello.epoch;
-        let welcome = Welcome {
-            version,
-            instance: self.identity.instance,
-            generation: state.generation,
-            driver: self.identity.driver.clone(),
-            driver_reason: self.identity.driver_reason.clone(),
-            load: Some(self.load(state)),
-            fingerprint: self.identity.fingerprint.clone(),
-        };
-        tracing::info!(owner = %hello.owner, epoch = hello.epoch, generation = state.generation, "control is here");
-        if let Some(link) = state.links.get_mut(&token) {
-            link.greeted = true;
-            link.say(Body::Welcome(welcome));
-        }
-        true
     }
 
     fn order(&mut self, state: &mut State, token: usize, order: Order) {
@@ -385,56 +299,6 @@ impl Steward {
             legs_max: self.identity.legs_max,
             busy_permille: state.figures.iter().map(|figures| figures.busy_permille).max().unwrap_or(0),
             draining: state.draining,
-        }
-    }
-
-    fn write(&mut self, state: &mut State) {
-        let mut ended = Vec::new();
-        for (token, link) in &mut state.links {
-            if let Err(end) = link.flush() {
-                ended.push((*token, end));
-            }
-        }
-        for (token, end) in ended {
-            self.end(state, token, &end);
-        }
-    }
-
-    fn refuse(
-        &self,
-        state: &mut State,
-        token: usize,
-        generation: u64,
-        reason: Reason,
-        change: usize,
-        detail: &str,
-    ) {
-        if let Some(link) = state.links.get_mut(&token) {
-            let change = u32::try_from(change).unwrap_or(u32::MAX);
-            let (reason, detail) = (reason as i32, detail.to_owned());
-            link.say(Body::Refusal(Refusal { generation, reason, change, detail }));
-        }
-    }
-
-    /// Ends a connection, and counts what it leaves.
-    fn end(&self, state: &mut State, token: usize, end: &End) {
-        let Some(mut link) = state.links.remove(&token) else { return };
-        let _ = self.poll.registry().deregister(&mut link.stream);
-        state.audits.retain(|(of, _), _| *of != link.id);
-        self.metrics.link_ended(end);
-        match end {
-            End::Malformed(_) => self.metrics.frame_discarded(BadFrame::Malformed),
-            // What came behind a frame that ended the link is not read any more.
-            End::Closed | End::Failed(_) | End::Silent if link.is_within() => {
-                self.metrics.frame_discarded(BadFrame::Unfinished)
-            }
-            _ => {}
-        }
-        if state.owner == Some(token) {
-            state.owner = None;
-            tracing::warn!(%end, "control is gone; media goes on");
-        } else {
-            tracing::info!(%end, "a connection to the contract's socket ended");
         }
     }
 }

@@ -48,6 +48,20 @@ fn who_says_anything_before_hello_is_closed() {
 }
 
 #[test]
+fn whoever_only_holds_places_keeps_no_control_out() {
+    let node = Node::start("mio", |_| {});
+    let socket = &node.running().addresses().socket;
+    let silent: Vec<_> = (0..20).map(|_| std::os::unix::net::UnixStream::connect(socket).unwrap()).collect();
+    let mut control = node.control(1);
+    control.applied(vec![Verb::PutContext(Context { id: 1 })]);
+    // And an owner is nobody's place.
+    let more: Vec<_> = (0..20).map(|_| std::os::unix::net::UnixStream::connect(socket).unwrap()).collect();
+    control.applied(vec![Verb::PutContext(Context { id: 2 })]);
+    node.until_metric("weir_dataplane_links_ended_total{reason=\"full\"} 33");
+    drop((silent, more));
+}
+
+#[test]
 fn a_batch_is_all_or_nothing_with_its_ports_and_the_same_again_changes_nothing() {
     for kind in ["mio", "auto"] {
         let node = Node::start(kind, |config| config.rtp.port_rest_ms = 0);

@@ -59,8 +59,15 @@ fn configuration(folder: &Path, ip: IpAddr) -> toml::Table {
 }
 
 impl Node {
-    /// A node with this driver; `change` edits its configuration.
+    /// A node with this driver, up; `change` edits its configuration.
     pub(crate) fn start(driver: &str, change: impl FnOnce(&mut toml::Table)) -> Node {
+        let node = Node::launch(driver, change);
+        node.wait("both processes", || node.is_linked());
+        node
+    }
+
+    /// The same, not waited for.
+    pub(crate) fn launch(driver: &str, change: impl FnOnce(&mut toml::Table)) -> Node {
         let (folder, ip) = (tempfile::tempdir().unwrap(), own_address());
         let mut config = configuration(folder.path(), ip);
         change(&mut config);
@@ -80,9 +87,7 @@ impl Node {
                 .map_while(Result::ok)
                 .for_each(|line| heard.lock().unwrap_or_else(PoisonError::into_inner).push(line))
         });
-        let node = Node { up, folder, said };
-        node.wait("both processes", || node.is_linked());
-        node
+        Node { up, folder, said }
     }
 
     pub(crate) fn status(&self) -> Option<Value> {
