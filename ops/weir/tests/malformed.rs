@@ -358,7 +358,6 @@ async fn bound_msrp(node: &Node, from: &Device, to: &Device) {
         ("msrp_method", msrp("DANCE", ours, theirs, "")),
         ("msrp_no_session", msrp("SEND", &nobody, theirs, bare)),
         ("msrp_other_connection", msrp("SEND", others, theirs, bare)),
-        ("msrp_refused", msrp("NICKNAME", ours, theirs, "Use-Nickname: \"x\"\r\n")),
         ("msrp_unasked", msrp("200 OK", ours, theirs, "")),
         (
             "msrp_unasked",
