@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use node::{Node, PATIENCE};
+use tokio::sync::Mutex;
 use ue::audio::voice;
 use ue::{Call, Device, Draft, Event, SessionId, Transport};
 
@@ -34,6 +35,9 @@ impl Node {
         self.device(user, Transport::Udp, |_| {}).await
     }
 }
+
+/// Gaps are judged: one node at a time has the machine.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// What is taken over is at home on either.
 fn two_shards(config: &mut toml::Table) {
@@ -62,6 +66,7 @@ async fn connect(from: &Device, to: &Device, call: Call) -> (SessionId, SessionI
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_and_calls_outlive_control_five_times_and_can_be_changed_and_ended() {
+    let _alone = ALONE.lock().await;
     let node = Node::start("mio", two_shards);
     assert!(node.folder.path().join("control.sqlite").exists());
     assert!(node.metrics().contains("weir_control_dataplane_link_up 1\n"));
@@ -124,6 +129,7 @@ async fn a_chat_and_calls_outlive_control_five_times_and_can_be_changed_and_ende
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_kill_of_the_data_plane_audio_resumes_on_the_same_ports_and_chat_is_invited_again() {
+    let _alone = ALONE.lock().await;
     let node = Node::start("mio", two_shards);
     let (carol, dave) = (node.phone("carol").await, node.phone("dave").await);
     let (own, theirs) = connect(&carol, &dave, Call::audio(dave.address())).await;
