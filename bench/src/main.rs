@@ -4,6 +4,7 @@
 mod report;
 mod rtp;
 mod spool;
+mod srtp;
 
 use std::path::PathBuf;
 
@@ -45,6 +46,15 @@ enum What {
         /// Its configuration, as JSON.
         config: PathBuf,
     },
+    /// SRTP without sockets: what keys add to a packet, beside a bare loop that only encrypts.
+    Srtp {
+        /// Writes the rows as JSON too.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Measurements of each kind, interleaved; the table shows medians.
+        #[arg(long, default_value_t = 15)]
+        rounds: usize,
+    },
     /// The spool's writes by tokio-uring beside std::fs.
     Spool {
         /// Writes the rows as JSON too.
@@ -68,6 +78,7 @@ fn main() -> anyhow::Result<()> {
             let config = serde_json::from_slice(&std::fs::read(config)?)?;
             return dataplaned::run(config, dataplaned::Shutdown::default());
         }
+        What::Srtp { json, rounds } => (srtp::run(rounds), json),
         What::Spool { json, folder, rounds } => {
             let own = tempfile::tempdir()?;
             (spool::run(folder.as_deref().unwrap_or(own.path()), rounds)?, json)
