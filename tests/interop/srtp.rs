@@ -32,8 +32,16 @@ impl Drop for Pipeline {
     }
 }
 
-/// Starts a pipeline and waits until it plays.
-fn launch(words: &str) -> Pipeline {
+/// Whether somebody receives on that UDP port of ours.
+fn is_bound(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/udp").expect("the kernel's table");
+    table
+        .lines()
+        .any(|line| line.split_whitespace().nth(1).is_some_and(|a| a.ends_with(&format!(":{port:04X}"))))
+}
+
+/// Starts a pipeline and waits until it plays and receives on its ports.
+fn launch(words: &str, ports: [u16; 2]) -> Pipeline {
     let mut child = Command::new("gst-launch-1.0")
         .args(words.split_whitespace())
         .stdout(Stdio::piped())
@@ -44,6 +52,11 @@ fn launch(words: &str) -> Pipeline {
     let pipeline = Pipeline(child);
     for line in output.lines() {
         if line.expect("text").contains("New clock") {
+            let start = std::time::Instant::now();
+            while !ports.into_iter().all(is_bound) {
+                assert!(start.elapsed() < Duration::from_secs(5), "nobody receives: {words}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
             return pipeline;
         }
     }
@@ -103,16 +116,19 @@ fn libsrtp_opens_what_we_protect_and_we_open_what_it_protects() {
             )
         };
         let mut outbound: Outbound = Outbound::new(&keying, Config::default()).expect("a context");
-        let pipeline = launch(&format!(
-            "srtpdec name=d udpsrc address=127.0.0.1 port={out} caps={} ! d.rtp_sink \
+        let pipeline = launch(
+            &format!(
+                "srtpdec name=d udpsrc address=127.0.0.1 port={out} caps={} ! d.rtp_sink \
              d.rtp_src ! udpsink host=127.0.0.1 port={} sync=false async=false \
              udpsrc address=127.0.0.1 port={out_rtcp} caps={} ! d.rtcp_sink \
              d.rtcp_src ! udpsink host=127.0.0.1 port={} sync=false async=false",
-            caps("application/x-srtp,media=audio,clock-rate=8000,payload=96"),
-            port(&rtp),
-            caps("application/x-srtcp"),
-            port(&rtcp),
-        ));
+                caps("application/x-srtp,media=audio,clock-rate=8000,payload=96"),
+                port(&rtp),
+                caps("application/x-srtcp"),
+                port(&rtcp),
+            ),
+            [out, out_rtcp],
+        );
         for n in 0..PACKETS {
             let clear = packet(n);
             let mut wire = clear.clone();
@@ -133,16 +149,19 @@ fn libsrtp_opens_what_we_protect_and_we_open_what_it_protects() {
 
         let (plain, plain_rtcp) = (free_port(), free_port());
         let mut inbound: Inbound = Inbound::new(&keying, Config::default()).expect("a context");
-        let pipeline = launch(&format!(
-            "srtpenc name=e key={key} rtp-cipher={cipher} rtp-auth={auth} rtcp-cipher={cipher} rtcp-auth={rtcp_auth} \
+        let pipeline = launch(
+            &format!(
+                "srtpenc name=e key={key} rtp-cipher={cipher} rtp-auth={auth} rtcp-cipher={cipher} rtcp-auth={rtcp_auth} \
              udpsrc address=127.0.0.1 port={plain} \
              caps=application/x-rtp,media=audio,clock-rate=8000,payload=96,ssrc=(uint){SSRC} ! e.rtp_sink_0 \
              e.rtp_src_0 ! udpsink host=127.0.0.1 port={} sync=false async=false \
              udpsrc address=127.0.0.1 port={plain_rtcp} caps=application/x-rtcp ! e.rtcp_sink_0 \
              e.rtcp_src_0 ! udpsink host=127.0.0.1 port={} sync=false async=false",
-            port(&rtp),
-            port(&rtcp),
-        ));
+                port(&rtp),
+                port(&rtcp),
+            ),
+            [plain, plain_rtcp],
+        );
         for n in 0..PACKETS {
             let clear = packet(n);
             rtp.send_to(&clear, ("127.0.0.1", plain)).expect("sent");
