@@ -50,6 +50,8 @@ pub struct Limits {
     pub targets_max: usize,
     /// Synchronisation sources remembered per RTP leg.
     pub leg_sources_max: usize,
+    /// Synchronisation sources that a leg may bring in its life to legs with SRTP keys.
+    pub leg_sources_ever_max: usize,
     /// Synchronisation sources under one SRTP key; one that is there stays as long as its key (see `rtp::srtp`).
     pub srtp_sources_max: usize,
     /// Packets that the SRTP replay window reaches back; 64 or more.
@@ -107,6 +109,7 @@ impl Default for Limits {
             learning_silence_ms: 1000,
             targets_max: 1024,
             leg_sources_max: 16,
+            leg_sources_ever_max: 64,
             srtp_sources_max: 256,
             srtp_window: 1024,
             connections_max: 8192,

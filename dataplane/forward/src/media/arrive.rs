@@ -246,8 +246,12 @@ impl Media {
             }
             shown = self.entropy.u32();
         }
-        let sources_max = self.sources_max;
+        let (sources_max, ever_max) = (self.sources_max, self.sources_ever_max);
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
+        // A key forgets no source (see `rtp::srtp`): one leg must not fill the tables of those that hear it.
+        if row.guarded && row.sources_ever >= ever_max {
+            return Err(Drop::Sources);
+        }
         if row.sources.len() >= sources_max {
             let oldest =
                 row.sources.iter().enumerate().min_by_key(|(_, s)| s.last_at).map(|(at, s)| (at, s.last_at));
@@ -256,6 +260,7 @@ impl Media {
                 _ => return Err(Drop::Sources),
             }
         }
+        row.sources_ever += 1;
         row.sources.push(Source {
             ssrc,
             shown,

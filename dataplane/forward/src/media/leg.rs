@@ -165,6 +165,8 @@ pub(crate) struct RtpLeg {
     pub(crate) silent: bool,
     pub(crate) since: Instant,
     pub(crate) watched: bool,
+    /// Sources that its peer has ever sent under.
+    pub(crate) sources_ever: usize,
     /// It is being removed.
     pub(crate) going: bool,
 }

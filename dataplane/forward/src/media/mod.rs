@@ -72,6 +72,7 @@ pub(crate) struct Media {
     clear: Vec<u8>,
     srtp: rtp::srtp::Config,
     sources_max: usize,
+    sources_ever_max: usize,
     targets_max: usize,
     /// For so long the SDP's address must be silent before another is learned.
     silence: std::time::Duration,
@@ -116,6 +117,7 @@ impl Media {
             clear: Vec::new(),
             srtp: limits.srtp(),
             sources_max: limits.leg_sources_max,
+            sources_ever_max: limits.leg_sources_ever_max,
             targets_max: limits.targets_max,
             silence: std::time::Duration::from_millis(limits.learning_silence_ms),
             serial: 0,

@@ -166,6 +166,7 @@ impl Media {
             silent: false,
             since: now.mono,
             watched: false,
+            sources_ever: 0,
             going: false,
         };
         let at = self.legs.insert(row) as u32;

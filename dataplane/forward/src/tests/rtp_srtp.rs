@@ -271,6 +271,34 @@ fn replays_are_dropped_and_counted_and_a_flood_of_forgeries_ends_nothing() {
     rig.check_sum();
 }
 
+// A key forgets no source, so nobody may use its table up.
+#[test]
+fn who_changes_his_source_for_ever_does_not_take_the_places_of_others() {
+    let limits = crate::Limits {
+        sockets_max: 64,
+        leg_sources_max: 4,
+        leg_sources_ever_max: 8,
+        srtp_sources_max: 16,
+        ..crate::Limits::default()
+    };
+    let mut far = Far::gcm(1);
+    let mut rig = Rig::with(limits);
+    rig.set(
+        vec![far.leg(1), rtp_leg(2), rtp_leg(3)],
+        vec![path(1, Mode::Distribute, &[1, 2, 3], &[1, 2, 3])],
+    );
+    let mut passed = 0;
+    for ssrc in 0..40 {
+        rig.pass(6000);
+        passed += usize::from(!rig.hear_peer(2, &packet(ssrc, 1, 0, 0, &[1; 160])).is_empty());
+    }
+    assert_eq!((passed, rig.engine.dropped(Drop::Sources)), (8, 32));
+    let voice = packet(99, 1, 0, 0, &[1; 160]);
+    let done = rig.hear_peer(3, &voice);
+    assert!(sent(&done).iter().any(|(to, wire)| *to == socket(1) && far.hears(wire) == voice));
+    rig.check_sum();
+}
+
 #[test]
 fn without_a_key_nothing_passes_that_way() {
     let mut far = Far::gcm(1);
