@@ -15,6 +15,7 @@ mod pace;
 mod race;
 mod rtpengine;
 mod scale;
+mod srtp;
 mod versus;
 mod weir;
 
@@ -103,6 +104,9 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     let load = || Load::conference(1, 16, VIDEO_BYTES, 60);
     let race = Race { row: "gso_video".to_owned(), kinds: VIDEO, load: &load };
     race.run(plan, Reach::AtMost(0.60), &mut report)?;
+    if plan.wants("srtp_gcm_extra") {
+        srtp::run(plan, &mut report)?;
+    }
     if plan.wants("scale_2_cores") {
         scale::run(plan, &mut report)?;
     }

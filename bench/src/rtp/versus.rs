@@ -22,8 +22,8 @@ const RATE_MAX: f64 = 2e6;
 /// The default of the configuration.
 const SPIN_US: u32 = 20;
 
-/// Weir as an operator sets it up who pays for CPU: a tenth of a millisecond of a voice packet's way for less of it.
-const GATHERING: Relay = Relay::Weir { spin_us: 0, gather_us: 100 };
+/// Weir as an operator sets it up who pays for CPU: a fifth of a millisecond of a voice packet's way for less of it.
+const GATHERING: Relay = Relay::Weir { spin_us: 0, gather_us: 200 };
 
 /// Whoever relays.
 #[derive(Clone, Copy, PartialEq, Eq)]
