@@ -112,31 +112,36 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
 }
 
-/// An RTP leg.
+/// An RTP leg. In the order in which it stands here, so that what each packet needs lies in few cache lines side by side:
+/// with a thousand calls none of them is in the cache when a packet comes.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct RtpLeg {
     // What the packet loop reads.
     pub(crate) rtp: Port,
+    pub(crate) learning: Learning,
+    pub(crate) clock: Clock,
     pub(crate) may_send: bool,
     pub(crate) captured: bool,
     /// The leg or one that its routes lead to has keys.
     pub(crate) guarded: bool,
-    /// Keys: nothing passes in clear.
-    pub(crate) guard: Option<Box<Guard>>,
     /// RTCP ends here; else it passes along the relay routes.
     pub(crate) terminates: bool,
+    /// Some path has the leg as a source.
+    pub(crate) led: bool,
     pub(crate) level_id: u8,
-    pub(crate) clock: Clock,
-    pub(crate) last_at: Instant,
-    pub(crate) counts: Counts,
-    /// Payload types that the peer may send; `None`: all.
-    pub(crate) accepts: Option<u128>,
+    /// Keys: nothing passes in clear.
+    pub(crate) guard: Option<Box<Guard>>,
     pub(crate) sources: Vec<Source>,
     /// Targets by mode.
     pub(crate) relays: Vec<Route>,
     pub(crate) fans: Vec<Route>,
     /// Selections that the leg competes in: selection and its place there.
     pub(crate) selects: Vec<(u32, u32)>,
+    pub(crate) last_at: Instant,
+    pub(crate) counts: Counts,
+    /// Payload types that the peer may send; `None`: all.
+    pub(crate) accepts: Option<u128>,
     pub(crate) stream: Stream,
 
     // What only RTCP and control read.
@@ -145,14 +150,11 @@ pub(crate) struct RtpLeg {
     pub(crate) unseen: bool,
     pub(crate) mux: bool,
     pub(crate) rtcp: Option<Port>,
-    /// Some path has the leg as a source.
-    pub(crate) led: bool,
     /// Legs whose fans lead here.
     pub(crate) feeders: Vec<u32>,
     /// Sockets of relay targets for RTCP.
     pub(crate) relays_rtcp: Vec<(u32, SocketId)>,
     pub(crate) may_receive: bool,
-    pub(crate) learning: Learning,
     pub(crate) local: SocketAddr,
     pub(crate) video: bool,
     pub(crate) cname: String,
