@@ -75,12 +75,15 @@ impl std::fmt::Display for Reach {
 pub(crate) struct Report {
     machine: Machine,
     rows: Vec<Row>,
+    /// What a reader of the rows must know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 impl Report {
     /// No rows yet.
     pub(crate) fn new(machine: Machine) -> Self {
-        Report { machine, rows: Vec::new() }
+        Report { machine, rows: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds a row.
@@ -98,6 +101,11 @@ impl Report {
         note: impl Into<String>,
     ) {
         self.push(row.into(), value, unit, Some(reach), note.into());
+    }
+
+    /// Adds something that a reader of the rows must know.
+    pub(crate) fn remark(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
     }
 
     fn push(&mut self, row: String, value: f64, unit: &str, reach: Option<Reach>, note: String) {
@@ -123,6 +131,9 @@ impl Report {
                 None => "",
             };
             println!("{row:<width$}  {value:>12} {unit:<10} {reach:<8} {reached:<5}  {note}");
+        }
+        for note in &self.notes {
+            println!("note: {note}");
         }
     }
 

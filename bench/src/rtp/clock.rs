@@ -1,10 +1,13 @@
 //! Cores and CPU time, from /proc.
 
 use std::fs;
+use std::sync::OnceLock;
 
-/// The core of the load and the core that is measured.
+/// The core of the load and the core that is measured: asked for once, before any thread is pinned, because a pinned
+/// one is told of its own core only.
 pub(crate) fn cores() -> (usize, usize) {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
     (0, cores - 1)
 }
 

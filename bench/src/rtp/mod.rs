@@ -48,6 +48,23 @@ pub(crate) const PACKET_BYTES: usize = 172;
 /// The octets of a packet of video.
 const VIDEO_BYTES: usize = 1200;
 
+const NOTES: &[&str] = &[
+    "CPU is the measured thread's and its core's ksoftirqd's, per packet that arrived at a sink; on loopback the kernel's \
+     delivery into the sink is in it, for all alike. Compare ratios: nanoseconds are this machine's, this minute.",
+    "The loads of the bare rows are closed loops with a backlog, so packets to one receiver are there to leave together \
+     (UDP GSO); the rows named .apart are the same without, what one packet at a time costs.",
+    "A sleeping thread that shares its core with other work finds its caches cold: the paced rows show that more than \
+     anything else when the machine is busy.",
+];
+
+const PEER_NOTES: &[&str] = &[
+    "rtpengine: Debian's daemon, --table=-1 (no kernel module: with it the kernel forwards, which is not measured here), \
+     one media thread on the measured core, no codec, no recording, rtcp-mux as in weir. Each relay is measured alone, in \
+     turns, by the same load.",
+    "Janus (AudioBridge) decodes, mixes and encodes: not this work, not measured. mediasoup is no Debian package; its figure \
+     beside distribute_us is from elsewhere.",
+];
+
 const DISTRIBUTE: &[Kind] = &[
     Kind { name: "sendto", start: bare::distribute_sendto },
     Kind { name: "bare_syscall", start: bare::distribute_connected },
@@ -114,6 +131,10 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
         legs::run(&mut report)?;
     }
     versus::run(plan, &mut report)?;
+    NOTES.iter().for_each(|note| report.remark(*note));
+    if plan.peers {
+        PEER_NOTES.iter().for_each(|note| report.remark(*note));
+    }
     Ok(report)
 }
 

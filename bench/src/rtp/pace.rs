@@ -15,6 +15,8 @@ use super::{PACKET_BYTES, load};
 
 /// Sends of one enter at most: more would be a burst.
 const BURST: u64 = 16;
+/// A packet that leaves later than this was not sent at the given rate; less is the machine's other work.
+const LATE_NS: f64 = 5e6;
 /// What has not come for so long after the end is lost.
 const QUIET: Duration = Duration::from_millis(100);
 /// In the payload: when the packet left.
@@ -112,8 +114,7 @@ impl Pace {
                     self.push(&mut ring, next, slot as u16, now)?;
                     if now >= from {
                         counted += 1;
-                        // A whole burst behind is more than a hiccup of one enter.
-                        late += u64::from(due > 4 * BURST);
+                        late += u64::from(due as f64 * period > LATE_NS);
                     }
                     next += 1;
                 }

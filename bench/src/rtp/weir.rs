@@ -100,7 +100,7 @@ pub(crate) fn distribute(setup: &Setup, load: &Load, guarded: bool) -> anyhow::R
             // A key of 16 octets and a salt of 12 (RFC 7714 §12).
             let key = vec![u8::try_from(id % 251)?; 28];
             let suite = contract::SrtpSuite::AeadAes128Gcm as i32;
-            let srtp = contract::Srtp { suite, send_key: key.clone().into(), receive_key: key.into() };
+            let srtp = contract::Srtp { suite, send_key: key.clone(), receive_key: key };
             rtp.srtp = Some(Box::new(srtp));
         }
         verbs.push(Verb::PutLeg(leg));
