@@ -89,16 +89,21 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A leg's socket for each end, connected to it or not.
 fn legs(load: &Load, connected: bool) -> anyhow::Result<(Vec<UdpSocket>, Vec<SocketAddr>, Vec<SocketAddr>)> {
     let peers = load.addresses()?;
+    let (legs, entries) = legs_of(&peers, connected)?;
+    Ok((legs, entries, peers))
+}
+
+fn legs_of(peers: &[SocketAddr], connected: bool) -> anyhow::Result<(Vec<UdpSocket>, Vec<SocketAddr>)> {
     let legs = peers.iter().map(|_| load::socket()).collect::<anyhow::Result<Vec<_>>>()?;
     let entries = legs.iter().map(|leg| Ok(leg.local_addr()?)).collect::<anyhow::Result<Vec<_>>>()?;
-    for (leg, peer) in legs.iter().zip(&peers) {
+    for (leg, peer) in legs.iter().zip(peers) {
         // IP_MTU_DISCOVER=PROBE for all kinds alike: it is not what is compared here.
         netio::probe_mtu(leg)?;
         if connected {
             leg.connect(peer)?;
         }
     }
-    Ok((legs, entries, peers))
+    Ok((legs, entries))
 }
 
 /// One blocking receive, then a `sendto` on each target's unconnected socket.
@@ -207,16 +212,21 @@ const BUFFERS_MANY: u16 = 4096;
 
 /// Multishot receive on every leg, plain SEND on the other leg of its call, all connected.
 pub(crate) fn relay_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
-    relay_ring(load, core, BUFFERS)
+    relay_ring(&load.addresses()?, core, BUFFERS)
 }
 
 /// The same with more buffers than packets can be under way.
 pub(crate) fn relay_uring_many(load: &Load, core: usize) -> anyhow::Result<Running> {
-    relay_ring(load, core, BUFFERS_MANY)
+    relay_ring(&load.addresses()?, core, BUFFERS_MANY)
 }
 
-fn relay_ring(load: &Load, core: usize, buffers: u16) -> anyhow::Result<Running> {
-    let (legs, entries, _) = legs(load, true)?;
+/// The same between these ends, two by two.
+pub(crate) fn relay_between(ends: &[SocketAddr], core: usize) -> anyhow::Result<Running> {
+    relay_ring(ends, core, BUFFERS)
+}
+
+fn relay_ring(ends: &[SocketAddr], core: usize, buffers: u16) -> anyhow::Result<Running> {
+    let (legs, entries) = legs_of(ends, true)?;
     Running::start(core, entries, move |stop| {
         let all: Vec<u32> = (0..u32::try_from(legs.len())?).collect();
         let other: Vec<[u32; 1]> = all.iter().map(|leg| [leg ^ 1]).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bare::Running;
 use super::pace::{Pace, Passage};
 use super::weir::{self, Setup};
-use super::{Plan, clock, median, rtpengine};
+use super::{Plan, bare, clock, median, rtpengine};
 use crate::report::{Reach, Report};
 
 const CALLS: usize = 300;
@@ -30,8 +30,13 @@ const GATHERING: Relay = Relay::Weir { spin_us: 0, gather_us: 200 };
 /// Whoever relays.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Relay {
-    Weir { spin_us: u32, gather_us: u32 },
+    Weir {
+        spin_us: u32,
+        gather_us: u32,
+    },
     Rtpengine,
+    /// The loop that only moves octets: what is left to be gained.
+    Bare,
 }
 
 impl Relay {
@@ -41,6 +46,7 @@ impl Relay {
                 weir::relay(&Setup { spin_us, gather_us, ..Setup::new("uring", core) }, ends)
             }
             Relay::Rtpengine => rtpengine::relay(ends, core),
+            Relay::Bare => bare::relay_between(ends, core),
         }
     }
 
@@ -50,6 +56,7 @@ impl Relay {
                 format!("weir (driver.spin_us {spin_us}, driver.gather_us {gather_us})")
             }
             Relay::Rtpengine => "rtpengine".to_owned(),
+            Relay::Bare => "a bare io_uring loop on the same sockets".to_owned(),
         }
     }
 
@@ -59,6 +66,7 @@ impl Relay {
             Relay::Weir { spin_us: 1.., .. } => "weir_spin",
             Relay::Weir { .. } => "weir",
             Relay::Rtpengine => "rtpengine",
+            Relay::Bare => "bare",
         }
     }
 }
@@ -88,6 +96,7 @@ pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
         (Relay::Weir { spin_us: SPIN_US, gather_us: 0 }, Figures::default()),
     ];
     if version.is_some() {
+        relays.push((Relay::Bare, Figures::default()));
         relays.push((Relay::Rtpengine, Figures::default()));
     }
     let mut direct = Vec::new();
@@ -217,6 +226,9 @@ impl Beside<'_> {
             self.version
         );
         let row = format!("relay_vs_rtpengine_paced{suffix}");
+        if relay == Relay::Bare {
+            return report.row(row, ns(ours) / ns(theirs), "ratio", note);
+        }
         report.held(row.clone(), ns(ours) / ns(theirs), "ratio", Reach::AtMost(0.25), note);
         let reach = Reach::AtMost(us(theirs, 0.99).round());
         report.held(
@@ -249,6 +261,9 @@ impl Beside<'_> {
             ns(theirs),
         );
         let row = format!("relay_vs_rtpengine_full{suffix}");
+        if relay == Relay::Bare {
+            return report.row(row, ns(ours) / ns(theirs), "ratio", note);
+        }
         report.held(row, ns(ours) / ns(theirs), "ratio", Reach::AtMost(0.17), note);
     }
 }

@@ -69,15 +69,15 @@ impl Setup {
 pub(crate) const PORTS: (u16, u16) = (20_000, 31_999);
 
 pub(crate) fn distribute_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
-    distribute(&Setup::new("uring", core), load, false)
+    distribute(&Setup::new("uring", core), load)
 }
 
 pub(crate) fn distribute_apart(load: &Load, core: usize) -> anyhow::Result<Running> {
-    distribute(&Setup { gso: false, ..Setup::new("uring", core) }, load, false)
+    distribute(&Setup { gso: false, ..Setup::new("uring", core) }, load)
 }
 
 pub(crate) fn distribute_mio(load: &Load, core: usize) -> anyhow::Result<Running> {
-    distribute(&Setup::new("mio", core), load, false)
+    distribute(&Setup::new("mio", core), load)
 }
 
 pub(crate) fn relay_uring(load: &Load, core: usize) -> anyhow::Result<Running> {
@@ -88,22 +88,14 @@ pub(crate) fn relay_mio(load: &Load, core: usize) -> anyhow::Result<Running> {
     relay(&Setup::new("mio", core), &load.addresses()?)
 }
 
-/// One context: the sources send, all others receive, perhaps protected (AES-GCM-128, a key for each).
-pub(crate) fn distribute(setup: &Setup, load: &Load, guarded: bool) -> anyhow::Result<Running> {
+/// One context: the sources send, all others receive.
+fn distribute(setup: &Setup, load: &Load) -> anyhow::Result<Running> {
     let mut weir = Weir::start(setup)?;
     let (ends, sources) = (load.addresses()?, u64::try_from(load.sources)?);
     let mut verbs = vec![Verb::PutContext(Context { id: 1 })];
     for (id, end) in (1..).zip(&ends) {
         let direction = if id <= sources { Direction::Sendonly } else { Direction::Recvonly };
-        let mut leg = rtp_leg(1, id, *end, direction);
-        if let (true, Direction::Recvonly, Some(leg::Kind::Rtp(rtp))) = (guarded, direction, &mut leg.kind) {
-            // A key of 16 octets and a salt of 12 (RFC 7714 §12).
-            let key = vec![u8::try_from(id % 251)?; 28];
-            let suite = contract::SrtpSuite::AeadAes128Gcm as i32;
-            let srtp = contract::Srtp { suite, send_key: key.clone(), receive_key: key };
-            rtp.srtp = Some(Box::new(srtp));
-        }
-        verbs.push(Verb::PutLeg(leg));
+        verbs.push(Verb::PutLeg(rtp_leg(1, id, *end, direction)));
     }
     let targets = (sources + 1..=u64::try_from(ends.len())?).collect();
     verbs.push(path(1, 1, Mode::Distribute, (1..=sources).collect(), targets));
