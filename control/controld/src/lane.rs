@@ -7,6 +7,7 @@ mod perform;
 mod task;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -70,6 +71,10 @@ pub(crate) struct Report {
     pub(crate) waiting: usize,
     /// Decisions that wait for their commit.
     pub(crate) held: usize,
+    /// The store takes nothing: requests that would need it are answered 503.
+    pub(crate) starving: bool,
+    /// Changes of rows that wait for it.
+    pub(crate) unsaved: usize,
     /// Requests that were not answered yet.
     pub(crate) serving: usize,
     /// Requests that it sent and that were not answered yet.

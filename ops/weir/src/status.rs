@@ -44,6 +44,15 @@ impl Status {
         self.at("/dataplane/linked").as_bool().unwrap_or(false)
     }
 
+    /// What is wrong, in words for people.
+    pub(crate) fn faults(&self) -> Vec<&'static str> {
+        let unlinked = (!self.is_linked()).then_some("no data plane is linked");
+        let lanes = self.at("/lanes").as_array().map(Vec::as_slice).unwrap_or_default();
+        let starving = |lane: &Value| lane.get("starving").and_then(Value::as_bool).unwrap_or(false);
+        let unsaved = lanes.iter().any(starving).then_some("the store takes nothing: is the disk full?");
+        unlinked.into_iter().chain(unsaved).collect()
+    }
+
     /// Which driver moves the packets; empty without a data plane.
     pub(crate) fn driver(&self) -> &str {
         self.at("/dataplane/driver").as_str().unwrap_or_default()
@@ -160,12 +169,17 @@ async fn show(options: &Options) -> anyhow::Result<ExitCode> {
         let mut value = status.value.clone();
         if let Some(object) = value.as_object_mut() {
             object.insert("drops".to_owned(), json!(dropped));
+            object.insert("ok".to_owned(), json!(status.faults().is_empty()));
+            object.insert("faults".to_owned(), json!(status.faults()));
         }
         println!("{value:#}");
     } else {
         print!("{}", for_people(&status, &dropped));
     }
-    Ok(if status.is_linked() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    for fault in status.faults() {
+        eprintln!("weir: {fault}");
+    }
+    Ok(if status.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn for_people(status: &Status, dropped: &BTreeMap<String, u64>) -> String {
@@ -254,6 +268,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_store_that_takes_nothing_is_a_fault() {
+        let mut status = status();
+        assert!(status.faults().is_empty());
+        status.value["lanes"][1]["starving"] = json!(true);
+        assert_eq!(status.faults().len(), 1);
+        status.value["dataplane"]["linked"] = json!(false);
+        assert_eq!(status.faults().len(), 2);
     }
 
     #[test]

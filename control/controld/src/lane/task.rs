@@ -5,28 +5,30 @@
 //!   Up: event --decide--> outputs --commit, if there are writes--> perform, in order
 //! ```
 //!
-//! A lane whose commit failed knows more than the store does. It forgets everything, answers 503 to whoever waits, and
-//! is taken up from the store again as after a restart of the process: so no positive answer is ever given that the
-//! store could lose, and no row is ever written from a state that was never committed.
+//! A lane whose commit failed knows more than the store does. Where a positive answer waited for that commit, it forgets
+//! everything, answers 503 to whoever waits, and is taken up from the store again as after a restart of the process: so
+//! no positive answer is ever given that the store could lose. Where none did and the store only had no room, the rows
+//! wait and the lane goes on ([`super::unsaved`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Entropy, HashSeed, Map, Outbox, map};
-use service::{Ask, ClientTx, Input, OUTPUTS_MAX, Output, Row, ServerTx, Service};
+use service::{Ask, Change, ClientTx, Input, OUTPUTS_MAX, Output, Row, ServerTx, Service};
 use sip::Request;
 use store::{Cursor, Part, Share, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::perform::{Serving, Way, unavailable};
+use super::unsaved::{Unsaved, is_promise, promises};
 use super::{Event, LaneRef, Lanes, Origin, Report};
 use crate::Shutdown;
 use crate::clock::Clock;
 use crate::front;
 use crate::link::{Link, Order};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Discard, Metrics, Outcome};
 
 /// A life shorter than this is followed by a pause as long as this.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -51,6 +53,7 @@ enum Return {
     Committed { life: u32, serial: u64, outcome: Result<(), StoreError> },
     Facts { life: u32, ask: Ask, outcome: Result<Vec<Row>, StoreError> },
     Restored { life: u32, outcome: Result<Part, StoreError> },
+    Saved { life: u32, outcome: Result<(), StoreError> },
 }
 
 /// A decision that waits for its commit, or behind one that does.
@@ -59,6 +62,8 @@ struct Held {
     committed: bool,
     since: Instant,
     outputs: Vec<Output>,
+    /// Its changes, where they may wait for a store that has no room.
+    spare: Option<Vec<Change>>,
 }
 
 enum Phase {
@@ -77,6 +82,7 @@ pub(super) struct Lane {
     returns: mpsc::UnboundedReceiver<Return>,
     returned: mpsc::UnboundedSender<Return>,
     held: VecDeque<Held>,
+    unsaved: Unsaved,
     serial: u64,
     phase: Phase,
     born: Instant,
@@ -107,6 +113,7 @@ pub(crate) fn start(
         returns,
         returned,
         held: VecDeque::new(),
+        unsaved: Unsaved::default(),
         serial: 0,
         phase: Phase::Restoring,
         born: Instant::now(),
@@ -130,7 +137,10 @@ impl Lane {
             let deadline = match self.phase {
                 Phase::Paused(until) => Some(until),
                 Phase::Restoring => None,
-                Phase::Up => self.service.next_timeout().filter(|_| room).map(|at| self.parts.clock.at(at)),
+                Phase::Up => {
+                    let timeout = self.service.next_timeout().filter(|_| room);
+                    timeout.map(|at| self.parts.clock.at(at)).into_iter().chain(self.unsaved.next()).min()
+                }
             };
             let wake = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
@@ -138,6 +148,7 @@ impl Lane {
                 () = shutdown.triggered() => return self.finish().await,
                 Some(said) = self.returns.recv() => self.hear(said).await,
                 () = sleep_until(wake), if deadline.is_some() => match self.phase {
+                    Phase::Up if self.unsaved.next().is_some_and(|at| at <= Instant::now()) => self.save_again(),
                     Phase::Up => self.timeout().await,
                     Phase::Paused(_) => self.restore(),
                     Phase::Restoring => {}
@@ -181,6 +192,13 @@ impl Lane {
                 self.answer(origin, unavailable(&request)).await;
             }
             return;
+        }
+        if let Event::Request { origin, request, .. } = &event
+            && self.unsaved.is_starving()
+            && promises(&request.method)
+        {
+            self.parts.metrics.discarded.count(Discard::LaneDown);
+            return self.answer(*origin, unavailable(request)).await;
         }
         if let Some(input) = self.input(event) {
             self.decide(input).await;
@@ -272,8 +290,17 @@ impl Lane {
             }
         }
         self.serial += 1;
-        let (life, serial, committed) = (self.life, self.serial, changes.is_empty());
-        if !committed {
+        let (life, serial, mut committed) = (self.life, self.serial, changes.is_empty());
+        let promise = is_promise(&outputs);
+        let mut spare = None;
+        if self.unsaved.is_starving() && (promise || !committed) {
+            // Also one without rows of its own: those that it stands for wait.
+            if promise || !self.unsaved.keep(changes) {
+                return self.fail(&StoreError::Unavailable { why: "no room yet".to_owned() }).await;
+            }
+            committed = true;
+        } else if !committed {
+            spare = (!promise).then(|| changes.clone());
             let returned = self.returned.clone();
             let done = move |outcome| {
                 let _ = returned.send(Return::Committed { life, serial, outcome });
@@ -292,7 +319,7 @@ impl Lane {
             return self.perform(outputs).await;
         }
         if !committed || !outputs.is_empty() {
-            self.held.push_back(Held { serial, committed, since: Instant::now(), outputs });
+            self.held.push_back(Held { serial, committed, since: Instant::now(), outputs, spare });
         }
     }
 
@@ -307,6 +334,7 @@ impl Lane {
                 Err(error) => self.fail(&error).await,
             },
             Return::Restored { life: of, outcome } if of == life => self.restored(outcome).await,
+            Return::Saved { life: of, outcome } if of == life => self.saved(outcome).await,
             _ => {}
         }
     }
@@ -317,9 +345,20 @@ impl Lane {
                 StoreError::Unavailable { .. } => Outcome::Unavailable,
                 _ => Outcome::Refused,
             });
-            return self.fail(&error).await;
+            let held = self.held.iter_mut().find(|held| held.serial == serial);
+            let spare = held.and_then(|held| held.spare.take());
+            if !matches!(error, StoreError::Unavailable { .. }) {
+                return self.fail(&error).await;
+            }
+            self.starve(&error);
+            // What was decided behind it may stand for its rows.
+            let stands = self.held.iter().any(|held| is_promise(&held.outputs));
+            if stands || !spare.is_some_and(|spare| self.unsaved.keep(spare)) {
+                return self.fail(&error).await;
+            }
+        } else {
+            self.parts.metrics.commits.count(Outcome::Done);
         }
-        self.parts.metrics.commits.count(Outcome::Done);
         if let Some(held) = self.held.iter_mut().find(|held| held.serial == serial) {
             held.committed = true;
             self.parts.metrics.commit_seconds.observe(held.since.elapsed().as_secs_f64());
@@ -331,12 +370,46 @@ impl Lane {
         }
     }
 
+    fn starve(&mut self, error: &StoreError) {
+        if !self.unsaved.is_starving() {
+            tracing::error!(lane = self.parts.index, %error, "the store takes nothing: nothing new is begun");
+        }
+        self.unsaved.starve();
+    }
+
+    /// Offers the store what waits for it; when nothing does, a number, to feel whether it has room.
+    fn save_again(&mut self) {
+        let (life, returned) = (self.life, self.returned.clone());
+        let changes = self.unsaved.send();
+        let done = move |outcome| {
+            let _ = returned.send(Return::Saved { life, outcome });
+        };
+        match changes.is_empty() {
+            true => self.parts.store.set_number("room", self.serial, Box::new(done)),
+            false => self.parts.store.commit(changes, Box::new(done)),
+        }
+    }
+
+    async fn saved(&mut self, outcome: Result<(), StoreError>) {
+        match outcome {
+            Ok(()) if self.unsaved.sent(true) => {
+                tracing::info!(lane = self.parts.index, "the store takes rows again");
+            }
+            Ok(()) => {}
+            Err(StoreError::Unavailable { .. }) => {
+                self.unsaved.sent(false);
+            }
+            Err(error) => self.fail(&error).await,
+        }
+    }
+
     /// Ends this life.
     async fn fail(&mut self, error: &StoreError) {
         tracing::error!(lane = self.parts.index, life = self.life, %error, "a lane is taken up again from the store");
         self.parts.metrics.lane_reloads.inc();
         self.parts.lanes.set_down(self.parts.index, true);
         self.held.clear();
+        self.unsaved.forget();
         self.abandon().await;
         // The stack's names of our transactions have room for 16 bits of it.
         self.life = (self.life + 1) & 0xffff;
@@ -364,11 +437,13 @@ impl Lane {
     async fn restored(&mut self, outcome: Result<Part, StoreError>) {
         match outcome {
             Err(error) => self.fail(&error).await,
-            Ok(Part { rows, next: Some(next) }) => {
+            Ok(Part { mut rows, next: Some(next) }) => {
+                self.unsaved.filter(&mut rows);
                 self.decide(Input::Restored { rows, done: false }).await;
                 self.restore_from(next);
             }
-            Ok(Part { rows, next: None }) => {
+            Ok(Part { mut rows, next: None }) => {
+                self.unsaved.filter(&mut rows);
                 self.decide(Input::Restored { rows, done: true }).await;
                 self.up().await;
             }
@@ -396,6 +471,8 @@ impl Lane {
             life: self.life,
             waiting: self.parts.lanes.waiting(self.parts.index),
             held: self.held.len(),
+            starving: self.unsaved.is_starving(),
+            unsaved: self.unsaved.len(),
             serving: self.servers.len(),
             sending: self.clients.len(),
             service: self.service.counters().into(),

@@ -87,6 +87,9 @@ impl Store for Brittle {
     }
 
     fn set_number(&self, name: &'static str, value: u64, done: Done<()>) {
+        if self.full.load(Ordering::SeqCst) {
+            return done(Err(StoreError::Unavailable { why: "full".to_owned() }));
+        }
         self.inner.set_number(name, value, done);
     }
 
@@ -121,7 +124,11 @@ impl Drop for Bench {
 
 impl Bench {
     async fn new(queue_max: usize, commits_max: usize) -> Bench {
-        let (store, metrics, shutdown) = (Brittle::new(), Arc::new(Metrics::new().unwrap()), Shutdown::new());
+        Bench::over(Brittle::new(), queue_max, commits_max).await
+    }
+
+    async fn over(store: Arc<Brittle>, queue_max: usize, commits_max: usize) -> Bench {
+        let (metrics, shutdown) = (Arc::new(Metrics::new().unwrap()), Shutdown::new());
         let (lanes, mut inboxes) = Lanes::new(1, queue_max, metrics.clone());
         let (front, orders) = mpsc::channel(1024);
         let unstarted = link::Unstarted::new(&link::Settings::default());
@@ -159,6 +166,20 @@ impl Bench {
                 }
                 _ => {}
             }
+        }
+    }
+
+    async fn report(&self) -> Report {
+        self.lanes.reports().await.pop().unwrap()
+    }
+
+    /// The store takes rows again, and the lane knows.
+    async fn fed(&self) {
+        self.store.full.store(false, Ordering::SeqCst);
+        let start = std::time::Instant::now();
+        while self.report().await.starving {
+            assert!(start.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -245,8 +266,17 @@ async fn a_store_that_cannot_write_gives_no_positive_answer() {
     assert_eq!(bench.answer().await, (2, 503));
     assert_eq!(bench.store.bindings(), 1);
     assert_eq!(bench.metrics.lane_reloads.get(), 1);
-    bench.store.full.store(false, Ordering::SeqCst);
     bench.up_again().await;
+    // As long as there is none, nothing that would need it is begun, and the lane is not taken up anew each time.
+    for n in 10..20 {
+        bench.offer(n, register("dave", 1)).unwrap();
+        assert_eq!(bench.answer().await, (n, 503));
+    }
+    assert!(bench.report().await.starving);
+    assert_eq!(bench.metrics.lane_reloads.get(), 1);
+    bench.offer(20, options(20)).unwrap();
+    assert_eq!(bench.answer().await, (20, 200), "what needs no row is answered");
+    bench.fed().await;
     bench.offer(3, register("carol", 1)).unwrap();
     assert_eq!(bench.answer().await, (3, 200));
     // The lane's memory is the store's again: alice's second registration is made from the row that is there.
@@ -294,4 +324,126 @@ async fn a_lane_takes_no_more_than_its_queue_holds() {
     for n in 1..=taken + 1 {
         assert_eq!(bench.answer().await, (n, 200));
     }
+}
+
+/// A session of Alice's with a phone at each side, as a life before wrote it.
+fn session() -> Change {
+    let phone = |at: u16| Peer::new(sip::Transport::Udp, ([127, 0, 0, 1], at).into());
+    let side = |tag: &str, at: u16| {
+        let text = format!(
+            "INVITE sip:alice@weir.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{at};branch=z9hG4bKi{tag}\r\n\
+             From: <sip:p{at}@weir.example>;tag=t{at}\r\nTo: <sip:alice@weir.example>\r\nCall-ID: s{at}\r\n\
+             CSeq: 1 INVITE\r\nContact: <sip:p{at}@127.0.0.1:{at}>\r\nContent-Length: 0\r\n\r\n"
+        );
+        let Ok(Some(Message::Request(invite))) = sip::datagram(text.into(), &sip::Limits::default()) else {
+            panic!("an INVITE")
+        };
+        let mut answer = invite.respond(200);
+        answer.set_to_tag(tag);
+        service::records::Side {
+            dialog: sip::Dialog::uas(&invite, &answer).unwrap(),
+            route: service::Route::Peer(phone(at)),
+            tag: tag.to_owned(),
+            device: String::new().into(),
+            sdp_sent: Vec::new().into(),
+            sdp_got: Vec::new().into(),
+            interval_s: 0,
+            refresher: false,
+            update: false,
+            legs: Vec::new(),
+            contact_user: None,
+            contact_features: String::new(),
+        }
+    };
+    let user = service::UserId::parse("sip:alice@weir.example").unwrap();
+    Change::Put(Box::new(Row {
+        key: Key::new(Table::Session, format!("{:016x}", 7)),
+        lane: service::LaneKey(0),
+        version: 1,
+        columns: service::records::Columns::default(),
+        record: service::Record::Session(Box::new(service::records::SessionRow {
+            user,
+            originating: true,
+            group: false,
+            upstream: side("up", 5070),
+            downstream: vec![side("down", 5071)],
+            context: 0,
+            fan_out: false,
+            conversation: "k".to_owned(),
+            contribution: "b".to_owned(),
+            since: UnixTime::default(),
+        })),
+    }))
+}
+
+fn bye() -> Request {
+    let text = "BYE sip:up@weir.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKbye;rport\r\n\
+                Max-Forwards: 70\r\nFrom: <sip:p5070@weir.example>;tag=t5070\r\nTo: <sip:alice@weir.example>;tag=up\r\n\
+                Call-ID: s5070\r\nCSeq: 2 BYE\r\nContent-Length: 0\r\n\r\n";
+    match sip::datagram(text.into(), &sip::Limits::default()) {
+        Ok(Some(Message::Request(request))) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A full disk keeps nobody in a call: BYE is answered and passed on; its rows go when there is room.
+#[tokio::test]
+async fn a_call_ends_although_the_store_cannot_write() {
+    for starving in [false, true] {
+        let store = Brittle::new();
+        store::wait(|done| store.inner.commit(vec![session()], done)).unwrap();
+        let mut bench = Bench::over(store, 1024, 16).await;
+        assert_eq!(bench.report().await.service.sessions, 1);
+        bench.store.full.store(true, Ordering::SeqCst);
+        if starving {
+            bench.offer(1, register("alice", 1)).unwrap();
+            assert_eq!(bench.answer().await, (1, 503));
+            bench.up_again().await;
+        }
+        bench.offer(2, bye()).unwrap();
+        let (mut answered, mut passed) = (false, false);
+        while !(answered && passed) {
+            match timeout(PATIENCE, bench.orders.recv()).await.unwrap().unwrap() {
+                Order::Respond { server: 2, response } => answered = response.code == 200,
+                Order::Send { peer, request, .. } => {
+                    passed = request.method == sip::Method::Bye && peer.addr.port() == 5071;
+                }
+                _ => {}
+            }
+        }
+        let report = bench.report().await;
+        assert!(report.starving && report.unsaved > 0);
+        assert_eq!((report.service.sessions, report.life), (0, u32::from(starving)));
+        bench.fed().await;
+        let at = Table::ALL.iter().position(|table| *table == Table::Session).unwrap();
+        assert_eq!(store::wait(|done| bench.store.inner.count(done)).unwrap()[at], 0);
+    }
+}
+
+/// What stands for rows that wait is held back with them, also where it has none of its own.
+#[tokio::test]
+async fn nothing_that_promises_overtakes_the_rows_that_wait() {
+    let store = Brittle::new();
+    store::wait(|done| store.inner.commit(vec![session()], done)).unwrap();
+    let mut bench = Bench::over(store, 1024, 16).await;
+    bench.store.hold.store(true, Ordering::SeqCst);
+    bench.offer(1, bye()).unwrap();
+    while bench.store.postponed.lock().unwrap().0.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A question that writes nothing, and whose answer is decided behind the end of the call.
+    let mut query = register("alice", 1);
+    query.headers.remove(&sip::Name::Contact);
+    bench.offer(2, query).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    bench.store.full.store(true, Ordering::SeqCst);
+    let (_, done) = bench.store.postponed.lock().unwrap().0.pop().unwrap();
+    done(Err(StoreError::Unavailable { why: "full".to_owned() }));
+    let mut answers = [bench.answer().await, bench.answer().await];
+    answers.sort_unstable();
+    assert_eq!(answers, [(1, 503), (2, 503)]);
+    // The end of the call is not lost with the lane's memory: it is in the store still, and may be ended again.
+    bench.up_again().await;
+    bench.offer(3, bye()).unwrap();
+    assert_eq!(bench.answer().await, (3, 200));
 }
