@@ -17,7 +17,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("contract", &["base"]),
     ("forward", &["base", "cpm", "msrp", "rtp", "bfcp", "contract"]),
     ("netio", &["base", "fingerprint"]),
-    ("dataplaned", &["base", "msrp", "rtp", "contract", "forward", "netio"]),
+    // The one door by which descriptions come into this wing; behind it there is the contract alone.
+    ("ng", &["base", "sdp", "contract"]),
+    ("dataplaned", &["base", "msrp", "rtp", "contract", "forward", "netio", "ng"]),
     ("service", &["base", "sip", "sdp", "cpm", "contract"]),
     ("gateways", &["base", "cpm", "contract"]),
     ("store", &["base", "service"]),
@@ -41,6 +43,7 @@ const SANS_IO: &[&str] = &[
     "fingerprint",
     "contract",
     "forward",
+    "ng",
     "service",
     "gateways",
 ];

@@ -17,6 +17,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// The same for a control on another host.
     pub contract: ContractSettings,
+    /// Another way in, for a proxy that speaks rtpengine's control protocol.
+    pub ng: NgSettings,
     /// The threads that move media.
     pub shards: ShardSettings,
     /// What moves the packets.
@@ -39,6 +41,7 @@ impl Default for Config {
             folder: PathBuf::from("weir-data"),
             socket: None,
             contract: ContractSettings::default(),
+            ng: NgSettings::default(),
             shards: ShardSettings::default(),
             driver: DriverSettings::default(),
             rtp: RtpSettings::default(),
@@ -67,6 +70,51 @@ pub struct ContractSettings {
     /// commands this data plane: let them sign nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<PathBuf>,
+}
+
+/// rtpengine's control protocol ("ng"): a Kamailio or OpenSIPS with its rtpengine module has its calls relayed here, beside
+/// those of control. It knows no authentication, so it is spoken on loopback only. Without an address it is off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NgSettings {
+    /// Where datagrams are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<SocketAddr>,
+    /// Where connections are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<SocketAddr>,
+    /// Calls at once.
+    pub calls_max: usize,
+    /// Replies that are kept for retransmitted requests.
+    pub cookies_max: usize,
+    /// How the source of a phone's media is learned: `strict` (only the address of its description), `window` (for a
+    /// while after the answer, from that address's host or network), `trust` (for a while, from anywhere: needed where
+    /// phones behind NAT write their private addresses, and open to whoever is faster than the phone).
+    pub learning: String,
+    /// Milliseconds after an answer in which a source may be learned.
+    pub learning_ms: u64,
+    /// Milliseconds without a packet from anybody after which a call is removed.
+    pub silence_ms: u64,
+    /// The same for a call on hold.
+    pub silence_held_ms: u64,
+    /// Milliseconds after which an offer that nobody answered is removed.
+    pub unanswered_ms: u64,
+}
+
+impl Default for NgSettings {
+    fn default() -> Self {
+        NgSettings {
+            udp: None,
+            tcp: None,
+            calls_max: 4096,
+            cookies_max: 4096,
+            learning: "window".to_owned(),
+            learning_ms: 5000,
+            silence_ms: 60_000,
+            silence_held_ms: 3_600_000,
+            unanswered_ms: 300_000,
+        }
+    }
 }
 
 /// The threads that move media, one per core.
@@ -364,6 +412,14 @@ impl Config {
                 || (contract.certificate.is_some() && contract.key.is_some() && contract.trust.is_some()),
             "contract.address needs contract.certificate, contract.key and contract.trust"
         );
+        anyhow::ensure!(
+            self.ng.udp.iter().chain(&self.ng.tcp).all(|at| at.ip().is_loopback()),
+            "ng.udp and ng.tcp are loopback addresses: whoever reaches them commands calls"
+        );
+        anyhow::ensure!(
+            ["strict", "window", "trust"].contains(&self.ng.learning.as_str()),
+            "ng.learning is strict, window or trust"
+        );
         self.driver.kind.parse::<netio::Wanted>().map_err(anyhow::Error::msg)?;
         anyhow::ensure!(self.cores().len() <= 64, "more than 64 shards");
         anyhow::ensure!(
@@ -402,7 +458,11 @@ mod tests {
         driver.driver.kind = "xdp".into();
         let mut open = Config::default();
         open.contract.address = Some(SocketAddr::new(LOOPBACK, 2860));
-        for config in [odd, alone, driver, open] {
+        let mut reachable = Config::default();
+        reachable.ng.udp = Some(SocketAddr::from(([0, 0, 0, 0], 2223)));
+        let mut learning = Config::default();
+        learning.ng.learning = "all".into();
+        for config in [odd, alone, driver, open, reachable, learning] {
             assert!(config.check().is_err());
         }
     }

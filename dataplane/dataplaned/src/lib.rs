@@ -23,7 +23,7 @@ mod steward;
 
 pub use config::{
     Config, ContractSettings, DriverSettings, Interface, LimitSettings, MetricsSettings, MsrpSettings,
-    RtpSettings, ShardSettings, SpoolSettings,
+    NgSettings, RtpSettings, ShardSettings, SpoolSettings,
 };
 pub use run::{Addresses, Running, run, start};
 pub use shutdown::Shutdown;

@@ -21,6 +21,8 @@ pub(crate) enum ToShard {
     Decide(Box<Decide>),
     /// From control: the whole state, in parts.
     Audit { link: u64, id: u64 },
+    /// From the ng door: the counters of one context now.
+    Count { link: u64, context: u64 },
     /// From control: what the spool shall do about a context, once its engine does its part.
     Capture { context: u64, order: ToSpool },
     /// The spool has ended the capture of a context.

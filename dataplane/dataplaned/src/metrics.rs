@@ -40,6 +40,7 @@ impl BadFrame {
     }
 }
 
+const NG_MESSAGES: [&str; 4] = ["request", "retransmission", "error", "malformed"];
 const SEND_FAILURES: [&str; 4] = ["full", "unreachable", "too_long", "other"];
 
 /// All of them.
@@ -62,6 +63,8 @@ pub(crate) struct Metrics {
     cpu: prometheus::CounterVec,
     busy: GaugeVec,
     shard_contexts: IntCounterVec,
+    ng: IntCounterVec,
+    ng_calls: IntGauge,
     contexts: IntGauge,
     contexts_max: IntGauge,
     legs: IntGauge,
@@ -114,6 +117,8 @@ impl Metrics {
                 "Contexts that came to be at home on a shard.",
                 "shard",
             )?,
+            ng: counters(r, "ng_messages_total", "Messages of the ng protocol, by what they were.", "what")?,
+            ng_calls: gauge(r, "ng_calls", "Calls of the ng protocol that are up.")?,
             contexts: gauge(r, "contexts", "Contexts that are up.")?,
             contexts_max: gauge(r, "contexts_max", "Contexts that may be up.")?,
             legs: gauge(r, "legs", "Legs that are up.")?,
@@ -150,6 +155,7 @@ impl Metrics {
         zero(&self.batches, &["applied"]);
         zero(&self.frames, &BadFrame::ALL.map(BadFrame::label));
         zero(&self.links, &End::LABELS);
+        zero(&self.ng, &NG_MESSAGES);
         (0..).map_while(|n| Reason::try_from(n).ok()).for_each(|reason| {
             zero(&self.batches, &[&label(reason)]);
         });
@@ -217,6 +223,20 @@ impl Metrics {
         self.legs_max.set(load.legs_max as i64);
         self.draining.set(i64::from(load.draining));
         self.control.set(i64::from(control));
+    }
+
+    /// What came to the ng door so far.
+    pub(crate) fn ng(&self, tally: &ng::Tally) {
+        self.ng_calls.set(i64::try_from(tally.calls).unwrap_or(i64::MAX));
+        for (what, sum) in NG_MESSAGES.into_iter().zip([
+            tally.requests,
+            tally.retransmissions,
+            tally.errors,
+            tally.malformed,
+        ]) {
+            let counter = self.ng.with_label_values(&[what]);
+            counter.inc_by(sum.saturating_sub(counter.get()));
+        }
     }
 
     pub(crate) fn applied(&self) {

@@ -17,7 +17,7 @@ use crate::mail::{Outgoing, ToShard, ToSteward, mailbox};
 use crate::metrics::{Endpoint, Metrics};
 use crate::shard::{self, Ends, Plan, Ready};
 use crate::spool::{self, Keep, Spool, ToSpool};
-use crate::steward::{self, Identity, Steward};
+use crate::steward::{self, Door, Identity, Steward};
 use crate::{Shutdown, certificate};
 
 /// For so long a listener's port is tried: the kernel frees those of a process that died late.
@@ -32,6 +32,8 @@ pub struct Addresses {
     pub socket: PathBuf,
     /// Where controls of other hosts connect.
     pub contract: Option<SocketAddr>,
+    /// Where the ng protocol is spoken, by UDP and by TCP.
+    pub ng: (Option<SocketAddr>, Option<SocketAddr>),
     /// Each shard's MSRP listeners: TCP, and TLS if there is one.
     pub msrp: Vec<(SocketAddr, Option<SocketAddr>)>,
     /// The Prometheus endpoint.
@@ -128,6 +130,8 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let socket = config.socket();
     let listener = steward::listen(&socket)?;
     let remote = remote(&config)?;
+    let door = Door::open(&config, entropy.child()).context("the ng protocol's listeners")?;
+    let ng = door.as_ref().map(Door::addresses).transpose()?.unwrap_or_default();
     let contract = remote.as_ref().map(steward::Remote::address).transpose()?;
 
     // Shards: all threads first, then each is given the ends of the others' mailboxes.
@@ -143,7 +147,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let senders: Vec<Sender<ToShard>> = started.iter().map(|shard| shard.sender.clone()).collect();
     let outgoing = |index: usize| Outgoing::new(senders[index].clone(), wakes[index].clone());
     let to_steward = || Outgoing::new(steward_sender.clone(), Arc::clone(&waker));
-    let mut addresses = Addresses { socket, contract, msrp: Vec::new(), metrics: None };
+    let mut addresses = Addresses { socket, contract, ng, msrp: Vec::new(), metrics: None };
     let driver = started.first().map_or("none", |shard| shard.ready.driver);
     let threads = started.iter().map(|shard| shard.ready.thread).collect();
     for (index, shard) in started.into_iter().enumerate() {
@@ -179,6 +183,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         poll,
         listener,
         remote,
+        door,
         identity,
         shards: (0..senders.len()).map(outgoing).collect(),
         mailbox: steward_mailbox,
@@ -187,7 +192,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     };
     joins.push(spawn("steward", &failed, move || steward.run())?);
     tracing::info!(
-        socket = %addresses.socket.display(), contract = ?addresses.contract, msrp = ?addresses.msrp, metrics = ?addresses.metrics, ?cores,
+        socket = %addresses.socket.display(), contract = ?addresses.contract, ng = ?addresses.ng, msrp = ?addresses.msrp, metrics = ?addresses.metrics, ?cores,
         "the data plane is up"
     );
     Ok(Running {

@@ -38,17 +38,19 @@ impl Engine {
             let change = u32::try_from(change).unwrap_or(u32::MAX);
             Body::Refusal(Refusal { generation, reason: reason as i32, change, detail: detail.to_owned() })
         };
-        if batch.epoch < self.epoch {
+        // Without a generation: of an owner within the process, who takes no part in the order of the others' batches.
+        let ordered = generation != 0;
+        if ordered && batch.epoch < self.epoch {
             return refusal(contract::refusal::Reason::Epoch, 0, "a later owner has spoken");
         }
-        if generation == self.generation
-            && generation != 0
+        if ordered
+            && generation == self.generation
             && let Some(answer) = &self.answer
         {
             // The same again: answered again, and nothing changes.
             return answer.clone();
         }
-        if generation <= self.generation {
+        if ordered && generation <= self.generation {
             return refusal(contract::refusal::Reason::Generation, 0, "not after the last one");
         }
         let limits = self.config.limits.clone();
@@ -58,9 +60,11 @@ impl Engine {
             Err(Refused { reason, change, detail }) => return refusal(reason, change, detail),
         };
         let placements = self.apply(now, batch, staged, attachments, out);
-        (self.epoch, self.generation) = (batch.epoch, generation);
         let answer = Body::Applied(Applied { generation, placements });
-        self.answer = Some(answer.clone());
+        if ordered {
+            (self.epoch, self.generation) = (batch.epoch, generation);
+            self.answer = Some(answer.clone());
+        }
         answer
     }
 

@@ -272,6 +272,13 @@ impl Shard {
                 ToShard::CaptureOver { context } => self.input(now, Input::Capture { context, on: false }),
                 ToShard::Drain(on) => self.input(now, Input::Drain(on)),
                 ToShard::Audit { link, id } => self.audit(link, id),
+                ToShard::Count { link, context } => {
+                    let found = self.engine.counters(now, context.checked_sub(1));
+                    let counters = found.filter(|(id, _)| *id == context).map(|(_, counters)| counters);
+                    let what = Some(news::What::Counters(counters.unwrap_or_default()));
+                    let body = Body::News(News { what });
+                    self.hands.steward.send(ToSteward::Say { link: Some(link), body });
+                }
                 ToShard::Adopt { conn, arrival, bytes } => {
                     let Arrival { tls, fingerprint, peer, local } = arrival;
                     let (conn, dial) = (ConnId(conn), None);

@@ -1,8 +1,10 @@
 //! The steward: speaks `contract` with control, carries batches to the shards and their words back, and keeps the sums
 //! for Prometheus. One thread; it touches no packet.
 
+mod door;
 mod link;
 mod links;
+mod second;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use crate::mail::{Figures, Outgoing, ToShard, ToSteward};
 use crate::metrics::Metrics;
 use crate::shard::home;
 use crate::spool::ToSpool;
+pub(crate) use door::Door;
 pub(crate) use link::End;
 use link::Link;
 pub(crate) use wire::Remote;
@@ -32,7 +35,8 @@ pub(crate) use wire::Remote;
 const LISTENER: Token = Token(0);
 pub(crate) const WAKER: Token = Token(1);
 const REMOTE: Token = Token(2);
-const FIRST_LINK: usize = 3;
+/// After those of the ng door.
+const FIRST_LINK: usize = 5;
 /// Connections at once: the owner, its successor, and some that have not said who they are.
 const LINKS_MAX: usize = 8;
 /// The same for those from other hosts, where anybody may call who has not shown a certificate yet.
@@ -59,6 +63,8 @@ pub(crate) struct Steward {
     pub(crate) listener: UnixListener,
     /// For controls of other hosts.
     pub(crate) remote: Option<Remote>,
+    /// For a proxy that speaks the ng protocol.
+    pub(crate) door: Option<Door>,
     pub(crate) identity: Identity,
     pub(crate) shards: Vec<Outgoing<ToShard, Wake>>,
     pub(crate) mailbox: Receiver<ToSteward>,
@@ -109,6 +115,9 @@ impl Steward {
         if let Some(remote) = &mut self.remote {
             self.poll.registry().register(&mut remote.listener, REMOTE, Interest::READABLE)?;
         }
+        if let Some(door) = &mut self.door {
+            door.register(self.poll.registry())?;
+        }
         let mut state = State {
             links: BTreeMap::new(),
             next_link: FIRST_LINK,
@@ -125,6 +134,7 @@ impl Steward {
         while !self.stop.load(Ordering::Relaxed) {
             let wait = match state.held {
                 true => Duration::from_millis(1),
+                false if self.has_more() => Duration::from_millis(0),
                 false => next_tick.saturating_duration_since(Instant::now()),
             };
             match self.poll.poll(&mut events, Some(wait)) {
@@ -146,6 +156,7 @@ impl Steward {
             for token in ready {
                 self.read(&mut state, token);
             }
+            self.at_the_door(&mut state);
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + TICK;
                 self.tick(&mut state);
@@ -173,6 +184,7 @@ impl Steward {
             Order::Capture(capture) => self.capture(state, token, capture),
             Order::Drain(drain) => {
                 state.draining = drain.on;
+                self.door.iter_mut().for_each(|door| door.drain(drain.on));
                 for shard in &mut self.shards {
                     shard.send(ToShard::Drain(drain.on));
                 }
@@ -188,6 +200,17 @@ impl Steward {
         if batch.epoch < state.epoch {
             self.metrics.refused(Reason::Epoch);
             return self.refuse(state, token, generation, Reason::Epoch, 0, "a later owner has spoken");
+        }
+        // Generation 0 is no order at all: the door's own (see `second`), who does not take part in control's.
+        if generation == 0 {
+            self.metrics.refused(Reason::Generation);
+            return self.refuse(state, token, generation, Reason::Generation, 0, "not after the last one");
+        }
+        let foreign = |change: &Change| change.context().is_some_and(|context| self.is_second(context));
+        if let Some(change) = batch.changes.iter().position(foreign) {
+            self.metrics.refused(Reason::Unsupported);
+            let detail = "a context of another owner";
+            return self.refuse(state, token, generation, Reason::Unsupported, change, detail);
         }
         let shards = self.shards.len();
         let homes: Vec<usize> =
@@ -237,6 +260,7 @@ impl Steward {
             let Ok(message) = self.mailbox.try_recv() else { break };
             match message {
                 ToSteward::Say { link, body } => {
+                    let Some(body) = self.for_control(link, body) else { continue };
                     match &body {
                         Body::Applied(applied) => {
                             state.generation = state.generation.max(applied.generation);
@@ -250,7 +274,9 @@ impl Steward {
                         owner.say(body);
                     }
                 }
-                ToSteward::Audited { link, id, part, last } => audited(state, link, id, part, last),
+                ToSteward::Audited { link, id, part, last } => {
+                    audited(state, link, id, self.without_second(part), last);
+                }
                 ToSteward::Figures(figures) => {
                     self.metrics.take(&figures);
                     let at = usize::from(figures.shard);
@@ -275,6 +301,9 @@ impl Steward {
     fn tick(&mut self, state: &mut State) {
         let load = self.load(state);
         self.metrics.load(&load, state.owner.is_some());
+        if let Some(door) = &self.door {
+            self.metrics.ng(&door.tally());
+        }
         if let Some(owner) = state.owner.and_then(|owner| state.links.get_mut(&owner)) {
             owner.say(Body::News(News { what: Some(news::What::Load(load)) }));
         }

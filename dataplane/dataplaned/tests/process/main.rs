@@ -4,4 +4,5 @@
 mod control;
 mod media;
 mod message;
+mod ng;
 mod words;

@@ -93,6 +93,28 @@ fn generations_and_epochs_only_grow() {
 }
 
 #[test]
+fn a_batch_without_a_generation_takes_no_part_in_the_order_of_the_others() {
+    let mut rig = Rig::new();
+    rig.set(vec![rtp_leg(1)], vec![]);
+    rig.generation = 5;
+    rig.put(vec![put_leg(rtp_leg(2))]);
+    for context in [20, 21] {
+        let changes = vec![contract::Change { verb: Some(Verb::PutContext(Context { id: context })) }];
+        let batch = contract::Batch { generation: 0, epoch: 0, trace: String::new(), changes };
+        let done = rig.input(Input::Batch { batch: &batch, attachments: &[] });
+        let Done::Answer(Body::Applied(applied)) = &done[0] else { panic!() };
+        assert_eq!((applied.generation, rig.engine.generation()), (0, 6));
+    }
+    let again = rig.batch_as(vec![put_leg(rtp_leg(2))], 6);
+    let Body::Applied(applied) = &again.0 else { panic!() };
+    assert_eq!(
+        (applied.generation, applied.placements.len()),
+        (6, 1),
+        "the last answer is still that of the order"
+    );
+}
+
+#[test]
 fn limits_refuse() {
     let limits =
         Limits { contexts_max: 2, legs_max: 3, context_legs_max: 2, sockets_max: 64, ..Limits::default() };

@@ -1,0 +1,5 @@
+//! The whole adapter against a data plane that gives out ports in order.
+
+mod flow;
+mod hostile;
+mod rig;
