@@ -2,6 +2,7 @@
 //! compared with what the other one played.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
@@ -13,7 +14,7 @@ use ue::audio::{correlation, read_wav, voice, write_wav};
 use crate::node::Node;
 
 /// One baresip with its own folder; it plays a file and records what it decodes.
-struct Phone {
+pub struct Phone {
     folder: tempfile::TempDir,
     process: Child,
 }
@@ -27,6 +28,29 @@ impl Phone {
         played: &[i16],
         dial: Option<&str>,
     ) -> Phone {
+        let password = node.password(user);
+        Phone::behind(
+            host,
+            node.sip_udp(),
+            &format!("{user}@{}", node.domain()),
+            &password,
+            port,
+            played,
+            dial,
+        )
+    }
+
+    /// One whose outbound proxy is somebody else's.
+    pub fn behind(
+        host: &Namespace,
+        proxy: SocketAddr,
+        address_of_record: &str,
+        password: &str,
+        port: u16,
+        played: &[i16],
+        dial: Option<&str>,
+    ) -> Phone {
+        let user = address_of_record.split('@').next().unwrap_or_default();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
         fs::write(path.join("played.wav"), write_wav(played)).expect("a WAV file");
@@ -42,11 +66,8 @@ impl Phone {
         ];
         fs::write(path.join("config"), lines.join("\n") + "\n").expect("config");
         let account = format!(
-            "<sip:{user}@{};transport=udp>;auth_user={user};auth_pass={};outbound=\"sip:{};lr\";regint=60;\
-             answermode=auto;audio_codecs=pcmu\n",
-            node.domain(),
-            node.password(user),
-            node.sip_udp(),
+            "<sip:{address_of_record};transport=udp>;auth_user={user};auth_pass={password};outbound=\"sip:{proxy};lr\";\
+             regint=60;answermode=auto;audio_codecs=pcmu\n"
         );
         fs::write(path.join("accounts"), account).expect("accounts");
         fs::write(path.join("contacts"), "").expect("contacts");
@@ -66,7 +87,7 @@ impl Phone {
     }
 
     /// Waits for the end of the phone's 20 seconds and reads what it decoded.
-    fn heard(mut self) -> Vec<i16> {
+    pub fn heard(mut self) -> Vec<i16> {
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(40) && self.process.try_wait().expect("a child").is_none()
         {
@@ -92,12 +113,12 @@ fn decoded(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Jitter buffers may slip within a call, so half a second from the middle is looked for anywhere.
-fn matches(played: &[i16], heard: &[i16]) -> f64 {
+pub fn matches(played: &[i16], heard: &[i16]) -> f64 {
     let middle = played.len() / 2;
     correlation(&played[middle..middle + 4000], heard, heard.len())
 }
 
-const MATCH_MIN: f64 = 0.8;
+pub const MATCH_MIN: f64 = 0.8;
 
 #[test]
 fn two_phones_hold_a_call_and_hear_each_other() {

@@ -2,6 +2,7 @@
 
 mod baresip;
 mod kamailio_msrp;
+mod kamailio_ng;
 mod node;
 mod sipp;
 mod srtp;

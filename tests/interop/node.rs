@@ -19,6 +19,8 @@ pub fn weir() -> PathBuf {
 
 /// Where a node listens for SIP, by UDP and TCP.
 const SIP_PORT: u16 = 15_060;
+/// Where the data plane speaks rtpengine's protocol.
+const NG: &str = "127.0.0.1:15063";
 const DOMAIN: &str = "example.com";
 
 /// A node that runs; it ends with the value.
@@ -178,6 +180,8 @@ members = ["sip:ann@{DOMAIN}", "sip:bob@{DOMAIN}", "sip:carol@{DOMAIN}"]
 {subscribers}
 [dataplane]
 folder = "{folder}"
+[dataplane.ng]
+udp = "{NG}"
 [dataplane.rtp]
 port_first = 20000
 port_last = 27999
