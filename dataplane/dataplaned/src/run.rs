@@ -344,6 +344,12 @@ fn say_limits(config: &Config, shards: usize) {
     let whole = budget.total_bytes() * shards as u64 + shared as u64;
     tracing::info!("memory of {shards} shards and the spool at most: {:.1} MiB", whole as f64 / 1_048_576.0);
 
+    if config.ng.udp.is_some() || config.ng.tcp.is_some() {
+        for line in steward::adapter(&config.ng, config).budget().to_string().lines() {
+            tracing::info!("the ng protocol's memory: {line}");
+        }
+    }
+
     let wanted = ((config.limits.sockets_max + config.limits.connections_max) * shards) as u64;
     if let Ok((soft, _)) = netio::descriptor_limit() {
         let there = soft.saturating_sub(DESCRIPTORS_APART);

@@ -36,6 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_secs(1);
 /// Requests that may wait behind a change of their call.
 const WAITING_MAX: usize = 16;
+/// The same over all calls: each may hold a message's octets.
+pub(crate) const WAITING_SUM_MAX: usize = 256;
+/// Orders to the data plane that may be without an answer.
+pub(crate) const PENDING_MAX: usize = 2048;
 /// What one input may put into the outbox, beside one step for each request that waited.
 const ROOM: usize = 4;
 /// The contexts of this adapter: control draws its own at random, and this range is one in four thousand million.
@@ -164,6 +168,8 @@ pub struct Adapter {
     contexts: BTreeMap<u64, Option<Key>>,
     next_context: u64,
     pending: BTreeMap<u64, (Instant, Pending)>,
+    /// Requests that wait behind a change of their call, over all calls.
+    waiting: usize,
     next_ticket: u64,
     cookies: Cookies,
     began: Option<Now>,
@@ -183,6 +189,7 @@ impl Adapter {
             contexts: BTreeMap::new(),
             next_context: CONTEXT_FIRST,
             pending: BTreeMap::new(),
+            waiting: 0,
             next_ticket: 0,
             began: None,
             next_sweep: Instant::ZERO,
@@ -394,6 +401,7 @@ impl Adapter {
                     entry.waiting = waiting;
                 } else {
                     self.calls.remove(&key);
+                    self.waiting -= waiting.len();
                     match &other {
                         // Nothing of it was applied.
                         Some(_) => {
@@ -420,6 +428,7 @@ impl Adapter {
     fn go_on(&mut self, now: Now, key: &Key, out: &mut Outbox<Output>) {
         while let Some(entry) = self.calls.get_mut(key).filter(|entry| !entry.busy) {
             let Some(work) = entry.waiting.pop_front() else { return };
+            self.waiting -= 1;
             self.start(now, work, out);
         }
     }

@@ -3,6 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base::Budget;
+
+use crate::adapter::{PENDING_MAX, WAITING_SUM_MAX};
+use crate::frame::MESSAGE_MAX;
+
+/// A call with every line and every key that a description may have, its requests in work aside.
+const CALL_BYTES: u64 = 32 << 10;
+
 /// How the source of a peer's media is learned; the contract's words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Learning {
@@ -47,6 +55,19 @@ pub struct Config {
     pub learning_window: Duration,
     /// The first one is the default.
     pub interfaces: Vec<Interface>,
+}
+
+impl Config {
+    /// The memory that the bounds allow. A request in work is a few times its description.
+    pub fn budget(&self) -> Budget {
+        let mut budget = Budget::default();
+        budget
+            .row("ng calls", self.calls_max as u64, CALL_BYTES)
+            .row("ng changes and queries", PENDING_MAX as u64 + 1, 2 * CALL_BYTES + 2 * MESSAGE_MAX as u64)
+            .row("ng requests that wait", WAITING_SUM_MAX as u64, 2 * MESSAGE_MAX as u64)
+            .row("ng replies", 1, self.cookies_bytes_max as u64);
+        budget
+    }
 }
 
 impl Default for Config {

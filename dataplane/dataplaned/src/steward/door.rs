@@ -258,7 +258,8 @@ impl Stream {
     }
 }
 
-fn adapter(settings: &NgSettings, config: &Config) -> ng::Config {
+/// What the adapter is told; its budget is the sum of what it may hold.
+pub(crate) fn adapter(settings: &NgSettings, config: &Config) -> ng::Config {
     ng::Config {
         calls_max: settings.calls_max,
         cookies_max: settings.cookies_max,

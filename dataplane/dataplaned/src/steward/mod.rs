@@ -27,7 +27,7 @@ use crate::mail::{Figures, Outgoing, ToShard, ToSteward};
 use crate::metrics::Metrics;
 use crate::shard::home;
 use crate::spool::ToSpool;
-pub(crate) use door::Door;
+pub(crate) use door::{Door, adapter};
 pub(crate) use link::End;
 use link::Link;
 pub(crate) use wire::Remote;

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use base::{Now, Outbox, Private};
 use sdp::{Limits, Session};
 
-use super::{Adapter, Changing, Entry, Key, Output, Pending, WAITING_MAX, Work};
+use super::{
+    Adapter, Changing, Entry, Key, Output, PENDING_MAX, Pending, WAITING_MAX, WAITING_SUM_MAX, Work,
+};
 use crate::call::{Call, is_relayed};
 use crate::flags::Flags;
 use crate::{Value, report};
@@ -18,7 +20,11 @@ const LIST: usize = 32;
 impl Adapter {
     /// Begins a request whose cookie is new.
     pub(super) fn start(&mut self, now: Now, work: Work, out: &mut Outbox<Output>) {
-        match work.body.text("command").unwrap_or_default() {
+        let command = work.body.text("command").unwrap_or_default();
+        if self.pending.len() >= PENDING_MAX && matches!(command, "offer" | "answer" | "delete" | "query") {
+            return self.error(work, "Too many requests at once", out);
+        }
+        match command {
             "ping" => self.reply(work, Value::dictionary().with("result", "pong"), out),
             "offer" => self.change(now, work, false, out),
             "answer" => self.change(now, work, true, out),
@@ -57,10 +63,7 @@ impl Adapter {
         };
         if let Some(entry) = self.calls.get_mut(&key) {
             if entry.busy {
-                if entry.waiting.len() >= WAITING_MAX {
-                    return self.error(work, "Too many requests for one call", out);
-                }
-                return entry.waiting.push_back(work);
+                return self.wait(&key, work, out);
             }
         } else if is_answer {
             return self.error(work, "Unknown call-id", out);
@@ -120,10 +123,8 @@ impl Adapter {
         let key: Key = Private::new(work.body.octets("call-id").unwrap_or_default().to_vec());
         let tags = ["from-tag", "to-tag"].map(|tag| work.body.octets(tag).filter(|tag| !tag.is_empty()));
         let fits = |call: &Call| tags.into_iter().flatten().all(|tag| call.side_of(tag).is_some());
-        let entry = match self.calls.get_mut(&key) {
-            Some(entry) if entry.busy && entry.waiting.len() < WAITING_MAX => {
-                return entry.waiting.push_back(work);
-            }
+        let entry = match self.calls.get(&key) {
+            Some(entry) if entry.busy => return self.wait(&key, work, out),
             Some(entry) if fits(&entry.call) => self.calls.remove(&key),
             _ => None,
         };
@@ -135,12 +136,25 @@ impl Adapter {
             return self.reply(work, Value::dictionary().with("warning", reason).with("result", "ok"), out);
         };
         let context = entry.call.context;
-        let waiting = entry.waiting;
         // The shard does them in their order: counted last, then gone.
-        let ticket = self.ticket(now, Pending::Count { work, call: Box::new(entry.call) });
+        let call = Box::new(entry.call);
+        let ticket = self.ticket(now, Pending::Count { work, call });
         let _ = out.push(Output::Count { ticket, context });
         self.remove_context(now, context, out);
-        waiting.into_iter().for_each(|work| self.start(now, work, out));
+        // What waited behind a change was begun before this one, or waits no more.
+        self.waiting -= entry.waiting.len();
+        entry.waiting.into_iter().for_each(|work| self.start(now, work, out));
+    }
+
+    /// Behind the change of its call that is under way.
+    fn wait(&mut self, key: &Key, work: Work, out: &mut Outbox<Output>) {
+        match self.calls.get_mut(key) {
+            Some(entry) if entry.waiting.len() < WAITING_MAX && self.waiting < WAITING_SUM_MAX => {
+                self.waiting += 1;
+                entry.waiting.push_back(work);
+            }
+            _ => self.error(work, "Too many requests at once", out),
+        }
     }
 
     fn query(&mut self, now: Now, work: Work, out: &mut Outbox<Output>) {
@@ -148,9 +162,6 @@ impl Adapter {
         let Some(call) = self.calls.get(&key).map(|entry| Box::new(entry.call.clone())) else {
             return self.error(work, "Unknown call-id", out);
         };
-        if self.pending.len() > 2 * self.config.calls_max {
-            return self.full(work, out);
-        }
         let context = call.context;
         let ticket = self.ticket(now, Pending::Count { work, call });
         let _ = out.push(Output::Count { ticket, context });

@@ -243,6 +243,55 @@ fn requests_of_one_call_wait_for_each_other() {
 }
 
 #[test]
+fn what_waits_is_bounded_over_all_calls_and_told_so() {
+    let mut rig = Rig::new(|_| {});
+    rig.silent = true;
+    let (mut asked, mut told) = (0, 0);
+    for call in 0..20 {
+        for turn in 0..20 {
+            let Value::Dictionary(mut pairs) = offer(&sdp("203.0.113.1", AUDIO)) else { panic!() };
+            pairs.retain(|(key, _)| key != b"call-id");
+            let body = Value::Dictionary(pairs).with("call-id", format!("call-{call}"));
+            let cookie = format!("{call}_{turn}").into_bytes();
+            let encoding = crate::frame::Encoding::Bencode;
+            let replies = rig.octets(&crate::frame::Frame { cookie, encoding, body }.to_octets());
+            told += replies
+                .iter()
+                .map(|reply| refused(&reply.body))
+                .filter(|r| r.starts_with("Too many"))
+                .count();
+            asked += 1;
+        }
+    }
+    // One of each call is under way, sixteen wait behind it while there is room for 256 in all.
+    assert_eq!((asked, told, rig.late.len()), (400, 400 - 20 - 256, 20));
+    rig.silent = false;
+    let mut answered = 0;
+    while !rig.late.is_empty() {
+        for order in std::mem::take(&mut rig.late) {
+            rig.obey(order);
+            answered += rig.perform().len();
+        }
+    }
+    assert_eq!((answered, rig.contexts.len()), (276, 20));
+}
+
+#[test]
+fn orders_without_an_answer_are_bounded() {
+    let mut rig = Rig::new(|config| config.cookies_max = 16);
+    text(&rig.ask(offer(&sdp("203.0.113.1", AUDIO))));
+    rig.silent = true;
+    let mut told = 0;
+    for turn in 0..2100 {
+        let cookie = format!("q{turn}").into_bytes();
+        let encoding = crate::frame::Encoding::Json;
+        let replies = rig.octets(&crate::frame::Frame { cookie, encoding, body: short("query") }.to_octets());
+        told += replies.iter().filter(|reply| refused(&reply.body) == "Too many requests at once").count();
+    }
+    assert_eq!((told, rig.late.len()), (2100 - 2048, 2048));
+}
+
+#[test]
 fn a_data_plane_that_does_not_answer_is_waited_for_and_cleaned_up_after() {
     let mut rig = Rig::new(|_| {});
     rig.silent = true;
