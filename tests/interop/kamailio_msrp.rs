@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,33 +11,22 @@ use md5::{Digest, Md5};
 use tests::workspace::root;
 use ue::{Account, Call, Counters, Device, Draft, Event, Identity, Transport, system_entropy};
 
+use crate::kamailio::Kamailio;
 use crate::node::Node;
 
 const RELAY: &str = "msrp://127.0.0.1:12856;tcp";
 
-/// Kamailio with the relay's configuration.
-struct Relay(Child);
-
-impl Relay {
-    fn start() -> Relay {
-        let file = root().join("tests/interop/kamailio-msrp-relay.cfg");
-        let mut process = Command::new("kamailio")
-            .args(["-DD", "-E", "-m", "64", "-f"])
-            .arg(file)
-            .args(["-Y", "/tmp"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("kamailio is installed");
-        let began = Instant::now();
-        while !answers() {
-            assert!(process.try_wait().is_ok_and(|status| status.is_none()), "kamailio ended");
-            assert!(began.elapsed() < Duration::from_secs(20), "kamailio does not answer");
-            sleep(Duration::from_millis(50));
-        }
-        Relay(process)
+/// Kamailio with the relay's configuration, once it answers.
+fn relay() -> Kamailio {
+    let file = root().join("tests/interop/kamailio-msrp-relay.cfg");
+    let mut relay = Kamailio::start(Command::new("kamailio"), &file);
+    let began = Instant::now();
+    while !answers() {
+        assert!(relay.runs(), "kamailio ended");
+        assert!(began.elapsed() < Duration::from_secs(20), "kamailio does not answer");
+        sleep(Duration::from_millis(50));
     }
+    relay
 }
 
 /// Kamailio listens before its workers are there, and drops what comes until then: it is up when it answers.
@@ -47,13 +36,6 @@ fn answers() -> bool {
     let Ok(mut stream) = TcpStream::connect("127.0.0.1:12856") else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
     stream.write_all(frame.as_bytes()).is_ok() && stream.read(&mut [0; 64]).is_ok_and(|count| count > 0)
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
 }
 
 /// A client's MSRP connection to its relay, by hand: every byte is ours to see.
@@ -192,7 +174,7 @@ fn join(node: &Node, client: &Client) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_behind_kamailios_relay_chats_in_our_room() {
     let node = Node::start_trusting_loopback();
-    let _relay = Relay::start();
+    let _relay = relay();
     let mut entropy = system_entropy();
     let account = Account::new(
         "bob",

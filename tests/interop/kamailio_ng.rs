@@ -2,7 +2,6 @@
 //! not ours register with it, call each other, and hear what the other one plays.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,44 +10,19 @@ use tests::workspace::root;
 use ue::audio::voice;
 
 use crate::baresip::{MATCH_MIN, Phone, matches};
+use crate::kamailio::Kamailio;
 use crate::node::Node;
 
 /// Where Kamailio takes SIP.
 const PROXY: &str = "10.9.9.1:15070";
-
-/// Kamailio as the phones' registrar and proxy.
-struct Proxy(Child);
-
-impl Proxy {
-    fn start(host: &Namespace) -> Proxy {
-        let file = root().join("tests/interop/kamailio-ng.cfg");
-        let process = host
-            .command("kamailio")
-            .args(["-DD", "-E", "-m", "64", "-f"])
-            .arg(file)
-            .args(["-Y", "/tmp"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("kamailio is installed");
-        Proxy(process)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn kamailios_calls_are_relayed_by_our_data_plane() {
     let host = Namespace::new();
     // Kamailio pings when it starts: the data plane is up before it.
     let node = Node::start_in(&host);
-    let proxy = Proxy::start(&host);
+    let configuration = root().join("tests/interop/kamailio-ng.cfg");
+    let proxy = Kamailio::start(host.command("kamailio"), &configuration);
     sleep(Duration::from_secs(2));
     let at: SocketAddr = PROXY.parse().expect("an address");
     let (of_ann, of_bob) = (voice(1, 15.0), voice(2, 15.0));

@@ -100,23 +100,30 @@ pub(crate) fn decide(
         return Ok(Judged::More);
     }
     // CPM-FACTS §2.11, REQ-PF-17: each thing once from a recipient, whichever of his sessions says it.
-    if passes(message, source, p) { Ok(judged) } else { Ok(Judged::Swallow) }
+    if passes(message, source, p)? { Ok(judged) } else { Ok(Judged::Swallow) }
 }
 
-/// Whether an IMDN is the first of its disposition from its participant.
-fn passes(message: &mut Message, source: u32, p: &Passage) -> bool {
-    let Ok(Progress::Done(head)) = cpm::cpim::Head::parse(&p.held, &message.cpm) else { return true };
+/// Whether an IMDN is the first of its disposition from its participant. One in another's name is refused.
+fn passes(message: &mut Message, source: u32, p: &Passage) -> Result<bool, Status> {
+    let Ok(Progress::Done(head)) = cpm::cpim::Head::parse(&p.held, &message.cpm) else { return Ok(true) };
     let body = p.held.get(head.body_offset()..).unwrap_or_default();
-    let Ok(imdn) = cpm::imdn::Imdn::read(body, &message.cpm) else { return true };
-    let Some(row) = message.row(source) else { return true };
-    let Lead::Room(room) = row.lead else { return true };
-    let members = message.rooms.get(room as usize).map(|room| room.members.as_slice()).unwrap_or_default();
+    let Ok(imdn) = cpm::imdn::Imdn::read(body, &message.cpm) else { return Ok(true) };
+    let Some(row) = message.row(source) else { return Ok(true) };
+    let Lead::Room(room) = row.lead else { return Ok(true) };
+    let Some(room) = message.rooms.get(room as usize) else { return Ok(true) };
+    // Step 4 for the body of a notification (CPM-FACTS §2.11): who received is not for a device to choose. What was
+    // sent to the room may name the room.
+    let may_name = |uri: &str| row.is_user(uri) || room.is_addressed(uri);
+    if imdn.recipient.as_ref().is_some_and(|(recipient, _)| !may_name(recipient)) {
+        return Err(Status::FORBIDDEN);
+    }
+    let members = room.members.as_slice();
     let of_sender =
         |leg: &&u32| **leg == source || message.row(**leg).is_some_and(|other| row.is_sibling(other));
     let sessions = members.iter().filter(of_sender).count().max(1);
     let whose = if row.participant.is_empty() { format!("{}", row.key.leg) } else { row.participant.clone() };
     let context = row.key.context;
-    message.memory(context).pass(&whose, &imdn, sessions)
+    Ok(message.memory(context).pass(&whose, &imdn, sessions))
 }
 
 /// Steps 3 to 6, 8, 9 and 12; and whether it is an IMDN.

@@ -147,10 +147,15 @@ fn rooms_without_private_messages_still_pass_dispositions() {
 }
 
 fn imdn_of(n: u64, id: &str, what: &str) -> Vec<u8> {
+    imdn_naming("", n, id, what)
+}
+
+/// With more elements before the disposition.
+fn imdn_naming(more: &str, n: u64, id: &str, what: &str) -> Vec<u8> {
     let kind = if what == "displayed" { "display" } else { "delivery" };
     let text = format!(
         "<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\"><message-id>{id}</message-id>\
-         <datetime>2026-11-22T07:15:00Z</datetime>\
+         <datetime>2026-11-22T07:15:00Z</datetime>{more}\
          <{kind}-notification><status><{what}/></status></{kind}-notification></imdn>"
     );
     cpim(n, &user(1), "message/imdn+xml", &text)
@@ -196,6 +201,29 @@ fn of_each_participants_dispositions_only_the_first_passes() {
     }
     assert_eq!(phones.rig.engine.dropped(Drop::MsrpImdnAgain), 5);
     phones.check_sum();
+}
+
+#[test]
+fn a_receipt_in_anothers_name_is_refused_in_a_room() {
+    // CPM-FACTS §3.8 step 4 and §2.11: the sender's count of recipients must not be for others to fill.
+    for (recipient, code) in [
+        (user(2), 200),
+        ("tel:+15550100002".into(), 200),
+        (ROOM.into(), 200),
+        (ALL.into(), 200),
+        (user(3), 403),
+        ("sip:stranger@example.com".into(), 403),
+        ("nobody".into(), 403),
+    ] {
+        let mut phones = room_of(&[1, 2, 3]);
+        let named = format!("<recipient-uri>{recipient}</recipient-uri>");
+        let body = imdn_naming(&named, 2, "msgA", "delivered");
+        phones.say(2, &Send { lines: CPIM_LINES, body: &body, ..Send::default() });
+        assert_eq!(phones.answer(2), code, "{recipient}");
+        assert_eq!(bodies(&mut phones, 1).len(), usize::from(code == 200), "{recipient}");
+        assert_eq!(phones.rig.engine.dropped(Drop::MsrpRefused), u64::from(code != 200));
+        phones.check_sum();
+    }
 }
 
 #[test]
