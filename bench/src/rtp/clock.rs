@@ -45,6 +45,17 @@ pub(crate) fn busy_ns(who: Who, core: usize) -> u64 {
     own + ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")))
 }
 
+/// Nanoseconds so far in which a core was not idle, whoever used it: in steps of a clock tick, 10 ms.
+pub(crate) fn core_busy_ns(core: usize) -> u64 {
+    const TICK_NS: u64 = 10_000_000;
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let name = format!("cpu{core}");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' ')).unwrap_or_default();
+    // user nice system idle iowait irq softirq steal; guests are in user.
+    let ticks = line.split_whitespace().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4));
+    ticks.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_NS
+}
+
 fn run_time(path: &str) -> u64 {
     fs::read_to_string(path).ok().and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0)
 }

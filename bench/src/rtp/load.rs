@@ -16,8 +16,10 @@ use super::clock;
 /// What one measurement gave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// CPU nanoseconds of the measured core for one packet that arrived at a sink.
+    /// CPU nanoseconds of the measured thread and its core's ksoftirqd for one packet that arrived at a sink.
     pub(crate) ns_per_packet: f64,
+    /// The same of all that ran on the core.
+    pub(crate) core_ns_per_packet: f64,
     /// Packets that arrived, in a second.
     pub(crate) packets_per_s: f64,
     /// Share of the time in which the measured thread ran.
@@ -116,12 +118,15 @@ impl Load {
         let mut turn = Turn { sent: 0, arrived: 0, lost: 0, quiet: Instant::now() };
         self.drive(&mut sender, &mut turn, START)?;
         let (cpu, start, before) = (clock::busy_ns(who, core), Instant::now(), turn.arrived);
+        let whole = clock::core_busy_ns(core);
         self.drive(&mut sender, &mut turn, time)?;
         let cpu = clock::busy_ns(who, core).saturating_sub(cpu) as f64;
+        let whole = clock::core_busy_ns(core).saturating_sub(whole) as f64;
         let (wall, packets) = (start.elapsed().as_secs_f64(), turn.arrived - before);
         anyhow::ensure!(packets > 0, "nothing arrived");
         Ok(Sample {
             ns_per_packet: cpu / packets as f64,
+            core_ns_per_packet: whole / packets as f64,
             packets_per_s: packets as f64 / wall,
             busy: cpu / 1e9 / wall,
             lost: turn.lost,
