@@ -8,6 +8,7 @@
 
 mod demux;
 mod extension;
+mod key_frame;
 mod rewrite;
 mod rtcp;
 pub mod srtp;
@@ -15,7 +16,8 @@ mod stats;
 mod view;
 
 pub use demux::{Kind, kind};
-pub use extension::{AudioLevel, Elements};
+pub use extension::{AudioLevel, Elements, map_extensions};
+pub use key_frame::VideoCodec;
 pub use rewrite::{HEAD_BYTES, Patch};
 pub use rtcp::{
     Arrivals, Block, Blocks, Chunk, Chunks, Compound, Dlrr, DlrrList, Extended, ExtendedBlocks, Feedback,

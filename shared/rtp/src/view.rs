@@ -116,6 +116,13 @@ impl<'a> RtpView<'a> {
         word::<8>(&self.head)
     }
 
+    /// Whether there is a header extension.
+    #[inline]
+    pub const fn is_extended(&self) -> bool {
+        let [first, ..] = self.head;
+        first & 0x10 != 0
+    }
+
     /// The contributing sources.
     pub fn csrcs(&self) -> impl Iterator<Item = u32> + 'a {
         let [first, ..] = self.head;
