@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Most legs have none.
         .boxed(".weir.contract.v1.RtpLeg.srtp")
         .boxed(".weir.contract.v1.RtpLeg.continuity")
+        .boxed(".weir.contract.v1.RtpLeg.extensions")
         .compile_fds(files)?;
     Ok(())
 }

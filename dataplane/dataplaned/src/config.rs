@@ -261,6 +261,8 @@ pub struct LimitSettings {
     pub sockets_max: usize,
     /// Receivers of one source.
     pub targets_max: usize,
+    /// Slots of one context's paths together (select, floor): so many streams of our own may a leg have, up to 255.
+    pub context_slots_max: usize,
     /// Stream connections.
     pub connections_max: usize,
     /// Stream connections that one address may open (one /64 with IPv6). Many phones behind one NAT are one address.
@@ -291,6 +293,7 @@ impl Default for LimitSettings {
             legs_max: engine.legs_max,
             sockets_max: engine.sockets_max,
             targets_max: engine.targets_max,
+            context_slots_max: engine.context_slots_max,
             connections_max: 4096,
             connections_per_address_max: 1024,
             queue_bytes_max: engine.queue_bytes_max,
@@ -313,6 +316,7 @@ impl LimitSettings {
             legs_max: self.legs_max,
             sockets_max: self.sockets_max,
             targets_max: self.targets_max,
+            context_slots_max: self.context_slots_max.min(255),
             connections_max: self.connections_max,
             queue_bytes_max: self.queue_bytes_max,
             message_bytes_max: self.message_bytes_max,

@@ -94,7 +94,8 @@ impl Engine {
             self.flatten(now, id, out);
         }
         self.totals.contexts = self.contexts.len() as u64;
-        self.totals.legs = self.contexts.values().map(|c| c.wanted.legs.len() as u64).sum();
+        let seen = |context: &Context| context.wanted.legs.values().filter(|leg| !leg.unseen).count() as u64;
+        self.totals.legs = self.contexts.values().map(seen).sum();
         let put = batch.changes.iter().filter_map(|c| match &c.verb {
             Some(contract::change::Verb::PutLeg(leg)) => Some(leg.key()),
             _ => None,
@@ -175,7 +176,7 @@ impl Engine {
             .iter()
             .filter_map(|(id, seat)| if let Seat::Rtp(at) = seat { Some((*id, *at)) } else { None })
             .collect();
-        if !rtp.is_empty() || self.media.has_selections(id) {
+        if !rtp.is_empty() || self.media.has_stages(id) {
             self.media.flatten(now, id, &rtp, &context.wanted, &mut tx);
         }
         let msrp: BTreeMap<u64, u32> = context

@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 use base::Budget;
 
-use crate::media::{Binding, Guard, HELD_BYTES, Route, RtpLeg, Source};
+use crate::media::{Binding, Guard, HELD_BYTES, Route, RtpLeg, Source, Stream};
 use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
 
 /// A listener whose address stands in `a=path`.
@@ -40,6 +40,8 @@ pub struct Limits {
     pub context_legs_max: usize,
     /// Paths of one context.
     pub context_paths_max: usize,
+    /// Slots of one context's paths together (select, floor): so many streams of our own may a leg have, up to 255.
+    pub context_slots_max: usize,
     /// Changes in one batch.
     pub batch_changes_max: usize,
     /// UDP sockets; the driver's numbers stay below.
@@ -104,6 +106,7 @@ impl Default for Limits {
             legs_max: 8192,
             context_legs_max: 1024,
             context_paths_max: 64,
+            context_slots_max: 32,
             batch_changes_max: 4096,
             sockets_max: 16_384,
             learning_silence_ms: 1000,
@@ -156,6 +159,11 @@ impl Limits {
                 "rtp routes, every leg with all targets",
                 legs * n(self.targets_max.min(self.context_legs_max)),
                 size(size_of::<Route>()),
+            )
+            .row(
+                "rtp streams, every leg with all slots",
+                legs * n(self.context_slots_max),
+                size(size_of::<Stream>()),
             )
             .row("srtp keys, two a leg", legs, size(size_of::<Guard>()))
             .row("srtp sources, two tables a leg", legs * 2, self.srtp().octets_max())

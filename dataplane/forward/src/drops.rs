@@ -62,6 +62,8 @@ drops! {
     NoTarget => "no_target",
     /// The mode chose another source.
     NotSelected => "not_selected",
+    /// Its source was chosen, and is passed on from its next key frame.
+    KeyFrame => "key_frame",
     /// Too old or a duplicate by its sequence number, where a mode keeps order.
     Late => "late",
     /// The outbox had no room: the driver did not check it.

@@ -1,10 +1,14 @@
 //! What control wants, per context: legs and paths as put. A batch is staged on a copy, checked whole, and only
 //! then applied (DESIGN §3).
 
+mod paths;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use contract::{Batch, LegSet, Mode, change::Verb, leg::Kind, path, refusal::Reason};
+use contract::{Batch, LegSet, change::Verb, leg::Kind, refusal::Reason};
+
+use paths::{check_path, names, slots, unname};
 
 use crate::{Attachment, Limits};
 
@@ -18,8 +22,10 @@ pub(crate) struct Wanted {
 /// The leg ids that a set means now.
 pub(crate) fn resolve(set: Option<&LegSet>, wanted: &Wanted) -> BTreeSet<u64> {
     let Some(set) = set else { return BTreeSet::new() };
-    let by_media =
-        wanted.legs.values().filter(|l| !set.media.is_empty() && l.media == set.media).map(|l| l.id);
+    // Who is unseen hears and is heard only where control names him: what he would send to all would show him.
+    let is_hidden = |l: &contract::Leg| l.unseen && matches!(l.kind, Some(Kind::Rtp(_)));
+    let of_media = |l: &&Arc<contract::Leg>| !set.media.is_empty() && l.media == set.media && !is_hidden(l);
+    let by_media = wanted.legs.values().filter(of_media).map(|l| l.id);
     set.legs.iter().copied().filter(|id| wanted.legs.contains_key(id)).chain(by_media).collect()
 }
 
@@ -211,6 +217,13 @@ impl<P: Present> Stage<'_, P> {
         if rtp.audio_level_id > 255 || contract::Learning::try_from(rtp.learning).is_err() {
             return Err((Reason::BadLeg, "an extension id or learning mode out of range"));
         }
+        let is_id = |id: u32| (1..=255).contains(&id);
+        if rtp.extensions.iter().flat_map(|put| &put.ids).any(|id| !is_id(id.peer) || !is_id(id.context)) {
+            return Err((Reason::BadLeg, "a header extension's id out of range"));
+        }
+        if rtp.continuity.as_ref().is_some_and(|c| c.slots.len() > self.limits.context_slots_max) {
+            return Err((Reason::Limit, "slots of one context"));
+        }
         if rtp.srtp.as_ref().is_some_and(|srtp| !crate::media::is_sound(srtp)) {
             return Err((Reason::BadLeg, "a key that is not its suite's"));
         }
@@ -279,6 +292,7 @@ impl<P: Present> Stage<'_, P> {
     /// Each path of each touched context fits its legs.
     fn check_paths(&self) -> Result<(), Refused> {
         for (context, wanted) in self.staged.iter().filter_map(|(id, w)| Some((*id, w.as_ref()?))) {
+            let mut slots_left = self.limits.context_slots_max;
             for path in wanted.paths.values() {
                 let put = self.put.get(&(context, path.id));
                 let change = put.or(self.touched.get(&context)).copied().unwrap_or(0);
@@ -287,6 +301,11 @@ impl<P: Present> Stage<'_, P> {
                     reason,
                     change,
                     detail,
+                })?;
+                slots_left = slots_left.checked_sub(slots(path)).ok_or(Refused {
+                    reason: Reason::Limit,
+                    change,
+                    detail: "slots of one context",
                 })?;
             }
         }
@@ -305,55 +324,5 @@ impl<P: Present> Stage<'_, P> {
             return Err(Refused { reason: Reason::Limit, change, detail: "contexts or legs of the shard" });
         }
         Ok(())
-    }
-}
-
-fn names(path: &contract::Path, leg: u64) -> bool {
-    [&path.sources, &path.targets].into_iter().flatten().any(|set| set.legs.contains(&leg))
-}
-
-fn unname(path: &mut contract::Path, leg: u64) {
-    for set in [&mut path.sources, &mut path.targets].into_iter().flatten() {
-        set.legs.retain(|l| *l != leg);
-    }
-}
-
-fn check_path(path: &contract::Path, wanted: &Wanted, named: bool, limits: &Limits) -> Step {
-    let sets = [&path.sources, &path.targets];
-    if named && sets.into_iter().flatten().flat_map(|s| &s.legs).any(|id| !wanted.legs.contains_key(id)) {
-        return Err((Reason::UnknownLeg, "a path names a leg that is not there"));
-    }
-    let sources = resolve(path.sources.as_ref(), wanted);
-    let targets = resolve(path.targets.as_ref(), wanted);
-    let is_rtp = |id: &u64| wanted.legs.get(id).is_some_and(|l| matches!(l.kind, Some(Kind::Rtp(_))));
-    let rtp = sources.iter().chain(&targets).filter(|id| is_rtp(id)).count();
-    let all = sources.len() + targets.len();
-    if rtp != 0 && rtp != all {
-        return Err((Reason::BadPath, "legs of both kinds on one path"));
-    }
-    if targets.len() > limits.targets_max {
-        return Err((Reason::Limit, "targets of one path"));
-    }
-    let (is_rtp, is_msrp) = (rtp > 0, all > rtp);
-    match path.mode() {
-        Mode::Relay if sources.len() > 1 || targets.len() > 1 => {
-            Err((Reason::BadPath, "relay leads from one leg to one"))
-        }
-        Mode::Relay | Mode::Distribute => Ok(()),
-        Mode::Select if is_msrp => Err((Reason::BadPath, "select is for RTP")),
-        Mode::Select => match path.parameters {
-            Some(path::Parameters::Select(select)) if select.slots > 1 => {
-                Err((Reason::Unsupported, "more than one slot"))
-            }
-            None | Some(path::Parameters::Select(_)) => Ok(()),
-            _ => Err((Reason::BadPath, "parameters of another mode")),
-        },
-        Mode::Switch if is_rtp => Err((Reason::BadPath, "switch is for MSRP")),
-        Mode::Switch => match path.parameters {
-            Some(path::Parameters::Switch(_)) => Ok(()),
-            _ => Err((Reason::BadPath, "switch without parameters")),
-        },
-        Mode::Floor | Mode::Tap => Err((Reason::Unsupported, "a mode that is not built yet")),
-        Mode::Unspecified => Err((Reason::BadPath, "a path without a mode")),
     }
 }

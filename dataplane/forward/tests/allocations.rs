@@ -1,4 +1,5 @@
-//! The RTP path allocates nothing after the start (DESIGN §4): counted, over every mode and a change of speaker.
+//! The RTP path allocates nothing after the start (DESIGN §4): counted, over every mode and changes of speaker, with keys and other
+//! names of header extensions.
 #![expect(unsafe_code, reason = "a counting allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use base::{Entropy, Instant, Now, Outbox, UnixTime};
 use contract::{
-    Batch, Change, Context, Leg, LegSet, Mode, Path, RtpLeg, RtpLocal, Srtp, SrtpSuite, change::Verb,
-    leg::Kind,
+    Batch, Change, Context, ExtensionMap, Extensions, Floor, Leg, LegSet, Mode, Path, RtpLeg, RtpLocal,
+    Select, Srtp, SrtpSuite, change::Verb, leg::Kind, path::Parameters,
 };
 use forward::{Attachment, Config, Engine, Input, Limits, Listener, SocketId};
 use rtp::srtp::{Keying, Outbound, Suite, TRAILER_MAX};
@@ -50,7 +51,20 @@ fn peer(n: u64) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, n as u8], 4000))
 }
 
-/// Legs from the fourth on have keys, when `guarded`.
+/// Slots for three, who are named to the receivers.
+fn parameters(mode: Mode) -> Option<Parameters> {
+    match mode {
+        Mode::Select => {
+            Some(Parameters::Select(Select { slots: 3, contributors: true, ..Select::default() }))
+        }
+        Mode::Floor => {
+            Some(Parameters::Floor(Floor { holders: vec![0, 1, 2, 3], slots: 4, contributors: false }))
+        }
+        _ => None,
+    }
+}
+
+/// Legs from the fourth on have keys, when `guarded`; each calls header extensions otherwise.
 fn engine(mode: Mode, legs: u64, guarded: bool) -> (Engine, Outbox<forward::Output>) {
     let config = Config {
         shard: 0,
@@ -74,6 +88,9 @@ fn engine(mode: Mode, legs: u64, guarded: bool) -> (Engine, Outbox<forward::Outp
             rtcp_mux: true,
             clock_rate: 8000,
             srtp: srtp.map(Box::new),
+            extensions: Some(Box::new(Extensions {
+                ids: vec![ExtensionMap { peer: 1 + n as u32 % 8, context: 1 }],
+            })),
             ..RtpLeg::default()
         };
         let leg =
@@ -90,7 +107,7 @@ fn engine(mode: Mode, legs: u64, guarded: bool) -> (Engine, Outbox<forward::Outp
         mode: mode as i32,
         sources: all.clone(),
         targets: all,
-        parameters: None,
+        parameters: parameters(mode),
     }));
     let changes = changes.into_iter().map(|v| Change { verb: Some(v) }).collect();
     let batch = Batch { generation: 1, epoch: 1, trace: String::new(), changes };
@@ -101,16 +118,16 @@ fn engine(mode: Mode, legs: u64, guarded: bool) -> (Engine, Outbox<forward::Outp
 
 #[test]
 fn the_packet_loop_allocates_nothing() {
-    for (mode, guarded) in
-        [(Mode::Distribute, false), (Mode::Select, false), (Mode::Distribute, true), (Mode::Select, true)]
-    {
+    let modes = [Mode::Distribute, Mode::Select, Mode::Floor, Mode::Tap];
+    for (mode, guarded) in modes.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
         let (mut engine, mut out) = engine(mode, 17, guarded);
         let keying = Keying::new(Suite::AeadAes128Gcm, &KEY).expect("28 octets");
         let mut far: Outbound = Outbound::new(&keying, rtp::srtp::Config::default()).expect("a context");
         let mut now =
             Now { mono: Instant::from_millis(1000), wall: UnixTime::from_millis(1_800_000_000_000) };
         let mut packet = [0u8; 172];
-        packet[0] = 0x80;
+        packet[0] = 0x90;
+        packet[12..16].copy_from_slice(&[0xbe, 0xde, 0, 1]);
         let (mut sent, mut before) = (0, 0);
         for n in 0..4000u16 {
             let leg = u64::from(n % 4);
@@ -118,7 +135,8 @@ fn the_packet_loop_allocates_nothing() {
             packet[4..8].copy_from_slice(&(160 * u32::from(n / 4)).to_be_bytes());
             packet[8..12].copy_from_slice(&(leg as u32 + 1).to_be_bytes());
             // Each talks for a while, the others are silent.
-            packet[12..].fill(if u64::from(n / 1000) == leg { 0x80 } else { 0xff });
+            packet[16..20].copy_from_slice(&[0x10 + 0x10 * leg as u8, 7, 0, 0]);
+            packet[20..].fill(if u64::from(n / 1000) == leg { 0x80 } else { 0xff });
             if n == 8 {
                 before = ALLOCATIONS.with(Cell::get);
             }

@@ -17,7 +17,7 @@ pub mod v1 {
 pub use frame::{FRAME_MAX_BYTES, FrameError, decode_frame, encode_frame};
 pub use v1::*;
 
-/// The newest version of the contract that this build speaks.
-pub const VERSION: u32 = 1;
+/// The newest version of the contract that this build speaks. 2: keys, slots, floors and header extensions of legs.
+pub const VERSION: u32 = 2;
 /// The oldest one that it understands.
 pub const VERSION_MIN: u32 = 1;

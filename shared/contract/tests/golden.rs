@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use contract::{
     Address, Applied, Audit, Audited, Batch, Capture, Change, Context, Counters, Decide, Direction,
-    Distribute, Drain, FromDataplane, Hello, Latched, Learning, Leg, LegCounters, LegKey, LegLost, LegSet,
-    Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path, PathKey, PayloadMap, Placement, Pressure,
-    Refusal, Report, RtpContinuity, RtpLeg, RtpLocal, Select, Setup, Srtp, SrtpProgress, SrtpSuite, Switch,
-    ToDataplane, Welcome, change, from_dataplane, leg, leg_lost, message_news, news, path, placement,
-    refusal, to_dataplane,
+    Distribute, Drain, ExtensionMap, Extensions, Floor, FromDataplane, Hello, Latched, Learning, Leg,
+    LegCounters, LegKey, LegLost, LegSet, Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path, PathKey,
+    PayloadMap, Placement, Pressure, Refusal, Report, RtpContinuity, RtpLeg, RtpLocal, Select, Setup,
+    SlotContinuity, Srtp, SrtpProgress, SrtpSuite, Switch, ToDataplane, VideoCodec, Welcome, change,
+    from_dataplane, leg, leg_lost, message_news, news, path, placement, refusal, to_dataplane,
 };
 use prost::Message;
 
@@ -28,6 +28,7 @@ fn continuity() -> Option<RtpContinuity> {
         srtcp_index: 2,
         sent: vec![],
         received: vec![],
+        slots: vec![],
     })
 }
 
@@ -51,7 +52,7 @@ fn rtp_leg() -> Leg {
             rtcp_mux: false,
             learning: Learning::Window.into(),
             learning_ms: 5000,
-            payloads: vec![PayloadMap { peer: 8, context: 0 }],
+            payloads: vec![PayloadMap { peer: 8, context: 0, codec: 0 }],
             clock_rate: 8000,
             bandwidth_kbps: 80,
             media_timeout_ms: 60_000,
@@ -60,8 +61,47 @@ fn rtp_leg() -> Leg {
             video: false,
             audio_level_id: 0,
             srtp: None,
+            extensions: None,
         })),
     }
+}
+
+/// A leg of a context with slots.
+fn video_leg() -> Leg {
+    let slot = |slot, ssrc| SlotContinuity { path: 2, slot, ssrc, sequence: 65_535, timestamp: 90_000 };
+    let continuity = RtpContinuity { slots: vec![slot(0, 0xdead_beef), slot(1, 5)], ..continuity().unwrap() };
+    let rtp = RtpLeg {
+        payloads: vec![PayloadMap { peer: 96, context: 97, codec: VideoCodec::Vp8.into() }],
+        video: true,
+        continuity: Some(Box::new(continuity)),
+        extensions: Some(Box::new(Extensions { ids: vec![ExtensionMap { peer: 3, context: 1 }] })),
+        ..RtpLeg::default()
+    };
+    Leg {
+        id: 4,
+        context: 7,
+        participant: "p1".into(),
+        unseen: true,
+        kind: Some(leg::Kind::Rtp(rtp)),
+        ..Leg::default()
+    }
+}
+
+/// Paths with slots.
+fn slot_paths() -> Vec<Path> {
+    let select = Select { slots: 3, hold_ms: 500, follows: 2, contributors: true };
+    let floor = Floor { holders: vec![4, 1], slots: 2, contributors: true };
+    let path = |id, mode: Mode, parameters| Path {
+        id,
+        context: 7,
+        mode: mode.into(),
+        parameters: Some(parameters),
+        ..Path::default()
+    };
+    vec![
+        path(8, Mode::Select, path::Parameters::Select(select)),
+        path(9, Mode::Floor, path::Parameters::Floor(floor)),
+    ]
 }
 
 /// A leg with keys, as it is put again after a restart.
@@ -146,7 +186,7 @@ fn paths() -> Vec<Path> {
             Mode::Select,
             all("audio"),
             one(1),
-            Some(path::Parameters::Select(Select { slots: 1, hold_ms: 500 })),
+            Some(path::Parameters::Select(Select { slots: 1, hold_ms: 500, ..Select::default() })),
         ),
         path(
             4,
@@ -193,6 +233,8 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
         put(change::Verb::RemoveContext(7)),
     ];
     let batch = |generation, changes| Batch { generation, epoch: 9, trace: "t-1".into(), changes };
+    let mut slots = vec![put(change::Verb::PutLeg(video_leg()))];
+    slots.extend(slot_paths().into_iter().map(|p| put(change::Verb::PutPath(p))));
     let decide = Decide { leg: Some(LegKey::new(7, 2)), id: 11, status: 425, nickname: "Bob".into() };
     let capture = Capture { context: 7, file: "call.pcap".into(), on: true, max_bytes: 1 << 20 };
     let hello = Hello { version_min: 1, version_max: 1, epoch: 9, owner: "control-a".into() };
@@ -200,6 +242,7 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
         ("hello", Body::Hello(hello)),
         ("batch_put", Body::Batch(batch(1, changes))),
         ("batch_put_srtp", Body::Batch(batch(3, vec![put(change::Verb::PutLeg(srtp_leg()))]))),
+        ("batch_put_slots", Body::Batch(batch(4, slots))),
         ("batch_remove", Body::Batch(batch(2, remove))),
         ("audit", Body::Audit(Audit { id: 5 })),
         ("decide", Body::Decide(decide)),

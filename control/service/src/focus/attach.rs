@@ -2,16 +2,20 @@
 
 use std::net::SocketAddr;
 
-use contract::{Address, Leg, MsrpLeg, PayloadMap, RtpLeg, Setup as Role, leg};
+use contract::{
+    Address, ExtensionMap, Extensions, Leg, MsrpLeg, PayloadMap, RtpLeg, Setup as Role, VideoCodec, leg,
+};
 use sdp::{Direction, Format, Host, MediaLine, Message, Proto};
 
 use super::config::Medium;
 use super::offer::Terms;
 use super::room::Room;
 
-/// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take:
-/// it passes to the other participants under its sender's number, where it means this or nothing.
+/// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take; it passes
+/// to those who agreed to it, under the number that each has for it.
 pub(super) const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+/// The context's number for it.
+const AUDIO_LEVEL_ID: u32 = 1;
 
 /// Writes a peer's line into its leg, and orders the leg.
 pub(super) fn attach(room: &mut Room, terms: &Terms<'_>, mut leg: Leg, line: &MediaLine, active: bool) {
@@ -75,13 +79,29 @@ fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[
         .iter()
         .filter_map(|ours| {
             let theirs = rtp.formats.iter().find(|f| f.codec.matches(&ours.codec))?;
-            Some(PayloadMap { peer: theirs.payload.into(), context: ours.payload.into() })
+            let codec = video_codec(&ours.codec.name).into();
+            Some(PayloadMap { peer: theirs.payload.into(), context: ours.payload.into(), codec })
         })
         .collect();
     let level = rtp.extensions.iter().find(|e| e.uri == AUDIO_LEVEL && !leg.video);
     leg.audio_level_id = level.map_or(0, |e| u32::from(e.id)).min(255);
+    let peer = leg.audio_level_id;
+    let ids = (peer != 0).then_some(ExtensionMap { peer, context: AUDIO_LEVEL_ID }).into_iter().collect();
+    leg.extensions = Some(Box::new(Extensions { ids }));
     let main = leg.payloads.first().and_then(|p| formats.iter().find(|f| u32::from(f.payload) == p.context));
     leg.clock_rate = main.map_or(8000, |f| f.codec.clock);
+}
+
+/// Whose key frames the data plane can tell from others.
+fn video_codec(name: &str) -> VideoCodec {
+    let known = [
+        ("VP8", VideoCodec::Vp8),
+        ("H264", VideoCodec::H264),
+        ("VP9", VideoCodec::Vp9),
+        ("H265", VideoCodec::H265),
+    ];
+    let found = known.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map_or(VideoCodec::Unspecified, |(_, codec)| codec)
 }
 
 const fn direction(of_peer: Direction) -> contract::Direction {

@@ -19,6 +19,17 @@ pub enum Plain {
     Always,
 }
 
+/// What of a conference's audio or video goes to a participant whose phone plays several streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spread {
+    /// Everybody's.
+    #[default]
+    Distribute,
+    /// Of who speaks.
+    Select,
+}
+
 /// A medium of a conference.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -102,7 +113,15 @@ pub struct Controlling {
     pub video_codecs: Vec<String>,
     /// Which phones get one stream instead of everybody's.
     pub plain_phones: Plain,
-    /// How long a plain phone stays with one speaker, milliseconds.
+    /// Audio to phones that are not plain: everybody's, or of those who speak.
+    pub audio_mode: Spread,
+    /// Of so many speakers at once, with `audio_mode = "select"`; 1 to 16.
+    pub audio_slots: u32,
+    /// Video to phones that are not plain: everybody's, or of those who speak.
+    pub video_mode: Spread,
+    /// Of so many speakers at once, with `video_mode = "select"`; 1 to 16.
+    pub video_slots: u32,
+    /// How long a phone stays with one speaker where speakers are selected, milliseconds.
     pub select_hold_ms: u32,
     /// Private messages in rooms (RFC 7701 §6).
     pub private_messages: bool,
@@ -156,6 +175,10 @@ impl Default for Controlling {
             audio_codecs: words(&["PCMU", "PCMA", "opus", "AMR-WB", "AMR", "EVS", "G722"]),
             video_codecs: words(&["H264", "VP8"]),
             plain_phones: Plain::Detect,
+            audio_mode: Spread::Distribute,
+            audio_slots: 3,
+            video_mode: Spread::Distribute,
+            video_slots: 1,
             select_hold_ms: 500,
             private_messages: true,
             nicknames: true,
@@ -192,6 +215,9 @@ impl Controlling {
             || self.subscription_default_s > self.subscription_max_s
         {
             return value("controlling.subscription_*_s", "min <= default <= max must hold");
+        }
+        if [self.audio_slots, self.video_slots].iter().any(|slots| !(1..=16).contains(slots)) {
+            return value("controlling.audio_slots, video_slots", "1 to 16");
         }
         if self.factory.is_empty() || self.factory.starts_with(super::AD_HOC) {
             return value("controlling.factory", "a name that does not begin like an ad-hoc group's");

@@ -4,8 +4,9 @@
 //! ```text
 //!   message   SWITCH      every "msrp" leg      -> every "msrp" leg
 //!   audio     DISTRIBUTE  every audio leg       -> legs of peers that play several sources
+//!             (or SELECT(n), if the operator says so)
 //!             SELECT(1)   every audio leg       -> legs of plain phones
-//!   video     the same two
+//!   video     the same two; who is selected follows the audio
 //! ```
 //!
 //! A conference speaks one codec in each medium, chosen from what its first participant offers, so that
@@ -19,7 +20,7 @@ use contract::{
 use sdp::Format;
 use serde::{Deserialize, Serialize};
 
-use super::config::{Controlling, Medium};
+use super::config::{Controlling, Medium, Spread};
 use crate::media::Anchor;
 
 /// One medium of the conference.
@@ -186,10 +187,26 @@ impl Room {
             };
             let (all, rich, plain) = (of(None), of(Some(false)), of(Some(true)));
             let (distribute, select) = rtp_paths(medium);
-            let to_rich = path::Parameters::Distribute(Distribute::default());
-            self.draw(distribute, Mode::Distribute, &all, rich, to_rich);
-            let to_plain = path::Parameters::Select(Select { slots: 1, hold_ms: config.select_hold_ms });
-            self.draw(select, Mode::Select, &all, plain, to_plain);
+            let (spread, slots) = match medium {
+                Medium::Video => (config.video_mode, config.video_slots),
+                Medium::Audio | Medium::Message => (config.audio_mode, config.audio_slots),
+            };
+            // Who is seen is who is heard: by any path that has all audio legs as its sources.
+            let (rich_audio, plain_audio) = rtp_paths(Medium::Audio);
+            let heard = [rich_audio, plain_audio].into_iter().find(|path| self.anchor.path(*path).is_some());
+            let follows = heard.filter(|_| medium == Medium::Video).unwrap_or(0);
+            let select_of = |slots| {
+                let hold_ms = config.select_hold_ms;
+                path::Parameters::Select(Select { slots, hold_ms, follows, contributors: false })
+            };
+            match spread {
+                Spread::Distribute => {
+                    let to_rich = path::Parameters::Distribute(Distribute::default());
+                    self.draw(distribute, Mode::Distribute, &all, rich, to_rich);
+                }
+                Spread::Select => self.draw(distribute, Mode::Select, &all, rich, select_of(slots)),
+            }
+            self.draw(select, Mode::Select, &all, plain, select_of(1));
         }
     }
 
@@ -257,5 +274,38 @@ mod tests {
         // One is left: nothing to pass on.
         room.route(&config, strands[..1].iter());
         assert!(path(&room, 2).is_none() && path(&room, 3).is_none());
+    }
+    // The operator may have speakers selected for all; who is seen is who is heard.
+    #[test]
+    fn where_the_operator_says_so_speakers_are_selected_and_video_follows_audio() {
+        let config = Controlling {
+            audio_mode: Spread::Select,
+            video_mode: Spread::Select,
+            video_slots: 2,
+            ..Controlling::default()
+        };
+        let mut room = Room::new(Anchor::new(1, String::new()), false);
+        let mut strands = Vec::new();
+        for plain in [false, true, false] {
+            strands.push(strand(&mut room, Medium::Audio, plain));
+            strands.push(strand(&mut room, Medium::Video, plain));
+        }
+        room.route(&config, strands.iter());
+        let select =
+            |room: &Room, id| match room.anchor.path(id).map(|path| (path.mode(), path.parameters.clone())) {
+                Some((Mode::Select, Some(path::Parameters::Select(select)))) => {
+                    Some((select.slots, select.follows))
+                }
+                _ => None,
+            };
+        assert_eq!(
+            [2, 3, 4, 5].map(|id| select(&room, id)),
+            [Some((3, 0)), Some((1, 0)), Some((2, 2)), Some((1, 2))]
+        );
+        // One audio leg alone is no path, and nothing to follow.
+        let left: Vec<Strand> =
+            strands.into_iter().filter(|s| s.plain || s.medium == Some(Medium::Video)).collect();
+        room.route(&config, left.iter());
+        assert_eq!(select(&room, 4), Some((2, 0)));
     }
 }

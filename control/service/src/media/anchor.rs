@@ -125,7 +125,6 @@ impl Anchor {
     }
 
     /// A path as it is wanted.
-    #[cfg(test)]
     pub(crate) fn path(&self, id: u32) -> Option<&Path> {
         self.paths.get(&id)
     }

@@ -8,7 +8,8 @@ use rtp::{Kind, Malformed, Reception, RtpView};
 use super::latch::{Heard, hear};
 use super::leg::{Route, Source};
 use super::{Media, Tx};
-use crate::modes::{distribute, relay, select};
+use crate::modes::slot::Part;
+use crate::modes::{distribute, floor, relay, select, tap};
 use crate::{Drop, Output, SocketId};
 
 /// An RTP packet on its way.
@@ -203,8 +204,8 @@ impl Media {
         let led = row.led;
         let captured = row.captured;
         let mut why = if led { Drop::NoTarget } else { Drop::NoPath };
-        let mut sent = if row.guarded {
-            let (sent, error) = self.lead_guarded(leg, packet, bytes, tx);
+        let mut sent = if row.guarded || (row.renames && packet.view.is_extended()) {
+            let (sent, error) = self.lead_copies(leg, packet, bytes, tx);
             why = error.unwrap_or(why);
             sent
         } else {
@@ -213,9 +214,19 @@ impl Media {
         if captured {
             self.spool_out(now, leg, packet, bytes, tx);
         }
-        let competes = self.legs.get(leg as usize).map_or(0, |row| row.selects.len());
-        for at in 0..competes {
-            match select::rtp(self, now, leg, at, packet, bytes, tx) {
+        let parts = self.legs.get(leg as usize).map_or(0, |row| row.parts.len());
+        for at in 0..parts {
+            let Some(part) = self.legs.get(leg as usize).and_then(|row| row.parts.get(at)) else { break };
+            let result = match *part {
+                Part::Talker(stage, place) => select::rtp(self, now, leg, (stage, place), packet, bytes, tx),
+                Part::Speaker(stage) => floor::rtp(self, now, leg, stage, packet, bytes, tx),
+                Part::Tapped => tap::rtp(self, leg, packet, bytes, tx),
+                Part::Voice(stage, place) => {
+                    select::voice(self, now, leg, (stage, place), packet, tx);
+                    continue;
+                }
+            };
+            match result {
                 Ok(count) => sent += count,
                 Err(other) => why = other,
             }
@@ -235,7 +246,7 @@ impl Media {
         let taken = |media: &Media, ssrc: u32| {
             media.legs.iter().any(|(at, row)| {
                 Some(row.key.context) == context
-                    && (row.stream.ssrc == ssrc
+                    && (row.streams().any(|stream| stream.ssrc == ssrc)
                         || (at as u32 != leg && row.sources.iter().any(|s| s.shown == ssrc)))
             })
         };

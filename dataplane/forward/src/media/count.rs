@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use base::Now;
 use bytes::{Bytes, BytesMut};
-use contract::{LegCounters, RtpContinuity};
+use contract::{LegCounters, RtpContinuity, SlotContinuity};
 
 use super::arrive::Packet;
-use super::{Media, Tx};
+use super::{Media, Stream, Tx};
 use crate::{HEAD_BYTES, Output, Transport};
 
 impl Media {
@@ -15,10 +15,12 @@ impl Media {
     pub(crate) fn counters(&self, now: Now, rows: &[u32]) -> Vec<LegCounters> {
         let seen = rows.iter().filter_map(|leg| Some((*leg, self.leg(*leg)?))).filter(|(_, row)| !row.unseen);
         seen.map(|(leg, row)| {
-            let mut packets_out = row.counts.packets_out + u64::from(row.stream.packets);
-            let mut bytes_out = row.counts.bytes_out + row.stream.bytes;
-            for route in rows.iter().filter_map(|r| self.leg(*r)).flat_map(|r| r.relays.iter().chain(&r.fans))
-            {
+            let own = row.streams().map(|stream| u64::from(stream.packets)).sum::<u64>();
+            let mut packets_out = row.counts.packets_out + own;
+            let mut bytes_out = row.counts.bytes_out + row.streams().map(|stream| stream.bytes).sum::<u64>();
+            let routes =
+                |from| self.leg(from).into_iter().flat_map(|r| r.relays.iter().chain(&r.fans).chain(&r.taps));
+            for route in rows.iter().flat_map(|from| routes(*from)) {
                 if route.leg == leg {
                     packets_out += u64::from(route.packets);
                     bytes_out += route.bytes;
@@ -49,6 +51,7 @@ impl Media {
                 ssrc: row.stream.ssrc,
                 sequence: u32::from(row.stream.next_sequence),
                 timestamp: row.stream.last_timestamp,
+                slots: row.streams().filter_map(slot_continuity).collect(),
                 ..RtpContinuity::default()
             };
             row.guard_continuity(&mut continuity);
@@ -77,7 +80,8 @@ impl Media {
     pub(super) fn spool_out(&self, now: Now, leg: u32, packet: &Packet<'_>, bytes: &[u8], tx: &mut Tx<'_>) {
         let Some(row) = self.leg(leg) else { return };
         let relays = row.relays.iter().map(|r| (r, packet.view.ssrc()));
-        for (route, ssrc) in relays.chain(row.fans.iter().map(|r| (r, packet.shown))) {
+        let taps = row.taps.iter().filter(|tap| self.leg(tap.leg).is_some_and(|row| !row.unseen));
+        for (route, ssrc) in relays.chain(row.fans.iter().chain(taps).map(|r| (r, packet.shown))) {
             match route.output(packet, ssrc) {
                 Some(Output::ForwardPatched { head, .. }) => {
                     self.spool_copy(now, route.leg, Some(head), bytes, tx)
@@ -113,4 +117,15 @@ impl Media {
         };
         tx.push(Output::Spool(Box::new(packet)));
     }
+}
+
+fn slot_continuity(stream: &Stream) -> Option<SlotContinuity> {
+    let (path, slot) = stream.of?;
+    Some(SlotContinuity {
+        path,
+        slot,
+        ssrc: stream.ssrc,
+        sequence: u32::from(stream.next_sequence),
+        timestamp: stream.last_timestamp,
+    })
 }

@@ -131,7 +131,7 @@ impl Media {
         if shown.is_empty() {
             return;
         }
-        let targets: Vec<u32> = row.fans.iter().map(|route| route.leg).collect();
+        let targets: Vec<u32> = row.fans.iter().chain(&row.taps).map(|route| route.leg).collect();
         for target in targets {
             let Some((row, socket)) =
                 self.leg(target).filter(|t| !t.going).and_then(|t| Some((t, t.rtcp_out()?)))
@@ -147,9 +147,10 @@ impl Media {
 
     /// A receiver asks for a key frame of what it knows as `media`.
     fn key_frame_asked(&mut self, by: u32, media: u32, now: Now, tx: &mut Tx<'_>) {
-        let Some(row) = self.leg(by) else { return };
-        let asked = if row.stream.ssrc == media {
-            row.stream.carries
+        // What a leg that is unseen asks for, its source would see.
+        let Some(row) = self.leg(by).filter(|row| !row.unseen) else { return };
+        let asked = if let Some(own) = row.streams().find(|stream| stream.ssrc == media) {
+            own.carries.map(|carried| (carried.leg, carried.ssrc))
         } else {
             row.feeders.iter().find_map(|feeder| {
                 let source = self.leg(*feeder)?.sources.iter().find(|s| s.shown == media)?;

@@ -4,17 +4,37 @@
 use std::collections::BTreeMap;
 
 use base::Now;
-use contract::{Mode, Path, path};
+use contract::Mode;
 
-use super::leg::Route;
+use super::leg::{Route, RtpLeg};
 use super::{Media, Tx};
-use crate::modes::select::{Selection, Talker};
+use crate::modes::slot::Part;
 use crate::wanted::resolve;
 
 /// What a path leads from and to, in rows.
-struct Ends {
-    sources: Vec<u32>,
-    targets: Vec<u32>,
+pub(super) struct Ends {
+    pub(super) sources: Vec<u32>,
+    pub(super) targets: Vec<u32>,
+}
+
+/// Which of a leg's routes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Relays,
+    Fans,
+    Taps,
+}
+
+const KINDS: [Kind; 3] = [Kind::Relays, Kind::Fans, Kind::Taps];
+
+impl RtpLeg {
+    const fn routes(&mut self, kind: Kind) -> &mut Vec<Route> {
+        match kind {
+            Kind::Relays => &mut self.relays,
+            Kind::Fans => &mut self.fans,
+            Kind::Taps => &mut self.taps,
+        }
+    }
 }
 
 impl Media {
@@ -27,62 +47,104 @@ impl Media {
         wanted: &crate::wanted::Wanted,
         tx: &mut Tx<'_>,
     ) {
-        let mut old: BTreeMap<u32, (Vec<Route>, Vec<Route>)> = BTreeMap::new();
+        let mut old: BTreeMap<u32, [Vec<Route>; 3]> = BTreeMap::new();
         for at in legs.values() {
             let Some(row) = self.leg_mut(*at) else { continue };
-            row.selects.clear();
+            row.parts.clear();
             row.feeders.clear();
             row.relays_rtcp.clear();
             (row.led, row.terminates) = (false, false);
-            old.insert(*at, (std::mem::take(&mut row.relays), std::mem::take(&mut row.fans)));
+            old.insert(*at, KINDS.map(|kind| std::mem::take(row.routes(kind))));
         }
-        let mut kept = Vec::new();
+        let (mut stages, mut begun) = (Vec::new(), Vec::new());
         for path in wanted.paths.values() {
             let rows = |set: Option<&contract::LegSet>| -> Vec<u32> {
                 resolve(set, wanted).iter().filter_map(|id| legs.get(id).copied()).collect()
             };
             let ends = Ends { sources: rows(path.sources.as_ref()), targets: rows(path.targets.as_ref()) };
             match path.mode() {
-                Mode::Relay => self.pair_up(&ends, true),
-                Mode::Distribute => self.pair_up(&ends, false),
-                Mode::Select if !ends.sources.is_empty() || !ends.targets.is_empty() => {
-                    kept.push(self.select(path, ends));
+                Mode::Relay => self.pair_up(&ends, Kind::Relays),
+                Mode::Distribute => self.pair_up(&ends, Kind::Fans),
+                Mode::Tap => self.tap(&ends),
+                Mode::Select | Mode::Floor if !ends.sources.is_empty() || !ends.targets.is_empty() => {
+                    stages.push(self.stage(now, path, &ends, legs, &mut begun));
                 }
                 _ => {}
             }
         }
-        self.forget_selections(context, &kept);
+        self.forget_stages(context, &stages);
+        for path in wanted.paths.values() {
+            if let Some(at) = self.staged.get(&(context, path.id)) {
+                self.follow(*at, path, legs, wanted);
+            }
+        }
+        self.assign_streams(now, legs, &stages, tx);
         let mut joined = Vec::new();
-        for (at, (relays, fans)) in old {
-            self.carry(at, relays, true, &mut joined);
-            self.carry(at, fans, false, &mut joined);
+        for (at, old) in old {
+            for (kind, old) in KINDS.into_iter().zip(old) {
+                self.carry(at, old, kind, &mut joined);
+            }
         }
         for at in legs.values() {
             self.start_reports(*at, now.mono);
-            self.mark_guarded(*at);
+            self.mark_ways(*at);
         }
-        if legs.values().filter_map(|at| self.leg(*at)).any(|row| row.guard.is_some()) {
+        let makes_own = |row: &RtpLeg| row.guard.is_some() || row.extensions.is_some();
+        if legs.values().filter_map(|at| self.leg(*at)).any(makes_own)
+            || stages.iter().filter_map(|at| self.stages.get(*at as usize)).any(|stage| stage.contributors)
+        {
             self.make_room(legs.len());
+        }
+        for leg in begun {
+            self.want_newest_key_frame(leg, now, tx);
         }
         // A new receiver needs a key frame (CPM-FACTS §4.3).
         joined.sort_unstable();
         joined.dedup();
         for source in joined {
-            let ssrc =
-                self.leg(source).filter(|row| row.video).and_then(|row| row.sources.first()).map(|s| s.ssrc);
-            if let Some(ssrc) = ssrc {
-                self.want_key_frame(source, ssrc, now, tx);
+            self.want_newest_key_frame(source, now, tx);
+        }
+    }
+
+    /// Asks a leg's peer for a key frame of what it sends now, if that is video.
+    pub(crate) fn want_newest_key_frame(&mut self, leg: u32, now: Now, tx: &mut Tx<'_>) {
+        let newest = |row: &RtpLeg| row.sources.iter().max_by_key(|s| s.last_at).map(|s| s.ssrc);
+        if let Some(ssrc) = self.leg(leg).filter(|row| row.video).and_then(newest) {
+            self.want_key_frame(leg, ssrc, now, tx);
+        }
+    }
+
+    /// Copies each source to each target but itself. The source does not notice: how its RTCP is taken stays with its
+    /// other paths, and targets that are unseen change nothing at all.
+    fn tap(&mut self, ends: &Ends) {
+        for from in &ends.sources {
+            let mut routes = Vec::with_capacity(ends.targets.len());
+            let mut is_seen = false;
+            for to in ends.targets.iter().filter(|to| *to != from) {
+                let Some(row) = self.leg_mut(*to) else { continue };
+                row.terminates = true;
+                is_seen |= !row.unseen;
+                if !row.feeders.contains(from) {
+                    row.feeders.push(*from);
+                }
+                routes.extend(self.route(*from, *to));
             }
+            let Some(row) = self.leg_mut(*from) else { continue };
+            row.led |= is_seen;
+            if !routes.is_empty() && !row.parts.contains(&Part::Tapped) {
+                row.parts.push(Part::Tapped);
+            }
+            add(&mut row.taps, routes);
         }
     }
 
     /// Leads each source to each target but itself.
-    fn pair_up(&mut self, ends: &Ends, relay: bool) {
+    fn pair_up(&mut self, ends: &Ends, kind: Kind) {
         for from in &ends.sources {
             let mut routes = Vec::with_capacity(ends.targets.len());
             let mut rtcp = Vec::new();
             for to in ends.targets.iter().filter(|to| *to != from) {
-                if relay {
+                if kind == Kind::Relays {
                     rtcp.extend(self.leg(*to).and_then(|row| Some((*to, row.rtcp_out()?))));
                 } else if let Some(row) = self.leg_mut(*to) {
                     row.terminates = true;
@@ -94,23 +156,22 @@ impl Media {
             }
             let Some(row) = self.leg_mut(*from) else { continue };
             row.led = true;
-            if relay {
-                add(&mut row.relays, routes);
-                row.relays_rtcp.extend(rtcp);
-            } else {
-                row.terminates = true;
-                add(&mut row.fans, routes);
-            }
+            row.relays_rtcp.extend(rtcp);
+            row.terminates |= kind == Kind::Fans;
+            add(row.routes(kind), routes);
         }
     }
 
-    /// Whether a packet of the leg meets keys on its way.
-    fn mark_guarded(&mut self, at: u32) {
+    /// Whether a packet of the leg meets keys or other names of header extensions on its way.
+    fn mark_ways(&mut self, at: u32) {
         let Some(row) = self.leg(at) else { return };
-        let mut targets = row.relays.iter().chain(&row.fans).filter_map(|route| self.leg(route.leg));
-        let guarded = row.guard.is_some() || targets.any(|target| target.guard.is_some());
+        let guards = |route: &Route| self.leg(route.leg).is_some_and(|target| target.guard.is_some());
+        let names = |route: &Route| self.leg(route.leg).is_some_and(|target| target.extensions.is_some());
+        let routes = || row.relays.iter().chain(&row.fans);
+        let renames = row.extensions.is_some() || routes().any(names);
+        let guarded = row.guard.is_some() || routes().chain(&row.taps).any(guards);
         if let Some(row) = self.leg_mut(at) {
-            row.guarded = guarded;
+            (row.renames, row.guarded) = (renames, guarded);
         }
     }
 
@@ -127,17 +188,21 @@ impl Media {
     }
 
     /// Carries the counts of old routes on; those of routes that are no more go to their targets.
-    fn carry(&mut self, at: u32, old: Vec<Route>, relay: bool, joined: &mut Vec<u32>) {
-        let Some(row) = self.leg_mut(at) else { return };
-        let routes = if relay { &mut row.relays } else { &mut row.fans };
+    fn carry(&mut self, at: u32, old: Vec<Route>, kind: Kind, joined: &mut Vec<u32>) {
+        let Some(mut routes) = self.leg_mut(at).map(|row| std::mem::take(row.routes(kind))) else { return };
         let mut before: BTreeMap<u32, Route> = old.into_iter().map(|r| (r.leg, r)).collect();
-        for route in routes {
+        for route in &mut routes {
             match before.remove(&route.leg) {
                 Some(was) => {
                     (route.packets, route.octets, route.bytes) = (was.packets, was.octets, was.bytes)
                 }
+                // A key frame for a leg that is unseen would tell of it.
+                None if self.leg(route.leg).is_some_and(|target| target.unseen) => {}
                 None => joined.push(at),
             }
+        }
+        if let Some(row) = self.leg_mut(at) {
+            *row.routes(kind) = routes;
         }
         for (target, was) in before {
             if let Some(target) = self.leg_mut(target) {
@@ -145,75 +210,6 @@ impl Media {
                 target.counts.bytes_out += was.bytes;
             }
         }
-    }
-
-    /// Puts a selection's sources and targets; who speaks goes on speaking.
-    fn select(&mut self, path: &Path, ends: Ends) -> u32 {
-        let hold_ms = match path.parameters {
-            Some(path::Parameters::Select(select)) => select.hold_ms,
-            _ => 0,
-        };
-        let key = path.key();
-        let at = match self.selected.get(&(key.context, key.path)) {
-            Some(at) => *at,
-            None => {
-                let at = self.selections.insert(Selection::new(hold_ms)) as u32;
-                self.selected.insert((key.context, key.path), at);
-                at
-            }
-        };
-        let Some(selection) = self.selections.get_mut(at as usize) else { return at };
-        selection.hold(hold_ms);
-        selection.talkers.retain(|t| ends.sources.contains(&t.leg));
-        for leg in &ends.sources {
-            if !selection.talkers.iter().any(|t| t.leg == *leg) {
-                selection.talkers.push(Talker::new(*leg));
-            }
-        }
-        selection.targets.clone_from(&ends.targets);
-        selection.prune();
-        let places: Vec<u32> = selection.talkers.iter().map(|t| t.leg).collect();
-        for (place, leg) in places.into_iter().enumerate() {
-            if let Some(row) = self.leg_mut(leg) {
-                (row.led, row.terminates) = (true, true);
-                row.selects.push((at, place as u32));
-            }
-        }
-        for leg in ends.targets {
-            if let Some(row) = self.leg_mut(leg) {
-                row.terminates = true;
-            }
-        }
-        at
-    }
-
-    fn forget_selections(&mut self, context: u64, kept: &[u32]) {
-        let gone: Vec<(u64, u32)> = self
-            .selected
-            .range((context, 0)..=(context, u32::MAX))
-            .filter(|(_, at)| !kept.contains(at))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in gone {
-            if let Some(at) = self.selected.remove(&key)
-                && self.selections.contains(at as usize)
-            {
-                self.selections.remove(at as usize);
-            }
-        }
-    }
-
-    /// The context is gone.
-    pub(crate) fn forget_context(&mut self, context: u64) {
-        self.forget_selections(context, &[]);
-    }
-
-    /// Who a selection lets speak, for tests and counters: the leg's id.
-    #[cfg(test)]
-    pub(crate) fn speaker(&self, key: contract::PathKey) -> Option<u64> {
-        let at = self.selected.get(&(key.context, key.path))?;
-        let leg = self.selections.get(*at as usize)?.current?;
-        self.leg(leg).map(|row| row.key.leg)
     }
 }
 

@@ -6,7 +6,7 @@
 //!            └─ plain leg ────────────────────────►                     └─► guarded target: held, protected
 //! ```
 //!
-//! What leaves is held by the engine until the driver has sent it: the datagram in the driver's buffer is not it.
+//! What leaves is held by the engine until the driver has sent it (`held`): the datagram in the driver's buffer is not it.
 
 use base::Now;
 use contract::{RtpContinuity, SrtpProgress, SrtpSuite};
@@ -14,25 +14,23 @@ use rtp::RtcpWriter;
 use rtp::srtp::{Config, Inbound, Keying, Outbound, Progress, SrtpError, Suite, TRAILER_MAX};
 
 use super::arrive::{Fate, Packet, Sent, drop_of};
+use super::held::HELD_BYTES;
 use super::latch::Heard;
 use super::leg::{Route, RtpLeg};
-use super::{Media, Tx};
-use crate::{Drop, HEAD_BYTES, Output, SocketId};
+use super::{Edit, Media, Tx};
+use crate::{Drop, Output, SocketId};
 
 /// SRTCP indices left out when a leg goes on from a state that control kept: it may be older than what was sent since.
 const RTCP_SKIP: u32 = 4096;
 /// The same for the sequence numbers of a stream that we number ourselves.
 pub(super) const SEQUENCE_SKIP: u16 = 4096;
 
-/// Octets of a packet with what protection adds to it, as large as they come.
-pub(crate) const HELD_BYTES: usize = 2048 + TRAILER_MAX;
-
 /// The keys of a leg. Without one of them nothing passes that way.
 #[derive(Debug)]
 pub(crate) struct Guard {
     keys: (Option<Keying>, Option<Keying>),
     inbound: Option<Inbound>,
-    outbound: Option<Outbound>,
+    pub(super) outbound: Option<Outbound>,
 }
 
 /// A key of the contract; `Err`: of no length that its suite has.
@@ -134,54 +132,6 @@ const fn arriving(error: SrtpError) -> Drop {
     }
 }
 
-/// Packets that the engine has made of the datagram just handled.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    octets: Vec<u8>,
-    /// Where the opened datagram lies as it came, once a plain target wants it.
-    whole: Option<(u32, u32)>,
-}
-
-impl Held {
-    pub(crate) fn get(&self, at: u32, length: u32) -> &[u8] {
-        let at = at as usize;
-        self.octets.get(at..at + length as usize).unwrap_or_default()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.octets.clear();
-        self.whole = None;
-    }
-
-    /// Copies a packet, with another head where one is given, and with room behind it.
-    fn copy(&mut self, bytes: &[u8], head: Option<&[u8; HEAD_BYTES]>, room: usize) -> (u32, u32) {
-        let at = self.octets.len();
-        match (head, bytes.get(HEAD_BYTES..)) {
-            (Some(head), Some(rest)) => {
-                self.octets.extend_from_slice(head);
-                self.octets.extend_from_slice(rest);
-            }
-            _ => self.octets.extend_from_slice(bytes),
-        }
-        self.octets.resize(at + bytes.len() + room, 0);
-        (at as u32, bytes.len() as u32)
-    }
-
-    /// Copies and protects.
-    fn protect(
-        &mut self,
-        bytes: &[u8],
-        head: Option<&[u8; HEAD_BYTES]>,
-        protect: impl FnOnce(&mut [u8], usize) -> Result<usize, SrtpError>,
-    ) -> Result<(u32, u32), Drop> {
-        let (at, length) = self.copy(bytes, head, TRAILER_MAX);
-        let room = self.octets.get_mut(at as usize..).unwrap_or_default();
-        let length = protect(room, length as usize).map_err(|_| Drop::SrtpUnsent)?;
-        self.octets.truncate(at as usize + length);
-        Ok((at, length as u32))
-    }
-}
-
 impl RtpLeg {
     /// Puts, changes or takes away the leg's keys. `fresh`: the leg is new here, and goes on from what control kept.
     pub(super) fn put_guard(&mut self, now: Now, rtp: &contract::RtpLeg, fresh: bool, config: Config) {
@@ -210,7 +160,7 @@ impl RtpLeg {
 impl Media {
     /// Makes room for a packet to each of so many legs, so that the packet loop need not.
     pub(super) fn make_room(&mut self, legs: usize) {
-        self.held.octets.reserve(legs.min(self.targets_max) * HELD_BYTES);
+        self.held.reserve(legs.min(self.targets_max) * HELD_BYTES);
         self.clear.reserve(HELD_BYTES);
     }
 
@@ -240,45 +190,9 @@ impl Media {
         fate
     }
 
-    /// Sends a packet to a target that is guarded, or one that was opened.
-    pub(crate) fn send_held(
-        &mut self,
-        target: u32,
-        socket: SocketId,
-        bytes: &[u8],
-        head: Option<[u8; HEAD_BYTES]>,
-        opened: bool,
-        tx: &mut Tx<'_>,
-    ) -> Result<(), Drop> {
-        let Media { legs, held, .. } = self;
-        let row = legs.get_mut(target as usize).ok_or(Drop::NoTarget)?;
-        let (at, length) = match &mut row.guard {
-            Some(guard) => {
-                let outbound = guard.outbound.as_mut().ok_or(Drop::NoTarget)?;
-                held.protect(bytes, head.as_ref(), |room, length| outbound.rtp(room, length))?
-            }
-            None if opened => match (head, held.whole) {
-                (None, Some(whole)) => whole,
-                (None, None) => {
-                    let whole = held.copy(bytes, None, 0);
-                    held.whole = Some(whole);
-                    whole
-                }
-                (Some(head), _) => held.copy(bytes, Some(&head), 0),
-            },
-            None => {
-                let output = match head {
-                    Some(head) => Output::ForwardPatched { socket, head },
-                    None => Output::Forward { socket },
-                };
-                return if tx.push(output) { Ok(()) } else { Err(Drop::Outbox) };
-            }
-        };
-        if tx.push(Output::SendHeld { socket, at, length }) { Ok(()) } else { Err(Drop::Outbox) }
-    }
-
-    /// Leads a packet along the routes of its leg, where the leg or a target is guarded; how many went out.
-    pub(super) fn lead_guarded(
+    /// Leads a packet along the routes of its leg, where the leg or a target is guarded or calls header extensions otherwise;
+    /// how many went out.
+    pub(super) fn lead_copies(
         &mut self,
         leg: u32,
         packet: &Packet<'_>,
@@ -291,7 +205,7 @@ impl Media {
             let Some(mut routes) = self.leg_mut(leg).map(of) else { continue };
             let ssrc = if relay { packet.view.ssrc() } else { packet.shown };
             for route in &mut routes {
-                match self.send_along(route, packet, ssrc, bytes, tx) {
+                match self.send_along(leg, route, packet, ssrc, bytes, tx) {
                     Ok(Sent::Yes) => sent += 1,
                     Ok(_) => {}
                     Err(error) => why = Some(error),
@@ -304,8 +218,9 @@ impl Media {
         (sent, why)
     }
 
-    fn send_along(
+    pub(crate) fn send_along(
         &mut self,
+        from: u32,
         route: &mut Route,
         packet: &Packet<'_>,
         ssrc: u32,
@@ -317,7 +232,8 @@ impl Media {
             Some(Output::ForwardPatched { head, .. }) => Some(head),
             Some(_) => None,
         };
-        self.send_held(route.leg, route.socket, bytes, head, packet.opened, tx)?;
+        let edit = Edit { head, contributor: None };
+        self.send_copy((from, route.leg, route.socket), (packet, bytes), &edit, tx)?;
         route.sent(packet);
         Ok(Sent::Yes)
     }
@@ -336,14 +252,16 @@ impl Media {
         let output = match guard.map(|guard| guard.outbound.as_mut()) {
             None if !opened => Output::Forward { socket },
             None => {
-                let (at, length) = held.copy(bytes, None, 0);
+                let (at, length) = held.copy(bytes, &Edit::default(), 0);
                 Output::SendHeld { socket, at, length }
             }
             Some(None) => return false,
-            Some(Some(outbound)) => match held.protect(bytes, None, |room, n| outbound.rtcp(room, n)) {
-                Ok((at, length)) => Output::SendHeld { socket, at, length },
-                Err(_) => return false,
-            },
+            Some(Some(outbound)) => {
+                match held.protect(bytes, &Edit::default(), |room, n| outbound.rtcp(room, n)) {
+                    Ok((at, length)) => Output::SendHeld { socket, at, length },
+                    Err(_) => return false,
+                }
+            }
         };
         tx.push(output)
     }

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use base::Instant;
 use contract::{Learning, LegKey};
-use rtp::{Clock, Reception};
+use rtp::{Clock, Reception, RtpView, VideoCodec};
 
-use super::Guard;
+use super::{ExtensionIds, Guard, Stream};
 use crate::SocketId;
+use crate::modes::slot::Part;
 
 /// One of a leg's ports and what it has learned.
 ///
@@ -82,25 +83,6 @@ pub(crate) struct Source {
     pub(crate) reported: Option<(rtp::SenderInfo, Instant)>,
 }
 
-/// A stream of our own towards a leg, continuous over changes of its source (`select`).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stream {
-    pub(crate) ssrc: u32,
-    pub(crate) next_sequence: u16,
-    pub(crate) last_timestamp: u32,
-    pub(crate) last_at: Instant,
-    pub(crate) started: bool,
-    /// Whose packets it carries: leg, SSRC.
-    pub(crate) carries: Option<(u32, u32)>,
-    /// First sequence number of the source that belongs to it.
-    pub(crate) first: u16,
-    pub(crate) sequence_offset: u16,
-    pub(crate) timestamp_offset: u32,
-    pub(crate) packets: u32,
-    pub(crate) octets: u32,
-    pub(crate) bytes: u64,
-}
-
 /// Counters of a leg that outlive its routes.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Counts {
@@ -125,6 +107,8 @@ pub(crate) struct RtpLeg {
     pub(crate) captured: bool,
     /// The leg or one that its routes lead to has keys.
     pub(crate) guarded: bool,
+    /// The leg or one that its routes lead to has ids of its own for header extensions.
+    pub(crate) renames: bool,
     /// RTCP ends here; else it passes along the relay routes.
     pub(crate) terminates: bool,
     /// Some path has the leg as a source.
@@ -136,15 +120,24 @@ pub(crate) struct RtpLeg {
     /// Targets by mode.
     pub(crate) relays: Vec<Route>,
     pub(crate) fans: Vec<Route>,
-    /// Selections that the leg competes in: selection and its place there.
-    pub(crate) selects: Vec<(u32, u32)>,
+    /// What else becomes of its packets.
+    pub(crate) parts: Vec<Part>,
     pub(crate) last_at: Instant,
     pub(crate) counts: Counts,
     /// Payload types that the peer may send; `None`: all.
     pub(crate) accepts: Option<u128>,
+    /// What we send to it as ourselves; feeds the first slot that leads here, if there is one.
     pub(crate) stream: Stream,
 
-    // What only RTCP and control read.
+    // What only some modes, RTCP and control read.
+    /// Streams of further slots that lead here.
+    pub(crate) more: Vec<Stream>,
+    /// Legs that get a copy of all.
+    pub(crate) taps: Vec<Route>,
+    /// What its peer calls header extensions; `None`: as the context does.
+    pub(crate) extensions: Option<Box<ExtensionIds>>,
+    /// Peer's payload types whose key frames can be told from others.
+    pub(crate) codecs: Vec<(u8, VideoCodec)>,
     pub(crate) key: LegKey,
     pub(crate) serial: u64,
     pub(crate) unseen: bool,
@@ -185,6 +178,26 @@ impl RtpLeg {
     /// Whether RTP may go out to this leg.
     pub(crate) fn hears(&self) -> bool {
         self.may_receive && self.rtp.peer.is_some() && self.guard.as_ref().is_none_or(|g| g.sends())
+    }
+
+    /// The streams that we send to it as ourselves.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &Stream> {
+        std::iter::once(&self.stream).chain(&self.more)
+    }
+
+    /// One of them by its number.
+    #[inline]
+    pub(crate) fn stream_mut(&mut self, number: u8) -> Option<&mut Stream> {
+        match number.checked_sub(1) {
+            None => Some(&mut self.stream),
+            Some(more) => self.more.get_mut(usize::from(more)),
+        }
+    }
+
+    /// Whether a packet of its peer begins a key frame; `None`: that cannot be told.
+    pub(crate) fn begins_key_frame(&self, view: &RtpView<'_>) -> Option<bool> {
+        let of = |codec: &&(u8, VideoCodec)| codec.0 == view.payload_type();
+        self.codecs.iter().find(of).map(|(_, codec)| codec.begins_key_frame(view.payload()))
     }
 
     /// The context's payload type for what the peer calls `payload`; `None`: not agreed.

@@ -6,9 +6,12 @@ mod count;
 mod feedback;
 mod flatten;
 mod guard;
+mod held;
 mod latch;
 mod leg;
 mod report;
+mod stages;
+mod stream;
 mod table;
 
 use std::collections::BTreeMap;
@@ -17,10 +20,13 @@ use base::{Entropy, Instant, Timers};
 use slab::Slab;
 
 pub(crate) use arrive::Packet;
-pub(crate) use guard::{Guard, HELD_BYTES, Held, is_sound};
-pub(crate) use leg::{Route, RtpLeg, Source, Stream};
+pub(crate) use guard::{Guard, is_sound};
+pub(crate) use held::{Edit, ExtensionIds, HELD_BYTES, Held};
+pub(crate) use leg::{Route, RtpLeg, Source};
+pub(crate) use stages::count as slots;
+pub(crate) use stream::{Entry, Stream};
 
-use crate::modes::select::Selection;
+use crate::modes::slot::Stage;
 use crate::{Limits, Output, SocketId, Totals};
 
 /// No leg.
@@ -59,11 +65,11 @@ pub(crate) enum What {
 pub(crate) struct Media {
     pub(crate) legs: Slab<RtpLeg>,
     pub(crate) sockets: Vec<Binding>,
-    pub(crate) selections: Slab<Selection>,
+    pub(crate) stages: Slab<Stage>,
     pub(crate) timers: Timers<Due>,
     pub(crate) entropy: Entropy,
-    /// Selections by context and path.
-    pub(crate) selected: BTreeMap<(u64, u32), u32>,
+    /// Stages by context and path.
+    pub(crate) staged: BTreeMap<(u64, u32), u32>,
     /// A context whose routes must be made anew: a leg's peer became known.
     pub(crate) dirty: Option<u64>,
     /// What was made of the datagram just handled.
@@ -108,10 +114,10 @@ impl Media {
         Media {
             legs: Slab::with_capacity(limits.legs_max.min(1024)),
             sockets: vec![Binding { leg: NONE, rtcp: false }; limits.sockets_max],
-            selections: Slab::new(),
+            stages: Slab::new(),
             timers: Timers::with_max(limits.legs_max.saturating_mul(4)),
             entropy,
-            selected: BTreeMap::new(),
+            staged: BTreeMap::new(),
             dirty: None,
             held: Held::default(),
             clear: Vec::new(),
@@ -124,8 +130,8 @@ impl Media {
         }
     }
 
-    pub(crate) fn has_selections(&self, context: u64) -> bool {
-        self.selected.range((context, 0)..=(context, u32::MAX)).next().is_some()
+    pub(crate) fn has_stages(&self, context: u64) -> bool {
+        self.staged.range((context, 0)..=(context, u32::MAX)).next().is_some()
     }
 
     pub(crate) fn leg(&self, leg: u32) -> Option<&RtpLeg> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::{Instant, Now};
 use rtp::{Block, Ntp, RtcpWriter, SenderInfo};
 
-use super::{Media, Tx, What};
+use super::{Media, Stream, Tx, What};
 
 /// The shortest mean interval (RFC 3550 §6.2).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -64,24 +64,25 @@ impl Media {
         let ntp = Ntp::from(now.wall).0;
         let mut writer = RtcpWriter::new();
         let mut names: Vec<(u32, &str)> = vec![(own, row.cname.as_str())];
-        if row.stream.started && recent(row.stream.last_at) {
-            let clock =
-                row.stream.carries.and_then(|(from, _)| self.leg(from)).map_or(row.clock, |from| from.clock);
-            let passed = clock.ticks(now.mono).wrapping_sub(clock.ticks(row.stream.last_at));
-            let timestamp = row.stream.last_timestamp.wrapping_add(passed);
-            let info = SenderInfo {
-                ssrc: own,
-                ntp,
-                timestamp,
-                packets: row.stream.packets,
-                octets: row.stream.octets,
-            };
-            writer.sender(&info, &blocks);
-        } else {
-            writer.receiver(own, &blocks);
+        let sends = |stream: &&Stream| stream.started && recent(stream.last_at);
+        let info = |stream: &Stream| {
+            let from = stream.carries.and_then(|carried| self.leg(carried.leg));
+            let clock = from.map_or(row.clock, |from| from.clock);
+            let passed = clock.ticks(now.mono).wrapping_sub(clock.ticks(stream.last_at));
+            let timestamp = stream.last_timestamp.wrapping_add(passed);
+            let (packets, octets) = (stream.packets, stream.octets);
+            SenderInfo { ssrc: stream.ssrc, ntp, timestamp, packets, octets }
+        };
+        match Some(&row.stream).filter(sends) {
+            Some(stream) => writer.sender(&info(stream), &blocks),
+            None => writer.receiver(own, &blocks),
+        };
+        for stream in row.more.iter().filter(sends).take(SENDERS_MAX) {
+            writer.sender(&info(stream), &[]);
+            names.push((stream.ssrc, row.cname.as_str()));
         }
         for (from, source) in self.fed(leg).filter(|(_, s)| recent(s.last_at)).take(SENDERS_MAX) {
-            let Some(route) = from.fans.iter().find(|r| r.leg == leg) else { continue };
+            let Some(route) = from.fans.iter().chain(&from.taps).find(|r| r.leg == leg) else { continue };
             let alone = from.sources.len() == 1;
             let (packets, octets) = if alone {
                 (route.packets, route.octets)

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use base::{Instant, Now};
 use contract::{Direction, Learning};
-use rtp::Clock;
+use rtp::{Clock, VideoCodec};
 
 use super::guard::SEQUENCE_SKIP;
 use super::latch::{self, told_rtcp};
-use super::leg::{Counts, Port, PortState, RtpLeg, Stream};
-use super::{Binding, Media, NONE, Tx};
+use super::leg::{Counts, Port, PortState, RtpLeg};
+use super::{Binding, ExtensionIds, Media, NONE, Stream, Tx};
 use crate::{Attachment, Output, SocketId};
 
 /// What a leg is called in RTCP when control names nothing.
@@ -69,6 +69,8 @@ impl Media {
         }
         row.payloads =
             rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, octet(p.context)?))).collect();
+        row.codecs = rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, codec(p.codec())?))).collect();
+        row.extensions = rtp.extensions.as_ref().map(|put| Box::new(ExtensionIds::new(put)));
         row.accepts = (!row.payloads.is_empty())
             .then(|| row.payloads.iter().fold(0u128, |set, (peer, _)| set | 1 << (peer & 0x7f)));
         if let Some(local) = rtp.local.as_ref().and_then(|l| address(l.bound.as_ref())) {
@@ -108,26 +110,30 @@ impl Media {
         let continuity = rtp.continuity.as_deref().cloned().unwrap_or_default();
         let ssrc = if continuity.ssrc == 0 { self.fresh_ssrc() } else { continuity.ssrc };
         let fresh = continuity.ssrc == 0;
-        let stream = Stream {
-            ssrc,
-            // Below 2^15, so that a receiver's first guess of a rollover is right (CPM-FACTS §4.4).
-            next_sequence: match (fresh, &rtp.srtp) {
-                (true, _) => self.entropy.below(1 << 15) as u16,
-                (false, None) => continuity.sequence as u16,
-                // No number may come twice under a key, and what control kept may be older than what was sent.
-                (false, Some(_)) => (continuity.sequence as u16).wrapping_add(SEQUENCE_SKIP),
-            },
-            last_timestamp: if fresh { self.entropy.u32() } else { continuity.timestamp },
-            last_at: now.mono,
-            started: false,
-            carries: None,
-            first: 0,
-            sequence_offset: 0,
-            timestamp_offset: 0,
-            packets: 0,
-            octets: 0,
-            bytes: 0,
+        let skip = if rtp.srtp.is_some() {
+            // No number may come twice under a key, and what control kept may be older than what was sent.
+            SEQUENCE_SKIP
+        } else {
+            0
         };
+        let mut stream = if fresh {
+            // Below 2^15, so that a receiver's first guess of a rollover is right (CPM-FACTS §4.4).
+            let sequence = self.entropy.below(1 << 15) as u16;
+            Stream::new(ssrc, sequence, self.entropy.u32(), now.mono)
+        } else {
+            let sequence = (continuity.sequence as u16).wrapping_add(skip);
+            Stream::new(ssrc, sequence, continuity.timestamp, now.mono)
+        };
+        let mut more = Vec::new();
+        for slot in &continuity.slots {
+            let of = (slot.path, slot.slot);
+            if slot.ssrc == ssrc {
+                stream.of = Some(of);
+            } else {
+                let sequence = (slot.sequence as u16).wrapping_add(skip);
+                more.push(Stream::new(slot.ssrc, sequence, slot.timestamp, now.mono).for_slot(of));
+            }
+        }
         let row = RtpLeg {
             rtp: port(sockets.rtp),
             rtcp: sockets.rtcp.map(port),
@@ -135,6 +141,7 @@ impl Media {
             may_receive: false,
             captured: false,
             guarded: false,
+            renames: false,
             guard: None,
             terminates: false,
             level_id: 0,
@@ -145,8 +152,12 @@ impl Media {
             sources: Vec::with_capacity(4),
             relays: Vec::new(),
             fans: Vec::new(),
-            selects: Vec::new(),
+            parts: Vec::new(),
             stream,
+            more,
+            taps: Vec::new(),
+            extensions: None,
+            codecs: Vec::new(),
             key: leg.key(),
             serial: self.serial,
             unseen: leg.unseen,
@@ -177,7 +188,7 @@ impl Media {
         at
     }
 
-    fn fresh_ssrc(&mut self) -> u32 {
+    pub(super) fn fresh_ssrc(&mut self) -> u32 {
         // 0 means "draw one" in the contract.
         self.entropy.u32().max(1)
     }
@@ -247,7 +258,8 @@ impl Media {
     pub(crate) fn capture(&mut self, legs: impl Iterator<Item = u32>, on: bool) {
         for leg in legs {
             if let Some(row) = self.leg_mut(leg) {
-                row.captured = on;
+                // Nothing shows a leg that is unseen, a file of the context neither.
+                row.captured = on && !row.unseen;
             }
         }
     }
@@ -255,4 +267,14 @@ impl Media {
 
 fn octet(n: u32) -> Option<u8> {
     u8::try_from(n).ok().filter(|n| *n < 128)
+}
+
+const fn codec(put: contract::VideoCodec) -> Option<VideoCodec> {
+    match put {
+        contract::VideoCodec::Unspecified => None,
+        contract::VideoCodec::Vp8 => Some(VideoCodec::Vp8),
+        contract::VideoCodec::H264 => Some(VideoCodec::H264),
+        contract::VideoCodec::Vp9 => Some(VideoCodec::Vp9),
+        contract::VideoCodec::H265 => Some(VideoCodec::H265),
+    }
 }

@@ -3,7 +3,10 @@
 
 pub(crate) mod back_to_back;
 pub(crate) mod distribute;
+pub(crate) mod floor;
 pub(crate) mod imdn;
 pub(crate) mod relay;
 pub(crate) mod select;
+pub(crate) mod slot;
 pub(crate) mod switch;
+pub(crate) mod tap;

@@ -1,23 +1,25 @@
-//! `select` with one slot: each receiver gets one stream of our own SSRC, continuous in sequence and timestamp,
-//! that carries the speaker of the moment (RFC 7667 §3.6.2, media-switching mixer). The speaker himself gets who
-//! spoke before him, so that two who talk at once hear each other.
+//! `select`: the loudest speakers have the slots of a path (see [`super::slot`]); who speaks in one hears the reserve there,
+//! so that two who talk at once hear each other, and nobody hears himself.
 //!
 //! ```text
-//!  none ── first packet ──► S speaks ── S inactive for hold, other active ───────────────► other speaks
-//!                              └─ held for hold, other louder by 6 dB for 300 ms ─────────►
+//!  slot:  empty ── any packet ──► S speaks ── S inactive for hold, other active ──────────────────► other speaks
+//!                                   └─ held for hold, other louder by 6 dB for 300 ms than S, ────►
+//!                                      who is the quietest of the slots
 //! ```
 //!
 //! How loud a source is: by its RFC 6464 level where that was agreed; else, for PCMU and PCMA, by the mean of a few
 //! samples' magnitudes; else any packet with more than a comfort noise's worth of payload counts as active, and a
-//! speaker is only replaced after silence.
+//! speaker is only replaced after silence. A selection that follows a path is judged by the loudness of the legs there, each
+//! for the source of the same participant (video by the participants' audio).
 
 use std::time::Duration;
 
 use base::{Instant, Now};
-use rtp::{AudioLevel, Clock, Patch, RtpView};
+use rtp::{AudioLevel, RtpView};
 
-use crate::media::{Media, Packet, RtpLeg, Stream, Tx};
-use crate::{Drop, Output};
+use super::slot::{self, Stage};
+use crate::Drop;
+use crate::media::{Media, Packet, RtpLeg, Tx};
 
 /// Loudness is 127 + dBov: 127 is the loudest, 0 is silence. From here on a source is active.
 const ACTIVE: u8 = 127 - 50;
@@ -42,46 +44,45 @@ impl Talker {
     pub(crate) const fn new(leg: u32) -> Self {
         Talker { leg, mean: None, active_at: None, louder_since: None }
     }
+
+    /// Louder than another by as much as it takes.
+    fn beats(&self, other: &Talker) -> bool {
+        matches!((self.mean, other.mean), (Some(mine), Some(theirs)) if mine >= theirs + LOUDER_DB * 16)
+    }
 }
 
-/// The state of one select path.
+/// By what a stage chooses.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    pub(crate) hold: Duration,
+    hold: Duration,
     pub(crate) talkers: Vec<Talker>,
-    /// Legs that are sent to, when they hear.
-    pub(crate) targets: Vec<u32>,
-    pub(crate) current: Option<u32>,
-    pub(crate) previous: Option<u32>,
-    since: Instant,
+    /// Others' loudness decides.
+    pub(crate) follows: bool,
 }
 
 impl Selection {
-    pub(crate) fn new(hold_ms: u32) -> Self {
-        let mut selection = Selection {
-            hold: HOLD,
-            talkers: Vec::new(),
-            targets: Vec::new(),
-            current: None,
-            previous: None,
-            since: Instant::ZERO,
-        };
-        selection.hold(hold_ms);
-        selection
+    pub(crate) const fn new() -> Self {
+        Selection { hold: HOLD, talkers: Vec::new(), follows: false }
     }
 
-    pub(crate) fn hold(&mut self, hold_ms: u32) {
-        self.hold = if hold_ms == 0 { HOLD } else { Duration::from_millis(u64::from(hold_ms)) };
+    pub(crate) const fn hold(&mut self, hold_ms: u32) {
+        self.hold = if hold_ms == 0 { HOLD } else { Duration::from_millis(hold_ms as u64) };
     }
 
-    /// Who talks now: a leg.
     fn talker(&self, leg: Option<u32>) -> Option<&Talker> {
         self.talkers.iter().find(|t| Some(t.leg) == leg)
     }
 
-    /// A packet of the talker at `place` came. True: the speaker changed to him.
-    fn judge(&mut self, place: usize, loudness: Option<u8>, active: bool, now: Instant) -> bool {
-        let Some(talker) = self.talkers.get_mut(place) else { return false };
+    fn is_quiet(&self, leg: Option<u32>, now: Instant) -> bool {
+        self.talker(leg).and_then(|t| t.active_at).is_none_or(|at| now.since(at) >= self.hold)
+    }
+}
+
+impl Stage {
+    /// The talker at `place` was heard. Some: that leg has a seat now.
+    fn judge(&mut self, place: usize, loudness: Option<u8>, active: bool, now: Instant) -> Option<u32> {
+        let choice = self.choice.as_mut()?;
+        let talker = choice.talkers.get_mut(place)?;
         if let Some(level) = loudness {
             let level = u32::from(level) * 16;
             // Exponential mean over about eight packets.
@@ -90,89 +91,65 @@ impl Selection {
         if active {
             talker.active_at = Some(now);
         }
-        let me = *talker;
-        let Some(current) = self.talker(self.current).copied() else {
-            self.take(me.leg, now);
-            return true;
-        };
-        if current.leg == me.leg {
-            return false;
-        }
-        let quiet = current.active_at.is_none_or(|at| now.since(at) >= self.hold);
-        let louder = match (me.mean, current.mean) {
-            (Some(mine), Some(theirs)) if active => mine >= theirs + LOUDER_DB * 16,
-            _ => false,
-        };
-        let louder_since = louder.then_some(me.louder_since.unwrap_or(now));
-        if let Some(talker) = self.talkers.get_mut(place) {
-            talker.louder_since = louder_since;
-        }
-        let beaten = now.since(self.since) >= self.hold
-            && louder_since.is_some_and(|since| now.since(since) >= LOUDER_FOR);
-        if active && (quiet || beaten) {
-            self.take(me.leg, now);
-            return true;
-        }
-        false
-    }
-
-    fn take(&mut self, leg: u32, now: Instant) {
-        self.previous = self.current.filter(|old| *old != leg);
-        self.current = Some(leg);
-        self.since = now;
-        self.talkers.iter_mut().for_each(|t| t.louder_since = None);
-    }
-
-    /// Forgets who is no source any more.
-    pub(crate) fn prune(&mut self) {
-        let is_talker = |leg: &u32| self.talkers.iter().any(|t| t.leg == *leg);
-        self.current = self.current.filter(is_talker);
-        self.previous = self.previous.filter(is_talker);
-    }
-}
-
-impl Stream {
-    /// The header fields of a source's packet within this stream: sequence, timestamp, and whether a spurt begins.
-    /// `None`: it is older than what the stream took over, or than the takeover.
-    #[inline]
-    pub(crate) fn place(
-        &mut self,
-        from: (u32, u32),
-        view: &RtpView<'_>,
-        now: Instant,
-        clock: Clock,
-    ) -> Option<(u16, u32, bool)> {
-        const JUMP_MAX: u16 = 3000;
-        let (sequence, timestamp) = (view.sequence(), view.timestamp());
-        let ahead = sequence.wrapping_add(self.sequence_offset).wrapping_sub(self.next_sequence);
-        let jumped = ahead > JUMP_MAX && ahead < u16::MAX - JUMP_MAX;
-        let spurt = self.carries != Some(from) || jumped;
-        if spurt {
-            let passed = clock.ticks(now).wrapping_sub(clock.ticks(self.last_at)).max(1);
-            // The speaker before has filled this moment already: the new one begins with his next packet.
-            if !jumped && self.started && passed < clock.0 / 100 {
-                return None;
-            }
-            let next =
-                if self.started { self.last_timestamp.wrapping_add(passed) } else { self.last_timestamp };
-            self.timestamp_offset = next.wrapping_sub(timestamp);
-            self.sequence_offset = self.next_sequence.wrapping_sub(sequence);
-            self.first = sequence;
-            (self.carries, self.started) = (Some(from), true);
-        } else if sequence.wrapping_sub(self.first) > u16::MAX - JUMP_MAX {
+        let leg = talker.leg;
+        let seat = self.seat_of(leg);
+        if seat.is_some_and(|seat| seat < self.slots) {
             return None;
         }
-        let placed = sequence.wrapping_add(self.sequence_offset);
-        if placed.wrapping_sub(self.next_sequence) <= JUMP_MAX {
-            self.next_sequence = placed.wrapping_add(1);
-            self.last_timestamp = timestamp.wrapping_add(self.timestamp_offset);
-            self.last_at = now;
-            // The takeover's border moves on, so that it stays comparable after half a cycle.
-            if sequence.wrapping_sub(self.first) > JUMP_MAX {
-                self.first = sequence.wrapping_sub(JUMP_MAX / 2);
-            }
+        let slot = self.vacant().or_else(|| self.slot_to_take(place, active, now));
+        if let Some(at) = slot {
+            self.sit(at, leg, now);
+            self.choice.as_mut()?.talkers.iter_mut().for_each(|t| t.louder_since = None);
+            return Some(leg);
         }
-        Some((placed, timestamp.wrapping_add(self.timestamp_offset), spurt))
+        // The reserve needs no patience: only those who speak themselves hear it.
+        let reserve = self.seats.get(self.slots).filter(|_| seat.is_none())?;
+        let choice = self.choice.as_ref()?;
+        let holder = choice.talker(reserve.leg);
+        let free = holder.is_none_or(|holder| {
+            let beaten = now.since(reserve.since) >= choice.hold
+                && choice.talkers.get(place).is_some_and(|me| me.beats(holder));
+            active && (choice.is_quiet(reserve.leg, now) || beaten)
+        });
+        free.then(|| self.sit(self.slots, leg, now)).map(|()| leg)
+    }
+
+    /// The slot that the talker at `place` takes from another.
+    fn slot_to_take(&mut self, place: usize, active: bool, now: Instant) -> Option<usize> {
+        let Stage { seats, choice, slots, .. } = self;
+        let (choice, seats) = (choice.as_mut()?, seats.get(..*slots)?);
+        let me = *choice.talkers.get(place)?;
+        // The quietest of those who sit.
+        let holders =
+            seats.iter().enumerate().filter_map(|(at, seat)| Some((at, seat, choice.talker(seat.leg)?)));
+        let weakest =
+            holders.filter(|(.., talker)| talker.mean.is_some()).min_by_key(|(.., talker)| talker.mean);
+        let weakest =
+            weakest.filter(|(.., talker)| active && me.beats(talker)).map(|(at, seat, _)| (at, seat.since));
+        let louder_since = weakest.map(|_| me.louder_since.unwrap_or(now));
+        choice.talkers.get_mut(place)?.louder_since = louder_since;
+        if !active {
+            return None;
+        }
+        let quiet = seats.iter().enumerate().filter(|(_, seat)| choice.is_quiet(seat.leg, now));
+        let quiet =
+            quiet.min_by_key(|(_, seat)| choice.talker(seat.leg).and_then(|t| t.active_at)).map(|(at, _)| at);
+        let beaten = weakest.filter(|(_, since)| {
+            now.since(*since) >= choice.hold
+                && louder_since.is_some_and(|louder| now.since(louder) >= LOUDER_FOR)
+        });
+        quiet.or(beaten.map(|(at, _)| at))
+    }
+
+    /// The talker at `place` was seen, who is chosen by another's loudness: he takes no more than what is empty.
+    fn admit(&mut self, place: usize, now: Instant) -> Option<u32> {
+        let leg = self.choice.as_ref()?.talkers.get(place)?.leg;
+        if self.seat_of(leg).is_some() {
+            return None;
+        }
+        let empty = self.seats.iter().position(|seat| seat.leg.is_none())?;
+        self.sit(empty, leg, now);
+        Some(leg)
     }
 }
 
@@ -203,84 +180,39 @@ fn loudness(row: &RtpLeg, view: &RtpView<'_>) -> (Option<u8>, bool) {
     (Some(loud as u8), code >= 16)
 }
 
-/// Takes a packet of a leg that competes; how many went out.
+/// Takes a packet of a leg that may be selected; how many went out.
 pub(crate) fn rtp(
     media: &mut Media,
     now: Now,
     leg: u32,
-    at: usize,
+    (at, place): (u32, u32),
     packet: &Packet<'_>,
     bytes: &[u8],
     tx: &mut Tx<'_>,
 ) -> Result<u32, Drop> {
-    let row = media.leg(leg).ok_or(Drop::NoLeg)?;
-    let (selection, place) = *row.selects.get(at).ok_or(Drop::NoPath)?;
-    let (loud, active) = loudness(row, &packet.view);
-    let (clock, video) = (row.clock, row.video);
-    let chosen = media.selections.get_mut(selection as usize).ok_or(Drop::NoPath)?;
-    let changed = chosen.judge(place as usize, loud, active, now.mono);
-    let (is_current, is_previous) = (chosen.current == Some(leg), chosen.previous == Some(leg));
-    if !is_current && !is_previous {
-        return Err(Drop::NotSelected);
+    let row = media.legs.get(leg as usize).ok_or(Drop::NoLeg)?;
+    let stage = media.stages.get_mut(at as usize).ok_or(Drop::NoPath)?;
+    if stage.choice.as_ref().is_some_and(|choice| choice.follows) {
+        stage.admit(place as usize, now.mono);
+    } else {
+        let (loud, active) = loudness(row, &packet.view);
+        stage.judge(place as usize, loud, active, now.mono);
     }
-    let current = chosen.current;
-    let mut why = if is_current { Drop::NoTarget } else { Drop::NotSelected };
-    let targets = std::mem::take(&mut chosen.targets);
-    let mut sent = 0;
-    for target in &targets {
-        // Everybody gets the speaker; the speaker gets the one before him; nobody gets himself.
-        let gets = if is_current { *target != leg } else { Some(*target) == current && *target != leg };
-        if gets {
-            match send(media, now, leg, *target, clock, packet, bytes, tx) {
-                Ok(()) => sent += 1,
-                Err(other) => why = other,
-            }
-        }
-    }
-    if let Some(chosen) = media.selections.get_mut(selection as usize) {
-        chosen.targets = targets;
-    }
-    if changed && video {
-        media.want_key_frame(leg, packet.view.ssrc(), now, tx);
-    }
-    if sent > 0 { Ok(sent) } else { Err(why) }
+    slot::rtp(media, now, leg, at, packet, bytes, tx)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call from one loop")]
-fn send(
+/// Takes a packet of a leg whose loudness decides about another one.
+pub(crate) fn voice(
     media: &mut Media,
     now: Now,
     leg: u32,
-    target: u32,
-    clock: Clock,
+    (at, place): (u32, u32),
     packet: &Packet<'_>,
-    bytes: &[u8],
     tx: &mut Tx<'_>,
-) -> Result<(), Drop> {
-    let view = &packet.view;
-    let context_type =
-        media.leg(leg).and_then(|row| row.to_context(view.payload_type())).ok_or(Drop::Payload)?;
-    let row = media.leg_mut(target).ok_or(Drop::NoTarget)?;
-    if !row.hears() {
-        return Err(Drop::NoTarget);
-    }
-    let payload_type = row.to_peer(context_type).ok_or(Drop::Payload)?;
-    let (sequence, timestamp, marker) =
-        row.stream.place((leg, view.ssrc()), view, now.mono, clock).ok_or(Drop::Late)?;
-    let patch = Patch { payload_type, marker, sequence, timestamp, ssrc: row.stream.ssrc };
-    let head = patch.apply(view.head());
-    let socket = row.rtp.socket;
-    if packet.opened || row.guard.is_some() {
-        media.send_held(target, socket, bytes, Some(head), packet.opened, tx)?;
-    } else if !tx.push(Output::ForwardPatched { socket, head }) {
-        return Err(Drop::Outbox);
-    }
-    let row = media.leg_mut(target).ok_or(Drop::NoTarget)?;
-    row.stream.packets = row.stream.packets.wrapping_add(1);
-    row.stream.octets = row.stream.octets.wrapping_add(view.payload().len() as u32);
-    row.stream.bytes += bytes.len() as u64;
-    if row.captured {
-        media.spool_copy(now, target, Some(head), bytes, tx);
-    }
-    Ok(())
+) {
+    let Some(row) = media.legs.get(leg as usize) else { return };
+    let (loud, active) = loudness(row, &packet.view);
+    let Some(stage) = media.stages.get_mut(at as usize) else { return };
+    let Some(chosen) = stage.judge(place as usize, loud, active, now.mono) else { return };
+    media.want_newest_key_frame(chosen, now, tx);
 }

@@ -18,6 +18,16 @@ fn each_refusal_names_its_change_and_changes_nothing() {
         change(&mut path);
         Verb::PutPath(path)
     };
+    let select = |slots, follows| {
+        contract::path::Parameters::Select(contract::Select { slots, follows, ..contract::Select::default() })
+    };
+    let floor = |slots, holders: &[u64]| {
+        let holders = holders.to_vec();
+        contract::path::Parameters::Floor(contract::Floor { holders, slots, contributors: false })
+    };
+    let slots = |mode, parameters| {
+        Verb::PutPath(contract::Path { parameters: Some(parameters), ..path(9, mode, &[1, 2], &[1, 2]) })
+    };
     let distribute = || path(9, Mode::Distribute, &[1, 2], &[1, 2]);
     for (verb, reason) in [
         (put_leg(contract::Leg { context: 99, ..rtp_leg(3) }), Reason::UnknownContext),
@@ -27,7 +37,9 @@ fn each_refusal_names_its_change_and_changes_nothing() {
             Reason::BadLeg,
         ),
         (
-            put_leg(edit(rtp_leg(3), |r| r.payloads = vec![contract::PayloadMap { peer: 128, context: 0 }])),
+            put_leg(edit(rtp_leg(3), |r| {
+                r.payloads = vec![contract::PayloadMap { peer: 128, ..contract::PayloadMap::default() }]
+            })),
             Reason::BadLeg,
         ),
         (set(distribute(), |p| p.context = 99), Reason::UnknownContext),
@@ -35,15 +47,18 @@ fn each_refusal_names_its_change_and_changes_nothing() {
         (set(distribute(), |p| p.mode = Mode::Unspecified as i32), Reason::BadPath),
         (set(distribute(), |p| p.mode = Mode::Relay as i32), Reason::BadPath),
         (set(distribute(), |p| p.mode = Mode::Switch as i32), Reason::BadPath),
-        (set(distribute(), |p| p.mode = Mode::Floor as i32), Reason::Unsupported),
-        (set(distribute(), |p| p.mode = Mode::Tap as i32), Reason::Unsupported),
+        (slots(Mode::Select, select(17, 0)), Reason::Limit),
+        (slots(Mode::Select, select(16, 9)), Reason::BadPath), // follows itself
+        (slots(Mode::Select, floor(1, &[])), Reason::BadPath),
+        (slots(Mode::Floor, select(1, 0)), Reason::BadPath),
+        (slots(Mode::Floor, floor(17, &[])), Reason::Limit),
+        (slots(Mode::Floor, floor(1, &[3])), Reason::BadPath), // no source
         (
-            set(distribute(), |p| {
-                p.mode = Mode::Select as i32;
-                let select = contract::Select { slots: 2, hold_ms: 0 };
-                p.parameters = Some(contract::path::Parameters::Select(select));
-            }),
-            Reason::Unsupported,
+            put_leg(edit(rtp_leg(3), |r| {
+                let ids = vec![contract::ExtensionMap { peer: 256, context: 1 }];
+                r.extensions = Some(Box::new(contract::Extensions { ids }));
+            })),
+            Reason::BadLeg,
         ),
     ] {
         let mut rig = Rig::new();

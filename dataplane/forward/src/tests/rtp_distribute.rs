@@ -75,8 +75,8 @@ fn two_legs_with_one_ssrc_are_told_apart_and_stay_so() {
 fn payload_types_differ_per_receiver_and_who_has_not_agreed_is_left_out() {
     let map = |n, pairs: &[(u32, u32)]| {
         edit(rtp_leg(n), |rtp| {
-            rtp.payloads =
-                pairs.iter().map(|(peer, context)| PayloadMap { peer: *peer, context: *context }).collect();
+            let map = |(peer, context): &(u32, u32)| PayloadMap { peer: *peer, context: *context, codec: 0 };
+            rtp.payloads = pairs.iter().map(map).collect();
         })
     };
     let mut rig = Rig::new();

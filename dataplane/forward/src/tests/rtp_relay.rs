@@ -50,7 +50,8 @@ fn rtcp_passes_muxed_or_not() {
 
 #[test]
 fn payload_types_are_those_of_each_leg() {
-    let map = |n, peer| edit(rtp_leg(n), |rtp| rtp.payloads = vec![PayloadMap { peer, context: 96 }]);
+    let map =
+        |n, peer| edit(rtp_leg(n), |rtp| rtp.payloads = vec![PayloadMap { peer, context: 96, codec: 0 }]);
     let mut rig = both_ways(vec![map(1, 101), map(2, 97)]);
     let done = rig.hear_peer(1, &packet(5, 1, 160, 101, &[1; 20]));
     assert_eq!(sent(&done), [(socket(2), &packet(5, 1, 160, 97, &[1; 20])[..])]);

@@ -125,7 +125,7 @@ fn a_guarded_leg_and_a_plain_one_hear_each_other_with_every_suite() {
 fn one_packet_goes_to_guarded_and_plain_targets_each_in_its_own_way() {
     let (mut a, mut b, mut c) = (Far::gcm(1), Far::gcm(2), Far::new(3, SUITES[0]));
     let renamed = edit(c.leg(3), |rtp| {
-        rtp.payloads = vec![contract::PayloadMap { peer: 96, context: 0 }];
+        rtp.payloads = vec![contract::PayloadMap { peer: 96, ..contract::PayloadMap::default() }];
     });
     let mut rig = Rig::new();
     let all = [1, 2, 3, 4, 5];
