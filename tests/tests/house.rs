@@ -19,7 +19,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("netio", &["base", "fingerprint"]),
     // The one door by which descriptions come into this wing; behind it there is the contract alone.
     ("ng", &["base", "sdp", "contract"]),
-    ("dataplaned", &["base", "msrp", "rtp", "contract", "forward", "netio", "ng"]),
+    // What draws its own randomness stands beside netio.
+    ("dtls", &["fingerprint", "rtp"]),
+    ("dataplaned", &["base", "msrp", "rtp", "contract", "forward", "netio", "dtls", "ng"]),
     ("service", &["base", "sip", "sdp", "cpm", "contract"]),
     ("gateways", &["base", "cpm", "contract"]),
     ("store", &["base", "service"]),

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 //! RTP and RTCP as views over the octets that arrived, what kind of datagram shares a port (RFC 7983), the
-//! rewriting of fixed headers, the statistics of RFC 3550 appendix A, and SRTP ([`srtp`]).
+//! rewriting of fixed headers, the statistics of RFC 3550 appendix A, SRTP ([`srtp`]), and the checks of ICE ([`stun`]).
 //!
 //! Nothing is copied or allocated by a view. Deliberately not here: sockets, and which
 //! packet goes where (`forward`).
@@ -13,6 +13,7 @@ mod rewrite;
 mod rtcp;
 pub mod srtp;
 mod stats;
+pub mod stun;
 mod view;
 
 pub use demux::{Kind, kind};
