@@ -6,9 +6,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     prost_build::Config::new()
         .btree_map(["."])
         // Keys are not printed (src/srtp.rs).
-        .skip_debug([".weir.contract.v1.Srtp"])
+        .skip_debug([".weir.contract.v1.Srtp", ".weir.contract.v1.Ice"])
         // Most legs have none.
         .boxed(".weir.contract.v1.RtpLeg.srtp")
+        .boxed(".weir.contract.v1.RtpLeg.ice")
+        .boxed(".weir.contract.v1.RtpLeg.dtls")
         .boxed(".weir.contract.v1.RtpLeg.continuity")
         .boxed(".weir.contract.v1.RtpLeg.extensions")
         .compile_fds(files)?;

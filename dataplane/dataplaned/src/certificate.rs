@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use netio::Tls;
@@ -12,7 +13,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::{ContractSettings, MsrpSettings};
+use crate::config::{ContractSettings, MsrpSettings, RtpSettings};
 
 /// Reads or makes it.
 pub(crate) fn tls(settings: &MsrpSettings) -> anyhow::Result<Tls> {
@@ -47,6 +48,18 @@ pub(crate) fn contract(settings: &ContractSettings) -> anyhow::Result<Option<Arc
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Some(Arc::new(config)))
+}
+
+/// Whom DTLS handshakes show (RFC 5764).
+pub(crate) fn dtls(settings: &RtpSettings, longest_ms: u64) -> anyhow::Result<dtls::Identity> {
+    let longest = Duration::from_millis(longest_ms);
+    let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) else {
+        return Ok(dtls::Identity::make(longest)?);
+    };
+    let (chain, secret) = read(certificate, key)?;
+    let first = chain.first().context("no certificate")?;
+    let identity = dtls::Identity::new(first, secret.secret_der().to_vec(), longest);
+    identity.with_context(|| key.display().to_string())
 }
 
 type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);

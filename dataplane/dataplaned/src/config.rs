@@ -177,6 +177,13 @@ pub struct RtpSettings {
     pub dscp: u8,
     /// Octets of a socket's receive buffer.
     pub receive_bytes: usize,
+    /// PEM file of the certificate that DTLS handshakes show (WebRTC); without one, a self-signed certificate is made at
+    /// each start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key: ECDSA with P-256 or P-384.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
     /// The addresses that legs can be on. The first one is the default.
     pub interfaces: Vec<Interface>,
 }
@@ -189,6 +196,8 @@ impl Default for RtpSettings {
             port_rest_ms: 5000,
             dscp: 46,
             receive_bytes: 256 << 10,
+            certificate: None,
+            key: None,
             interfaces: vec![Interface::default()],
         }
     }
@@ -281,6 +290,10 @@ pub struct LimitSettings {
     pub arrival_ms: u64,
     /// Milliseconds for which a receiver may be too slow before it is cut loose.
     pub slow_ms: u64,
+    /// Milliseconds without a check of its peer after which a leg with ICE is lost.
+    pub ice_ms: u64,
+    /// Milliseconds in which a DTLS handshake is done, or has failed.
+    pub dtls_ms: u64,
     /// Messages that may wait in a mailbox between two threads.
     pub mailbox_max: usize,
 }
@@ -303,6 +316,8 @@ impl Default for LimitSettings {
             held_ms: engine.held_ms,
             arrival_ms: engine.arrival_ms,
             slow_ms: engine.slow_ms,
+            ice_ms: engine.ice_ms,
+            dtls_ms: engine.dtls_ms,
             mailbox_max: 4096,
         }
     }
@@ -325,6 +340,8 @@ impl LimitSettings {
             held_ms: self.held_ms,
             arrival_ms: self.arrival_ms,
             slow_ms: self.slow_ms,
+            ice_ms: self.ice_ms,
+            dtls_ms: self.dtls_ms,
             ..forward::Limits::default()
         }
     }
@@ -409,6 +426,14 @@ impl Config {
         anyhow::ensure!(
             self.msrp.certificate.is_some() == self.msrp.key.is_some(),
             "msrp.certificate and msrp.key come together"
+        );
+        anyhow::ensure!(
+            self.rtp.certificate.is_some() == self.rtp.key.is_some(),
+            "rtp.certificate and rtp.key come together"
+        );
+        anyhow::ensure!(
+            self.limits.ice_ms >= 1000 && self.limits.dtls_ms >= 1000,
+            "limits.ice_ms and limits.dtls_ms are at least 1000"
         );
         let contract = &self.contract;
         anyhow::ensure!(

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 //! The data plane process: one shard thread per core, a steward thread that speaks `contract`, a spool thread for
-//! files, metrics.
+//! files, a thread for DTLS handshakes, metrics.
 //!
 //! ```text
 //!   control ── socket or TLS ─ steward ──┬── mailbox ── shard 0: driver + engine ──┐
@@ -13,6 +13,7 @@
 
 mod certificate;
 mod config;
+mod handshakes;
 mod mail;
 mod metrics;
 mod run;

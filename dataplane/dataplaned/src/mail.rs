@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use contract::{Audited, Batch, CaptureState, Decide, from_dataplane};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use forward::CloseReason;
+use forward::{CloseReason, DtlsId, DtlsWord};
 use netio::{Tally, Wake};
 
 use crate::spool::ToSpool;
@@ -35,6 +35,8 @@ pub(crate) enum ToShard {
     Remote { conn: u64, what: Remote },
     /// What the home of a connection of this shard wants done with it.
     Act { conn: u64, what: Act },
+    /// From the thread of handshakes.
+    Dtls { id: DtlsId, word: DtlsWord },
 }
 
 /// How a connection came.
@@ -90,6 +92,8 @@ pub(crate) struct Figures {
     pub(crate) spool_missed: u64,
     /// News that control was too slow for.
     pub(crate) news_missed: u64,
+    /// Datagrams of handshakes that their thread was too slow for.
+    pub(crate) handshakes_missed: u64,
 }
 
 /// Wakes whoever owns a mailbox.
@@ -108,6 +112,11 @@ impl Waker for std::sync::Arc<mio::Waker> {
         // It fails only when the poll is gone, and then nobody waits.
         let _ = mio::Waker::wake(self);
     }
+}
+
+/// Of a thread that sleeps at its mailbox.
+impl Waker for () {
+    fn wake(&self) {}
 }
 
 /// The sending end of a mailbox, for one thread.

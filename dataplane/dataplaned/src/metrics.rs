@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     drops: IntCounterVec,
     send_failures: IntCounterVec,
     unreachable: IntCounter,
+    handshakes: IntCounterVec,
     receives: IntCounterVec,
     connections_refused: IntCounterVec,
     batches: IntCounterVec,
@@ -92,6 +93,7 @@ impl Metrics {
                 "reason",
             )?,
             unreachable: counter(r, "unreachable_total", "ICMP errors.")?,
+            handshakes: counters(r, "handshakes_total", "DTLS handshakes, by their end.", "end")?,
             receives: counters(r, "receives_ended_total", "Receives that were begun again.", "reason")?,
             connections_refused: counters(r, "connections_refused_total", "Callers turned away.", "reason")?,
             batches: counters(r, "batches_total", "Batches of control, by answer.", "answer")?,
@@ -151,7 +153,8 @@ impl Metrics {
         zero(&self.send_failures, &SEND_FAILURES);
         zero(&self.receives, &["starved", "error"]);
         zero(&self.connections_refused, &["full", "address_full", "never_opened"]);
-        zero(&self.missed, &["spool", "news", "capture"]);
+        zero(&self.missed, &["spool", "news", "capture", "handshakes"]);
+        zero(&self.handshakes, &["agreed", "failed"]);
         zero(&self.batches, &["applied"]);
         zero(&self.frames, &BadFrame::ALL.map(BadFrame::label));
         zero(&self.links, &End::LABELS);
@@ -181,6 +184,8 @@ impl Metrics {
         add(&self.requests, "in", t.requests_in, b.requests_in);
         add(&self.requests, "taken", t.requests_taken, b.requests_taken);
         add(&self.requests, "out", t.requests_out, b.requests_out);
+        add(&self.handshakes, "agreed", t.handshakes, b.handshakes);
+        add(&self.handshakes, "failed", t.handshakes_refused, b.handshakes_refused);
         self.unreachable.inc_by(t.unreachable.saturating_sub(b.unreachable));
         for (index, why) in forward::Drop::ALL.iter().enumerate() {
             let of = |figures: &Figures| figures.drops.get(index).copied().unwrap_or(0);
@@ -203,6 +208,7 @@ impl Metrics {
         add(&self.connections_refused, "never_opened", t.accept_failed, b.accept_failed);
         add(&self.missed, "spool", now.spool_missed, before.spool_missed);
         add(&self.missed, "news", now.news_missed, before.news_missed);
+        add(&self.missed, "handshakes", now.handshakes_missed, before.handshakes_missed);
         let shard = now.shard.to_string();
         let seconds = now.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e9;
         self.cpu.with_label_values(&[&shard]).inc_by(seconds);

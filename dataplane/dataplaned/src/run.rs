@@ -13,6 +13,7 @@ use crossbeam::channel::{Sender, bounded};
 use netio::{Choice, Kind, Tls, Wake};
 
 use crate::config::Config;
+use crate::handshakes::{Handshakes, ToHandshakes};
 use crate::mail::{Outgoing, ToShard, ToSteward, mailbox};
 use crate::metrics::{Endpoint, Metrics};
 use crate::shard::{self, Ends, Plan, Ready};
@@ -50,6 +51,7 @@ pub struct Running {
     wakes: Vec<Wake>,
     waker: Arc<mio::Waker>,
     spool: Sender<ToSpool>,
+    handshakes: Sender<ToHandshakes>,
     endpoint: Option<Endpoint>,
     joins: Vec<JoinHandle<()>>,
     failed: Arc<AtomicBool>,
@@ -81,6 +83,7 @@ impl Running {
         self.wakes.iter().for_each(Wake::wake);
         let _ = self.waker.wake();
         let _ = self.spool.send(ToSpool::Stop);
+        let _ = self.handshakes.send(ToHandshakes::Stop);
         for join in self.joins.drain(..) {
             let _ = join.join();
         }
@@ -118,6 +121,8 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
 
     let tls = if config.msrp.tls { Some(certificate::tls(&config.msrp)?) } else { None };
     let fingerprint = tls.as_ref().map_or(Vec::new(), |tls| tls.fingerprint().to_vec());
+    let identity = certificate::dtls(&config.rtp, config.limits.dtls_ms)?;
+    let dtls_fingerprint = identity.fingerprint().to_vec();
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let mut entropy = base::Entropy::from_seed(seed);
@@ -127,6 +132,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let (steward_sender, steward_mailbox) = mailbox(config.limits.mailbox_max);
     let (poll, waker) = steward::poll()?;
     let (spool_sender, spool_mailbox) = mailbox(config.spool.packets_max);
+    let (handshakes_sender, handshakes_mailbox) = mailbox(config.limits.mailbox_max);
     let socket = config.socket();
     let listener = steward::listen(&socket)?;
     let remote = remote(&config)?;
@@ -152,7 +158,9 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let threads = started.iter().map(|shard| shard.ready.thread).collect();
     for (index, shard) in started.into_iter().enumerate() {
         let peers = (0..senders.len()).map(|peer| (peer != index).then(|| outgoing(peer))).collect();
-        let ends = Ends { steward: to_steward(), peers, keep: Keep::new(spool_sender.clone()) };
+        let keep = Keep::new(spool_sender.clone());
+        let handshakes = Outgoing::new(handshakes_sender.clone(), ());
+        let ends = Ends { steward: to_steward(), peers, keep, handshakes };
         shard.ends.send(ends).map_err(|_| anyhow::anyhow!("a shard ended at its start"))?;
         addresses.msrp.push(shard.msrp);
         joins.push(shard.join);
@@ -162,6 +170,13 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     joins.push(spawn("spool", &failed, move || {
         let (folder, settings, steward) = spool;
         Spool::new(spool::files(), folder, settings, steward).run(&spool_mailbox);
+        Ok(())
+    })?);
+
+    let running_max = config.limits.legs_max * senders.len();
+    let handshakes = Handshakes::new(identity, running_max, (0..senders.len()).map(outgoing).collect());
+    joins.push(spawn("handshakes", &failed, move || {
+        handshakes.run(&handshakes_mailbox);
         Ok(())
     })?);
 
@@ -176,6 +191,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         driver: driver.to_owned(),
         driver_reason: choice.reason.clone(),
         fingerprint,
+        dtls_fingerprint,
         contexts_max: (config.limits.contexts_max * senders.len()) as u64,
         legs_max: (config.limits.legs_max * senders.len()) as u64,
     };
@@ -203,6 +219,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         wakes,
         waker,
         spool: spool_sender,
+        handshakes: handshakes_sender,
         endpoint,
         joins,
         failed,

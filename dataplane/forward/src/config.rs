@@ -1,10 +1,11 @@
 //! What one engine is told at its start: who it is and how much it may hold.
 
 use std::mem::size_of;
+use std::time::Duration;
 
 use base::Budget;
 
-use crate::media::{Binding, Guard, HELD_BYTES, Route, RtpLeg, Source, Stream};
+use crate::media::{Binding, Guard, HELD_BYTES, Route, RtpLeg, Source, Stream, Web, WebLimits};
 use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
 
 /// A listener whose address stands in `a=path`.
@@ -58,6 +59,10 @@ pub struct Limits {
     pub srtp_sources_max: usize,
     /// Packets that the SRTP replay window reaches back; 64 or more.
     pub srtp_window: usize,
+    /// A leg with ICE is lost after so long without a check of its peer (RFC 7675 §5.1).
+    pub ice_ms: u64,
+    /// A DTLS handshake is done in so long, or has failed.
+    pub dtls_ms: u64,
     /// Stream connections at once.
     pub connections_max: usize,
     /// Sessions on one connection (RFC 4975 §5.4 reuse).
@@ -115,6 +120,8 @@ impl Default for Limits {
             leg_sources_ever_max: 64,
             srtp_sources_max: 256,
             srtp_window: 1024,
+            ice_ms: 30_000,
+            dtls_ms: 30_000,
             connections_max: 8192,
             connection_sessions_max: 64,
             inflight_bytes_max: 64 << 10,
@@ -144,6 +151,11 @@ impl Limits {
         rtp::srtp::Config { window: self.srtp_window, sources_max: self.srtp_sources_max }
     }
 
+    /// The times of a leg with ICE or DTLS.
+    pub(crate) const fn web(&self) -> WebLimits {
+        WebLimits { ice: Duration::from_millis(self.ice_ms), dtls: Duration::from_millis(self.dtls_ms) }
+    }
+
     /// The memory that these limits allow, as a sum.
     pub fn budget(&self) -> Budget {
         let mut budget = Budget::default();
@@ -168,6 +180,7 @@ impl Limits {
             .row("srtp keys, two a leg", legs, size(size_of::<Guard>()))
             .row("srtp sources, two tables a leg", legs * 2, self.srtp().octets_max())
             .row("srtp packets on their way", n(self.targets_max), size(HELD_BYTES))
+            .row("ice and dtls", legs, size(size_of::<Web>()) + 4096)
             .row("sockets", n(self.sockets_max), size(size_of::<Binding>()))
             .row("msrp legs", legs, size(size_of::<Row>()) + 1024)
             .row(

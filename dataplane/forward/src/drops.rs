@@ -32,10 +32,22 @@ drops! {
     Header => "header",
     /// RTCP whose lengths or first packet do not fit (RFC 3550 §A.2).
     Rtcp => "rtcp",
-    /// STUN where no ICE was agreed.
+    /// STUN where no ICE was agreed, or that asks for nothing.
     Stun => "stun",
-    /// DTLS where none was agreed.
+    /// STUN that does not parse, or whose FINGERPRINT is wrong.
+    StunMalformed => "stun_malformed",
+    /// A check without USERNAME or MESSAGE-INTEGRITY, or with another credential (RFC 8489 §9.1.3).
+    StunUnauthentic => "stun_unauthentic",
+    /// A check that was another address's.
+    StunReplayed => "stun_replayed",
+    /// An authentic check that cannot be: unknown attributes, or a conflict of roles.
+    StunRefused => "stun_refused",
+    /// DTLS where none was agreed, or after its handshake has failed.
     Dtls => "dtls",
+    /// DTLS from an address without a check, or other than the announced one.
+    DtlsStranger => "dtls_stranger",
+    /// More DTLS of one leg than a handshake needs.
+    DtlsTooMany => "dtls_too_many",
     /// None of the protocols of RFC 7983.
     Foreign => "foreign",
     /// Not from the address that the leg has learned or was told.

@@ -84,6 +84,7 @@ impl Engine {
             Input::Sent { conn, bytes } => self.message.sent(now, conn, bytes, &mut tx),
             Input::Closed { conn, why } => self.message.closed(now, conn, why, &mut tx),
             Input::Batch { batch, attachments } => self.batch(now, batch, attachments, out),
+            Input::Dtls { id, word } => self.media.dtls_word(id, word, &mut tx),
             Input::Decide(decide) => self.message.decide(now, decide, &mut tx),
             Input::Capture { context, on } => self.capture(context, on),
             Input::Drain(on) => self.draining = on,

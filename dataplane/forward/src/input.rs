@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use rtp::srtp::Keying;
 
 /// A UDP socket of this shard. Dense: the driver numbers its sockets from 0, below [`crate::Limits::sockets_max`],
 /// and may reuse a number after it performed [`crate::Output::CloseSocket`] for it.
@@ -30,6 +31,39 @@ pub struct Attachment {
     pub rtcp: Option<SocketId>,
     /// With the bound port filled in: goes into `Applied` as it is.
     pub local: contract::RtpLocal,
+}
+
+/// A DTLS handshake of one leg (RFC 5764); never used twice by one engine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DtlsId {
+    /// The leg's row.
+    pub leg: u32,
+    /// Tells it from earlier ones.
+    pub serial: u64,
+}
+
+/// What the process's end of a handshake says.
+#[derive(Debug)]
+pub enum DtlsWord {
+    /// A datagram for the peer.
+    Send(Bytes),
+    /// It is done. The engine itself compares the certificate: the process accepts any.
+    Keys(Box<DtlsKeys>),
+    /// It came to nothing.
+    Failed,
+    /// The peer has ended it (close_notify).
+    Closed,
+}
+
+/// What a handshake came to.
+#[derive(Clone, Debug)]
+pub struct DtlsKeys {
+    /// SHA-256 of the certificate that the peer has shown.
+    pub fingerprint: [u8; 32],
+    /// With what we send.
+    pub send: Keying,
+    /// With what the peer sends.
+    pub receive: Keying,
 }
 
 /// Why a connection is gone, or never came.
@@ -113,6 +147,13 @@ pub enum Input<'a> {
         batch: &'a contract::Batch,
         /// What the process bound for it.
         attachments: &'a [Attachment],
+    },
+    /// A handshake that the engine asked for has something to say.
+    Dtls {
+        /// Which.
+        id: DtlsId,
+        /// What.
+        word: DtlsWord,
     },
     /// Control answers a question (NICKNAME).
     Decide(&'a contract::Decide),

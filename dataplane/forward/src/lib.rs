@@ -33,8 +33,8 @@ mod wanted;
 pub use config::{Config, Limits, Listener};
 pub use drops::Drop;
 pub use engine::Engine;
-pub use input::{Attachment, CloseReason, ConnId, DialId, Input, SocketId};
-pub use output::{HEAD_BYTES, Output, Packet, Transport};
+pub use input::{Attachment, CloseReason, ConnId, DialId, DtlsId, DtlsKeys, DtlsWord, Input, SocketId};
+pub use output::{DtlsOrder, HEAD_BYTES, Output, Packet, Transport};
 pub use totals::Totals;
 
 #[cfg(test)]

@@ -5,10 +5,26 @@ use std::net::SocketAddr;
 use base::UnixTime;
 use bytes::Bytes;
 
-use crate::{ConnId, DialId, SocketId};
+use crate::{ConnId, DialId, DtlsId, SocketId};
 
 /// Octets of the fixed RTP header, which is what a rewritten packet replaces.
 pub const HEAD_BYTES: usize = 12;
+
+/// What is wanted of a DTLS handshake; the process runs it, away from the packet loop.
+#[derive(Debug)]
+pub enum DtlsOrder {
+    /// Begin, as client.
+    Begin,
+    /// A datagram of its peer; the first one begins it.
+    Datagram {
+        /// As client.
+        active: bool,
+        /// The datagram.
+        bytes: Bytes,
+    },
+    /// Forget it.
+    End,
+}
 
 /// One thing for the driver to do. Order matters within one socket or connection.
 #[derive(Debug)]
@@ -100,6 +116,13 @@ pub enum Output {
         shard: u16,
         /// All that was received so far.
         bytes: Bytes,
+    },
+    /// Something for a DTLS handshake; answered by [`crate::Input::Dtls`].
+    Dtls {
+        /// Which.
+        id: DtlsId,
+        /// What.
+        order: DtlsOrder,
     },
     /// For control: `Applied`, `Refusal` or `News`.
     Answer(Box<contract::FromDataplane>),

@@ -23,6 +23,10 @@ pub struct Totals {
     pub requests_taken: u64,
     /// MSRP requests and responses sent.
     pub requests_out: u64,
+    /// DTLS handshakes that gave a leg its keys.
+    pub handshakes: u64,
+    /// DTLS handshakes that failed: not in time, or another certificate than was announced.
+    pub handshakes_refused: u64,
     /// ICMP errors.
     pub unreachable: u64,
     /// Contexts that came to be.
@@ -48,6 +52,8 @@ impl Default for Totals {
             requests_in: 0,
             requests_taken: 0,
             requests_out: 0,
+            handshakes: 0,
+            handshakes_refused: 0,
             unreachable: 0,
             contexts_begun: 0,
             contexts: 0,

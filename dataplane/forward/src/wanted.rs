@@ -227,6 +227,9 @@ impl<P: Present> Stage<'_, P> {
         if rtp.srtp.as_ref().is_some_and(|srtp| !crate::media::is_sound(srtp)) {
             return Err((Reason::BadLeg, "a key that is not its suite's"));
         }
+        if !crate::media::web_is_sound(rtp) {
+            return Err((Reason::BadLeg, "ICE or DTLS that cannot be: fields, keys beside, or no rtcp-mux"));
+        }
         let port = |local: &contract::RtpLocal| local.bound.as_ref().map_or(0, |b| b.port);
         let asked = rtp.local.as_ref().map_or(0, port);
         let attached = self.attachments.iter().find(|a| a.leg == key);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Srtp;
+use crate::{Ice, Srtp};
 
 impl fmt::Debug for Srtp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,9 +14,15 @@ impl fmt::Debug for Srtp {
     }
 }
 
+impl fmt::Debug for Ice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ice").field("met", &!self.peer_ufrag.is_empty()).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::{Leg, RtpLeg, Srtp, SrtpSuite, leg::Kind};
+    use crate::{Ice, Leg, RtpLeg, Srtp, SrtpSuite, leg::Kind};
 
     #[test]
     fn a_leg_that_is_printed_shows_no_key() {
@@ -25,11 +31,11 @@ mod tests {
             send_key: vec![0xa7; 28],
             receive_key: vec![0xb9; 28],
         };
-        let leg = Leg {
-            kind: Some(Kind::Rtp(RtpLeg { srtp: Some(Box::new(srtp)), ..RtpLeg::default() })),
-            ..Leg::default()
-        };
+        let ice = Ice { ufrag: "frag".into(), password: "secret".into(), peer_ufrag: String::new() };
+        let rtp = RtpLeg { srtp: Some(Box::new(srtp)), ice: Some(Box::new(ice)), ..RtpLeg::default() };
+        let leg = Leg { kind: Some(Kind::Rtp(rtp)), ..Leg::default() };
         let printed = format!("{leg:?}");
         assert!(printed.contains("AeadAes128Gcm") && !printed.contains("167") && !printed.contains("185"));
+        assert!(printed.contains("Ice") && !printed.contains("secret"));
     }
 }

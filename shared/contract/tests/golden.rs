@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use contract::{
     Address, Applied, Audit, Audited, Batch, Capture, Change, Context, Counters, Decide, Direction,
-    Distribute, Drain, ExtensionMap, Extensions, Floor, FromDataplane, Hello, Latched, Learning, Leg,
-    LegCounters, LegKey, LegLost, LegSet, Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path, PathKey,
-    PayloadMap, Placement, Pressure, Refusal, Report, RtpContinuity, RtpLeg, RtpLocal, Select, Setup,
-    SlotContinuity, Srtp, SrtpProgress, SrtpSuite, Switch, ToDataplane, VideoCodec, Welcome, change,
+    Distribute, Drain, Dtls, ExtensionMap, Extensions, Floor, FromDataplane, Hello, Ice, Latched, Learning,
+    Leg, LegCounters, LegKey, LegLost, LegSet, Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path,
+    PathKey, PayloadMap, Placement, Pressure, Refusal, Report, RtpContinuity, RtpLeg, RtpLocal, Select,
+    Setup, SlotContinuity, Srtp, SrtpProgress, SrtpSuite, Switch, ToDataplane, VideoCodec, Welcome, change,
     from_dataplane, leg, leg_lost, message_news, news, path, placement, refusal, to_dataplane,
 };
 use prost::Message;
@@ -62,6 +62,8 @@ fn rtp_leg() -> Leg {
             audio_level_id: 0,
             srtp: None,
             extensions: None,
+            ice: None,
+            dtls: None,
         })),
     }
 }
@@ -128,6 +130,16 @@ fn srtp_leg() -> Leg {
     let rtp =
         RtpLeg { srtp: Some(Box::new(srtp)), continuity: Some(Box::new(continuity)), ..RtpLeg::default() };
     Leg { id: 3, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }
+}
+
+/// A leg of a WebRTC peer.
+fn webrtc_leg() -> Leg {
+    let ice =
+        Ice { ufrag: "ours".into(), password: "a-password-of-ours-22c".into(), peer_ufrag: "theirs".into() };
+    let dtls = Dtls { setup: Setup::Active.into(), fingerprints: vec![vec![0xab; 32], vec![0xcd; 32]] };
+    let rtp =
+        RtpLeg { rtcp_mux: true, ice: Some(Box::new(ice)), dtls: Some(Box::new(dtls)), ..RtpLeg::default() };
+    Leg { id: 4, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }
 }
 
 fn msrp_leg() -> Leg {
@@ -243,6 +255,7 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
         ("batch_put", Body::Batch(batch(1, changes))),
         ("batch_put_srtp", Body::Batch(batch(3, vec![put(change::Verb::PutLeg(srtp_leg()))]))),
         ("batch_put_slots", Body::Batch(batch(4, slots))),
+        ("batch_put_webrtc", Body::Batch(batch(4, vec![put(change::Verb::PutLeg(webrtc_leg()))]))),
         ("batch_remove", Body::Batch(batch(2, remove))),
         ("audit", Body::Audit(Audit { id: 5 })),
         ("decide", Body::Decide(decide)),
@@ -265,14 +278,15 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
             advertised: address(2855),
         })),
     };
-    let welcome = Welcome {
-        version: 1,
+    let of_version = |version, dtls_fingerprint| Welcome {
+        version,
         instance: 0x0102_0304_0506_0708,
         generation: 2,
         driver: "uring".into(),
         driver_reason: "540 ns a packet against 900".into(),
         load: Some(load()),
         fingerprint: vec![0xcd; 32],
+        dtls_fingerprint,
     };
     let refusal = Refusal {
         generation: 3,
@@ -304,6 +318,10 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
     let news = [
         ("news_leg_up", news::What::LegUp(contract::LegUp { leg: key })),
         ("news_leg_lost", news::What::LegLost(LegLost { leg: key, reason: leg_lost::Reason::Reset.into() })),
+        (
+            "news_leg_lost_dtls",
+            news::What::LegLost(LegLost { leg: key, reason: leg_lost::Reason::DtlsFailed.into() }),
+        ),
         ("news_latched", news::What::Latched(Latched { leg: key, remote: address(4000), rtcp: true })),
         ("news_report", news::What::Report(Report { leg: key, message_id: "m".into(), status: 200 })),
         (
@@ -328,7 +346,8 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
         error: String::new(),
     };
     let mut all = vec![
-        ("welcome", Body::Welcome(welcome)),
+        ("welcome", Body::Welcome(of_version(1, vec![]))),
+        ("welcome_2", Body::Welcome(of_version(2, vec![0xef; 32]))),
         ("applied", Body::Applied(Applied { generation: 2, placements: vec![placement] })),
         ("refusal", Body::Refusal(refusal)),
         ("audited", Body::Audited(audited)),

@@ -2,10 +2,11 @@
 
 use base::Map;
 use contract::from_dataplane::Body;
-use forward::Output;
+use forward::{DtlsId, DtlsOrder, Output};
 use netio::{Driver, Tls};
 
 use super::attach::Attached;
+use crate::handshakes::ToHandshakes;
 use crate::mail::{Act, Arrival, Outgoing, Remote, ToShard, ToSteward};
 use crate::spool::Keep;
 
@@ -39,6 +40,7 @@ pub(crate) struct Hands {
     pub(crate) steward: Outgoing<ToSteward, std::sync::Arc<mio::Waker>>,
     pub(crate) peers: Vec<Option<Outgoing<ToShard, netio::Wake>>>,
     pub(crate) keep: Keep,
+    pub(crate) handshakes: Outgoing<ToHandshakes, ()>,
     /// Connections of this shard's driver.
     conns: Map<u64, Held>,
     /// Whose answer an `Applied` or `Refusal` is.
@@ -49,6 +51,7 @@ pub(crate) struct Hands {
     pub(crate) sends_max: usize,
     pub(crate) spool_missed: u64,
     pub(crate) news_missed: u64,
+    pub(crate) handshakes_missed: u64,
 }
 
 /// What a [`Hands`] is made of.
@@ -60,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) steward: Outgoing<ToSteward, std::sync::Arc<mio::Waker>>,
     pub(crate) peers: Vec<Option<Outgoing<ToShard, netio::Wake>>>,
     pub(crate) keep: Keep,
+    pub(crate) handshakes: Outgoing<ToHandshakes, ()>,
     pub(crate) sends_max: usize,
     pub(crate) seed: base::HashSeed,
 }
@@ -74,12 +78,14 @@ impl Hands {
             steward: parts.steward,
             peers: parts.peers,
             keep: parts.keep,
+            handshakes: parts.handshakes,
             conns: base::map(parts.seed),
             link: None,
             refused: false,
             sends_max: parts.sends_max,
             spool_missed: 0,
             news_missed: 0,
+            handshakes_missed: 0,
         }
     }
 
@@ -107,11 +113,21 @@ impl Hands {
             Output::Shut { conn, abort } => self.act(conn.0, Act::Shut { abort }),
             Output::HandOver { conn, shard, bytes } => self.hand_over(conn.0, shard, bytes),
             Output::Answer(answer) => self.answer(answer.body),
+            Output::Dtls { id, order } => self.handshake(id, order),
             Output::Spool(packet) => {
                 self.spool_missed += u64::from(!self.keep.packet(packet));
             }
         }
         self.flush_sends();
+    }
+
+    fn handshake(&mut self, id: DtlsId, order: DtlsOrder) {
+        // What a peer sends is lost where there is no room, as on its way; what the engine says is not.
+        if self.handshakes.late() > 0 && matches!(order, DtlsOrder::Datagram { .. }) {
+            self.handshakes_missed += 1;
+            return;
+        }
+        self.handshakes.send(ToHandshakes::Order { shard: self.index, id, order });
     }
 
     /// Sends a datagram.
@@ -216,6 +232,7 @@ impl Hands {
     pub(crate) fn flush_mail(&mut self) {
         self.keep.flush();
         self.steward.flush();
+        self.handshakes.flush();
         self.peers.iter_mut().flatten().for_each(Outgoing::flush);
     }
 
@@ -235,6 +252,8 @@ impl Hands {
 
     /// True while something waits that did not fit into another's mailbox.
     pub(crate) fn has_late_mail(&self) -> bool {
-        self.steward.late() > 0 || self.peers.iter().flatten().any(|peer| peer.late() > 0)
+        self.steward.late() > 0
+            || self.handshakes.late() > 0
+            || self.peers.iter().flatten().any(|peer| peer.late() > 0)
     }
 }

@@ -18,6 +18,7 @@ use forward::{CloseReason, ConnId, DialId, Engine, Input, Output, SocketId};
 use netio::{Driver, DriverConfig, Event, Gone, Kind, Tls, Wake};
 
 use crate::config::{Config, RtpSettings};
+use crate::handshakes::ToHandshakes;
 use crate::mail::{Arrival, Figures, Outgoing, Remote, ToShard, ToSteward};
 use crate::spool::{Keep, ToSpool};
 use attach::Attached;
@@ -81,6 +82,7 @@ pub(crate) struct Ends {
     pub(crate) steward: Outgoing<ToSteward, Arc<mio::Waker>>,
     pub(crate) peers: Vec<Option<Outgoing<ToShard, Wake>>>,
     pub(crate) keep: Keep,
+    pub(crate) handshakes: Outgoing<ToHandshakes, ()>,
 }
 
 /// The thread of a shard.
@@ -151,6 +153,7 @@ impl Shard {
             steward: ends.steward,
             peers: ends.peers,
             keep: ends.keep,
+            handshakes: ends.handshakes,
             sends_max: (plan.batch_us.saturating_mul(1000) / SEND_NS).max(16) as usize,
             seed,
         });
@@ -287,6 +290,7 @@ impl Shard {
                 }
                 ToShard::Remote { conn, what } => self.input(now, remote(conn, what)),
                 ToShard::Act { conn, what } => self.hands.act(conn, what),
+                ToShard::Dtls { id, word } => self.input(now, Input::Dtls { id, word }),
             }
         }
     }
@@ -384,6 +388,7 @@ impl Shard {
             busy_permille: u32::try_from(busy).unwrap_or(0).min(1000),
             spool_missed: self.hands.spool_missed,
             news_missed: self.hands.news_missed,
+            handshakes_missed: self.hands.handshakes_missed,
         }
     }
 }

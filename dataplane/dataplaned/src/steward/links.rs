@@ -120,6 +120,7 @@ impl Steward {
             driver_reason: self.identity.driver_reason.clone(),
             load: Some(self.load(state)),
             fingerprint: self.identity.fingerprint.clone(),
+            dtls_fingerprint: self.identity.dtls_fingerprint.clone(),
         };
         tracing::info!(owner = %hello.owner, epoch = hello.epoch, generation = state.generation, "control is here");
         if let Some(link) = state.links.get_mut(&token) {

@@ -54,6 +54,7 @@ pub(crate) struct Identity {
     pub(crate) driver: String,
     pub(crate) driver_reason: String,
     pub(crate) fingerprint: Vec<u8>,
+    pub(crate) dtls_fingerprint: Vec<u8>,
     pub(crate) contexts_max: u64,
     pub(crate) legs_max: u64,
 }

@@ -110,8 +110,8 @@ impl Media {
             Kind::Rtp if !binding.rtcp => self.rtp(now, binding.leg, from, bytes, tx),
             Kind::Rtcp => self.rtcp(now, binding, from, bytes, tx),
             Kind::Empty => Err(Drop::Empty),
-            Kind::Stun => Err(Drop::Stun),
-            Kind::Dtls => Err(Drop::Dtls),
+            Kind::Stun => self.stun(now, binding.leg, from, bytes, tx),
+            Kind::Dtls => self.dtls(now, binding.leg, from, bytes, tx),
             Kind::Rtp | Kind::Zrtp | Kind::Turn | Kind::Foreign => Err(Drop::Foreign),
         };
         match fate {

@@ -26,7 +26,7 @@ const RTCP_SKIP: u32 = 4096;
 pub(super) const SEQUENCE_SKIP: u16 = 4096;
 
 /// The keys of a leg. Without one of them nothing passes that way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Guard {
     keys: (Option<Keying>, Option<Keying>),
     inbound: Option<Inbound>,
@@ -58,7 +58,7 @@ impl Guard {
     fn put(old: Option<Guard>, srtp: &contract::Srtp, config: Config) -> Guard {
         let key = |octets: &[u8]| keying(srtp.suite(), octets).unwrap_or_default();
         let keys = (key(&srtp.send_key), key(&srtp.receive_key));
-        let old = old.unwrap_or(Guard { keys: (None, None), inbound: None, outbound: None });
+        let old = old.unwrap_or_default();
         let outbound = match &keys.0 {
             same if *same == old.keys.0 => old.outbound,
             Some(key) => Outbound::new(key, config).ok(),
@@ -87,6 +87,15 @@ impl Guard {
         }
         for progress in &continuity.received {
             let _ = self.inbound.as_mut().map(|i| i.resume(&of_contract(progress)));
+        }
+    }
+
+    /// With the keys of a handshake.
+    pub(super) fn agreed(send: &Keying, receive: &Keying, config: Config) -> Guard {
+        Guard {
+            keys: (Some(*send), Some(*receive)),
+            inbound: Inbound::new(receive, config).ok(),
+            outbound: Outbound::new(send, config).ok(),
         }
     }
 
@@ -134,7 +143,21 @@ const fn arriving(error: SrtpError) -> Drop {
 
 impl RtpLeg {
     /// Puts, changes or takes away the leg's keys. `fresh`: the leg is new here, and goes on from what control kept.
-    pub(super) fn put_guard(&mut self, now: Now, rtp: &contract::RtpLeg, fresh: bool, config: Config) {
+    /// `other`: keys that a handshake gave it are worth nothing any more.
+    pub(super) fn put_guard(
+        &mut self,
+        now: Now,
+        rtp: &contract::RtpLeg,
+        (fresh, other): (bool, bool),
+        config: Config,
+    ) {
+        if rtp.dtls.is_some() {
+            // Nothing passes before the handshake is done.
+            if other || self.guard.is_none() {
+                self.guard = Some(Box::default());
+            }
+            return;
+        }
         let Some(srtp) = &rtp.srtp else {
             self.guard = None;
             return;

@@ -6,7 +6,7 @@ use base::Instant;
 use contract::{Learning, LegKey};
 use rtp::{Clock, Reception, RtpView, VideoCodec};
 
-use super::{ExtensionIds, Guard, Stream};
+use super::{ExtensionIds, Guard, Stream, Web};
 use crate::SocketId;
 use crate::modes::slot::Part;
 
@@ -164,6 +164,8 @@ pub(crate) struct RtpLeg {
     pub(crate) sources_ever: usize,
     /// It is being removed.
     pub(crate) going: bool,
+    /// ICE and DTLS of a WebRTC peer.
+    pub(crate) web: Option<Box<Web>>,
 }
 
 impl RtpLeg {

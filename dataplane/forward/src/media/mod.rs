@@ -7,12 +7,14 @@ mod feedback;
 mod flatten;
 mod guard;
 mod held;
+mod ice;
 mod latch;
 mod leg;
 mod report;
 mod stages;
 mod stream;
 mod table;
+mod web;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +27,7 @@ pub(crate) use held::{Edit, ExtensionIds, HELD_BYTES, Held};
 pub(crate) use leg::{Route, RtpLeg, Source};
 pub(crate) use stages::count as slots;
 pub(crate) use stream::{Entry, Stream};
+pub(crate) use web::{Web, WebLimits, is_sound as web_is_sound};
 
 use crate::modes::slot::Stage;
 use crate::{Limits, Output, SocketId, Totals};
@@ -58,6 +61,8 @@ pub(crate) enum What {
     Report,
     /// A key frame that was asked for within the last 500 ms.
     KeyFrame,
+    /// Checks or a handshake may be missing.
+    Web,
 }
 
 /// The RTP legs of one engine.
@@ -83,6 +88,9 @@ pub(crate) struct Media {
     /// For so long the SDP's address must be silent before another is learned.
     silence: std::time::Duration,
     serial: u64,
+    web_limits: WebLimits,
+    /// Handshakes that were drawn.
+    shakes: u64,
 }
 
 /// Where a machine puts its outputs, and where it counts.
@@ -115,7 +123,7 @@ impl Media {
             legs: Slab::with_capacity(limits.legs_max.min(1024)),
             sockets: vec![Binding { leg: NONE, rtcp: false }; limits.sockets_max],
             stages: Slab::new(),
-            timers: Timers::with_max(limits.legs_max.saturating_mul(4)),
+            timers: Timers::with_max(limits.legs_max.saturating_mul(5)),
             entropy,
             staged: BTreeMap::new(),
             dirty: None,
@@ -127,6 +135,8 @@ impl Media {
             targets_max: limits.targets_max,
             silence: std::time::Duration::from_millis(limits.learning_silence_ms),
             serial: 0,
+            web_limits: limits.web(),
+            shakes: 0,
         }
     }
 
@@ -145,7 +155,7 @@ impl Media {
     /// Sets a timer of a leg.
     pub(crate) fn due(&mut self, leg: u32, at: Instant, what: What) {
         if let Some(serial) = self.leg(leg).map(|row| row.serial) {
-            // There is room for four timers per leg, one of each kind.
+            // There is room for five timers per leg, one of each kind.
             let _ = self.timers.set(at, Due { leg, serial, what });
         }
     }
@@ -163,6 +173,7 @@ impl Media {
                 What::Silence => self.check_silence(due.leg, now, tx),
                 What::Report => self.report(due.leg, now, tx),
                 What::KeyFrame => self.key_frame_due(due.leg, now, tx),
+                What::Web => self.web_due(due.leg, now, tx),
             }
         }
     }

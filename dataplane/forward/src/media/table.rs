@@ -40,6 +40,8 @@ impl Media {
             (None, sockets) => self.insert(now, leg, rtp, sockets?),
         };
         let relearn = match old {
+            // Where such a peer is is not for control to say; and what it was before is no more.
+            Some((_, old)) if sockets.is_none() && rtp.ice.is_some() => old.ice.is_none(),
             Some((_, old)) if sockets.is_none() => {
                 old.remote != rtp.remote
                     || old.remote_rtcp != rtp.remote_rtcp
@@ -48,12 +50,16 @@ impl Media {
                     || old.rtcp_mux != rtp.rtcp_mux
                     // Who was learned in clear has proved nothing.
                     || (old.srtp.is_none() && rtp.srtp.is_some())
+                    || (old.dtls.is_none() && rtp.dtls.is_some())
+                    || old.ice.is_some()
             }
             _ => true,
         };
         let srtp = self.srtp;
+        let known = old.filter(|_| sockets.is_none()).map(|(_, old)| old);
+        let other = self.put_web(now.mono, at, rtp, known, tx);
         let row = self.leg_mut(at)?;
-        row.put_guard(now, rtp, old.is_none(), srtp);
+        row.put_guard(now, rtp, (old.is_none(), other), srtp);
         let direction = leg.direction();
         row.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
         row.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);
@@ -79,6 +85,7 @@ impl Media {
         if relearn {
             self.open(at, rtp, now.mono, tx);
         }
+        self.begin_handshake(at, tx);
         self.watch_silence(at);
         Some(at)
     }
@@ -89,6 +96,11 @@ impl Media {
         let until = latch::until(now, rtp.learning_ms);
         let told = address(rtp.remote.as_ref());
         let learning = row.learning;
+        if rtp.ice.is_some() {
+            // Its checks will say where it is.
+            latch::open(&mut row.rtp, None, Learning::Strict, until, tx);
+            return;
+        }
         latch::open(&mut row.rtp, told, learning, until, tx);
         if let Some(port) = row.rtcp.as_mut().filter(|_| !rtp.rtcp_mux) {
             latch::open(port, told_rtcp(address(rtp.remote_rtcp.as_ref()), told), learning, until, tx);
@@ -179,6 +191,7 @@ impl Media {
             watched: false,
             sources_ever: 0,
             going: false,
+            web: None,
         };
         let at = self.legs.insert(row) as u32;
         self.bind(sockets.rtp, Binding { leg: at, rtcp: false });
@@ -238,6 +251,9 @@ impl Media {
         let shown: Vec<u32> =
             self.leg(at).map(|row| row.sources.iter().map(|s| s.shown).collect()).unwrap_or_default();
         self.bye(at, &shown, tx);
+        if let Some(web) = self.leg(at).and_then(|row| row.web.as_ref()) {
+            super::web::end(web, at, tx);
+        }
         self.close_sockets(at, tx);
         if self.legs.contains(at as usize) {
             self.legs.remove(at as usize);

@@ -1,6 +1,7 @@
 //! The engine driven from outside: batches in, datagrams in, what goes out.
 
 mod batches;
+mod browser;
 mod msrp_connections;
 mod msrp_exact;
 mod msrp_flow;
@@ -14,6 +15,7 @@ mod rtp_distribute;
 mod rtp_extensions;
 mod rtp_floor;
 mod rtp_hostile;
+mod rtp_injection;
 mod rtp_latch;
 mod rtp_relay;
 mod rtp_select;
@@ -21,3 +23,4 @@ mod rtp_slots;
 mod rtp_srtp;
 mod rtp_tap;
 mod rtp_video;
+mod rtp_webrtc;

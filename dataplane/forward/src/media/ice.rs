@@ -1,0 +1,276 @@
+//! ICE of a leg, the lite side of it (RFC 8445 §2.5, §7.3, §8.2): the peer's checks are answered, and they alone say
+//! where it is. What does not authenticate is neither believed nor answered, unless it comes from where an authentic
+//! check has come from: nothing is sent to an address that only an unauthenticated packet named.
+//!
+//! ```text
+//!             a check                        a check that nominates
+//!   Unmet ──────────────► Met, aims there ─────────────────────────► Nominated ─┐ nominates another: aims there
+//!                          │ handshake from another checked address      ▲      │
+//!                          └─► Met, aims there                           └──────┘
+//! ```
+//!
+//! A restart (other user fragment or password of ours) forgets who has checked and keeps the aim until it is nominated
+//! anew (RFC 8445 §9).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base::{Instant, Now};
+use bytes::Bytes;
+use rtp::stun::{self, Class, Key, Message, Refusal};
+
+use super::arrive::Fate;
+use super::leg::PortState;
+use super::{Media, Tx, What};
+use crate::{Drop, Output, SocketId};
+
+/// Addresses of one peer that have checked; the oldest gives way.
+const CHECKED_MAX: usize = 8;
+/// Transactions remembered, so that a check that somebody has recorded says nothing of his address.
+const TRANSACTIONS_MAX: usize = 64;
+/// A peer moves at most once in this time.
+const MOVES_EVERY: Duration = Duration::from_millis(50);
+/// RFC 8839 §5.4: characters of a user fragment and a password.
+const UFRAG: std::ops::RangeInclusive<usize> = 4..=256;
+const PASSWORD: std::ops::RangeInclusive<usize> = 22..=256;
+
+/// What a leg knows about its peer's checks.
+#[derive(Debug)]
+pub(crate) struct Ice {
+    ufrag: String,
+    peer_ufrag: String,
+    key: Key,
+    nominated: bool,
+    moved_at: Option<Instant>,
+    checked: Vec<SocketAddr>,
+    transactions: Vec<([u8; 12], SocketAddr)>,
+    next: usize,
+    /// The last authentic check.
+    pub(super) last_at: Instant,
+}
+
+/// Whether what control put can be done.
+pub(crate) fn is_sound(ice: &contract::Ice) -> bool {
+    // RFC 8839 §5.4: ice-char = ALPHA / DIGIT / "+" / "/"
+    let chars = |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'+' || c == b'/');
+    UFRAG.contains(&ice.ufrag.len())
+        && PASSWORD.contains(&ice.password.len())
+        && (ice.peer_ufrag.is_empty() || UFRAG.contains(&ice.peer_ufrag.len()))
+        && chars(&ice.ufrag)
+        && chars(&ice.password)
+        && chars(&ice.peer_ufrag)
+}
+
+/// Whether the checks of one would be authentic for the other.
+pub(super) fn same(a: &contract::Ice, b: &contract::Ice) -> bool {
+    a.ufrag == b.ufrag && a.password == b.password
+}
+
+impl Ice {
+    pub(super) fn new(ice: &contract::Ice, now: Instant) -> Self {
+        Ice {
+            ufrag: ice.ufrag.clone(),
+            peer_ufrag: ice.peer_ufrag.clone(),
+            key: Key::new(&ice.password),
+            nominated: false,
+            moved_at: None,
+            checked: Vec::with_capacity(CHECKED_MAX),
+            transactions: Vec::with_capacity(TRANSACTIONS_MAX),
+            next: 0,
+            last_at: now,
+        }
+    }
+
+    /// The peer's own part has become known.
+    pub(super) fn meet(&mut self, ice: &contract::Ice) {
+        self.peer_ufrag.clone_from(&ice.peer_ufrag);
+    }
+
+    pub(super) fn is_met(&self) -> bool {
+        !self.peer_ufrag.is_empty()
+    }
+
+    /// An authentic check has come from there.
+    pub(super) fn knows(&self, from: SocketAddr) -> bool {
+        self.checked.contains(&from)
+    }
+
+    pub(super) fn is_nominated(&self) -> bool {
+        self.nominated
+    }
+
+    /// RFC 8489 §9.1.3, then §6.3.1, then RFC 8445 §7.3.1.1.
+    fn judge(&self, message: &Message<'_>) -> Result<(), Refusal> {
+        if !message.has_credentials() {
+            return Err(Refusal::BadRequest);
+        }
+        // RFC 8445 §7.2.2: ours, a colon, theirs.
+        let named = message.username.is_some_and(|name| {
+            let ours = name.strip_prefix(self.ufrag.as_bytes()).and_then(|rest| rest.strip_prefix(b":"));
+            ours.is_some_and(|theirs| self.peer_ufrag.is_empty() || theirs == self.peer_ufrag.as_bytes())
+        });
+        if !named || !message.is_authentic(&self.key) {
+            return Err(Refusal::Unauthenticated);
+        }
+        if !message.unknown().is_empty() {
+            return Err(Refusal::UnknownAttribute);
+        }
+        // We never control: who takes itself for controlled as well has to change its mind.
+        if message.controlled { Err(Refusal::RoleConflict) } else { Ok(()) }
+    }
+
+    /// True when the transaction was another address's: the integrity does not cover where a check comes from.
+    fn is_replay(&mut self, transaction: [u8; 12], from: SocketAddr) -> bool {
+        if let Some((_, known)) = self.transactions.iter().find(|(t, _)| *t == transaction) {
+            return *known != from;
+        }
+        if self.transactions.len() < TRANSACTIONS_MAX {
+            self.transactions.push((transaction, from));
+        } else if let Some(place) = self.transactions.get_mut(self.next) {
+            *place = (transaction, from);
+        }
+        self.next = (self.next + 1) % TRANSACTIONS_MAX;
+        false
+    }
+
+    fn remember(&mut self, from: SocketAddr, peer: Option<SocketAddr>) {
+        if self.knows(from) {
+            return;
+        }
+        if self.checked.len() >= CHECKED_MAX
+            && let Some(at) = self.checked.iter().position(|a| Some(*a) != peer)
+        {
+            self.checked.remove(at);
+        }
+        self.checked.push(from);
+    }
+
+    /// Whether a check from `from` makes the leg send there.
+    fn moves(&mut self, from: SocketAddr, peer: Option<SocketAddr>, nominates: bool, now: Instant) -> bool {
+        // After a restart the old pair stays until one is nominated.
+        let first = peer.is_none();
+        let due = self.moved_at.is_none_or(|at| now.since(at) >= MOVES_EVERY);
+        if !(first || (nominates && due)) {
+            return false;
+        }
+        self.nominated |= nominates;
+        if peer == Some(from) {
+            return false;
+        }
+        self.moved_at = Some(now);
+        true
+    }
+}
+
+impl Media {
+    /// A datagram that begins as STUN does.
+    pub(super) fn stun(
+        &mut self,
+        now: Now,
+        leg: u32,
+        from: SocketAddr,
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Fate, Drop> {
+        let row = self.leg_mut(leg).ok_or(Drop::NoLeg)?;
+        let (socket, peer) = (row.rtp.socket, row.rtp.peer);
+        let web = row.web.as_mut().ok_or(Drop::Stun)?;
+        let ice = web.ice.as_mut().ok_or(Drop::Stun)?;
+        let message = Message::parse(bytes).map_err(|_| Drop::StunMalformed)?;
+        match message.class {
+            Class::Request => {}
+            // A keep-alive (RFC 8445 §11).
+            Class::Indication if ice.knows(from) => return Ok(Fate::Consumed),
+            Class::Indication | Class::Success | Class::Error => return Err(Drop::Stun),
+        }
+        let judged = ice.judge(&message);
+        if let Err(refusal @ (Refusal::BadRequest | Refusal::Unauthenticated)) = judged {
+            if ice.knows(from) {
+                answer(socket, peer, from, &stun::refuse(&message, refusal, None), tx);
+            }
+            return Err(Drop::StunUnauthentic);
+        }
+        if ice.is_replay(message.transaction, from) {
+            return Err(Drop::StunReplayed);
+        }
+        if let Err(refusal) = judged {
+            answer(socket, peer, from, &stun::refuse(&message, refusal, Some(&ice.key)), tx);
+            return Err(Drop::StunRefused);
+        }
+        answer(socket, peer, from, &stun::success(&message.transaction, from, &ice.key), tx);
+        ice.last_at = now.mono;
+        ice.remember(from, peer);
+        let moves = ice.moves(from, peer, message.use_candidate, now.mono);
+        web.lost = false;
+        if moves {
+            self.point(leg, from, tx);
+        }
+        Ok(Fate::Consumed)
+    }
+
+    /// The peer is there: a check of its own has said so.
+    pub(super) fn point(&mut self, leg: u32, to: SocketAddr, tx: &mut Tx<'_>) {
+        let Some(row) = self.leg_mut(leg) else { return };
+        let (key, unseen, unknown) = (row.key, row.unseen, !row.hears());
+        let port = &mut row.rtp;
+        (port.state, port.peer) = (PortState::Fixed, Some(to));
+        // Never connected: checks of other pairs must be heard (RFC 8445 §8.2, RFC 7675).
+        tx.push(Output::Aim { socket: port.socket, to: Some(to), exclusive: false });
+        if !unseen {
+            let remote = Some(contract::Address::from(to));
+            let latched = contract::Latched { leg: Some(key), remote, rtcp: false };
+            tx.news(contract::news::What::Latched(latched));
+        }
+        if unknown {
+            self.dirty = Some(key.context);
+        }
+        self.begin_handshake(leg, tx);
+    }
+
+    /// Watches over checks and handshake of a leg.
+    pub(super) fn watch_web(&mut self, leg: u32, now: Instant) {
+        let every = self.web_limits.every();
+        if let Some(web) = self.leg_mut(leg).and_then(|row| row.web.as_mut())
+            && !std::mem::replace(&mut web.watched, true)
+        {
+            self.due(leg, now + every, What::Web);
+        }
+    }
+
+    /// Time has passed for a leg that waits for checks or for a handshake.
+    pub(super) fn web_due(&mut self, leg: u32, now: Now, tx: &mut Tx<'_>) {
+        use contract::leg_lost::Reason;
+        let limits = self.web_limits;
+        let Some(row) = self.leg_mut(leg) else { return };
+        let Some(web) = row.web.as_mut() else { return };
+        let silent = |ice: &Ice| ice.is_met() && now.mono.since(ice.last_at.max(web.since)) >= limits.ice;
+        if web.ice.as_ref().is_some_and(silent) && !std::mem::replace(&mut web.lost, true) {
+            self.lost(leg, Reason::IceFailed, tx);
+        } else if web.waits_for_keys() && now.mono.since(web.since) >= limits.dtls {
+            self.handshake_failed(leg, tx);
+        }
+        self.due(leg, now.mono + limits.every(), What::Web);
+    }
+
+    /// Tells control that a leg has lost its peer.
+    pub(super) fn lost(&mut self, leg: u32, reason: contract::leg_lost::Reason, tx: &mut Tx<'_>) {
+        if let Some(row) = self.leg(leg).filter(|row| !row.unseen) {
+            let lost = contract::LegLost { leg: Some(row.key), reason: reason.into() };
+            tx.news(contract::news::What::LegLost(lost));
+        }
+    }
+}
+
+/// Sends an answer to where its request came from, whoever the socket is aimed at.
+fn answer(socket: SocketId, peer: Option<SocketAddr>, from: SocketAddr, octets: &[u8], tx: &mut Tx<'_>) {
+    let aim = |to| Output::Aim { socket, to, exclusive: false };
+    let elsewhere = peer != Some(from);
+    if elsewhere {
+        tx.push(aim(Some(from)));
+    }
+    let sent = tx.push(Output::SendBytes { socket, bytes: Bytes::copy_from_slice(octets) });
+    tx.totals.packets_out += u64::from(sent);
+    if elsewhere {
+        tx.push(aim(peer));
+    }
+}
