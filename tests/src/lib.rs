@@ -5,4 +5,5 @@
 pub mod namespace;
 pub mod node;
 pub mod requirements;
+pub mod webrtc;
 pub mod workspace;

@@ -143,6 +143,13 @@ pub enum Event {
         /// 100 to 199.
         code: u16,
     },
+    /// The answer to a description that was another's.
+    Described {
+        /// Which.
+        session: SessionId,
+        /// The answer.
+        sdp: bytes::Bytes,
+    },
     /// The dialog is confirmed.
     Up {
         /// Which.

@@ -61,6 +61,8 @@ pub(crate) struct Media {
     offered: Option<Session>,
     /// Our key of the audio line, once it was agreed.
     keys: Option<Crypto>,
+    /// The media are another's.
+    carried: bool,
 }
 
 impl Media {
@@ -77,6 +79,7 @@ impl Media {
             chat: None,
             offered: None,
             keys: None,
+            carried: false,
         }
     }
 
@@ -131,10 +134,26 @@ impl Media {
         Ok(session)
     }
 
+    /// Offers what somebody else has written.
+    pub(crate) fn carry(&mut self, description: &[u8]) -> Result<(), UeError> {
+        let read = Session::parse(description, &sdp::Limits::default());
+        self.offered = Some(read.map_err(|e| UeError::Bad(format!("the description: {e}")))?);
+        self.carried = true;
+        Ok(())
+    }
+
+    /// Its media are somebody else's.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.carried
+    }
+
     /// Takes the answer to our offer and sets the media up.
     pub(crate) fn answered(&mut self, answer: &Session) -> Result<(), UeError> {
         let offer = self.offered.take().ok_or(UeError::State("an answer without an offer"))?;
         sdp::check_answer(&offer, answer).map_err(|e| UeError::Bad(format!("answer: {e}")))?;
+        if self.carried {
+            return Ok(());
+        }
         for (index, (own, theirs)) in offer.lines.iter().zip(&answer.lines).enumerate() {
             let role = sdp::message_role(own, theirs);
             self.establish(index, own.direction.answered(theirs.direction).mirrored(), theirs, role)?;

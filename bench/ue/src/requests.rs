@@ -40,6 +40,9 @@ pub struct Call {
     pub contribution: Option<String>,
     /// Further header fields.
     pub headers: Vec<(String, String)>,
+    /// Offer this description, which somebody else has written and whose media are his (a browser's); its answer is told
+    /// as [`crate::Event::Described`].
+    pub description: Option<bytes::Bytes>,
 }
 
 impl Call {
@@ -55,6 +58,7 @@ impl Call {
             conversation: None,
             contribution: None,
             headers: Vec::new(),
+            description: None,
         }
     }
 
@@ -82,6 +86,11 @@ impl Call {
     /// The same with audio.
     pub fn with_audio(self) -> Call {
         Call { audio: true, ..self }
+    }
+
+    /// With the description of another's media instead of own ones.
+    pub fn describing(self, description: impl Into<bytes::Bytes>) -> Call {
+        Call { description: Some(description.into()), message: false, audio: false, ..self }
     }
 
     /// The same with a subject.

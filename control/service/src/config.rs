@@ -203,6 +203,9 @@ pub struct Media {
     pub msrp_max_bytes: u64,
     /// What becomes of lines with keys (RTP/SAVP, RFC 4568).
     pub srtp: Srtp,
+    /// What becomes of lines with keys by DTLS (WebRTC). A device that is registered by WebSocket (RFC 7118) is offered
+    /// them whatever the other side has, unless they are refused.
+    pub dtls: Srtp,
     /// Crypto suites that we take, and offer in this order.
     pub srtp_suites: Vec<SrtpSuite>,
 }
@@ -215,6 +218,7 @@ impl Default for Media {
             rtp_timeout_ms: 0,
             msrp_max_bytes: 0,
             srtp: Srtp::Mirror,
+            dtls: Srtp::Terminate,
             srtp_suites: vec![
                 SrtpSuite::AeadAes256Gcm,
                 SrtpSuite::AeadAes128Gcm,

@@ -72,6 +72,9 @@ pub(crate) struct Desk {
     orderers: Map<Ask, Orderer>,
     serial: u64,
     fingerprint: Vec<u8>,
+    dtls_fingerprint: Option<[u8; 32]>,
+    /// As configured; a data plane of old knows no keys.
+    media: crate::config::Media,
 }
 
 impl std::fmt::Debug for Desk {
@@ -90,6 +93,8 @@ impl Desk {
             orderers: map(seed),
             serial: 0,
             fingerprint: Vec::new(),
+            dtls_fingerprint: None,
+            media: config.media.clone(),
             counters: Counters::default(),
             digest: digest_server(&config),
             replays: Replays::with_max(config.limits.nonces_max),
@@ -108,9 +113,21 @@ impl Desk {
         &self.fingerprint
     }
 
+    /// The same for DTLS handshakes; `None` when not linked yet, or with a data plane that has none.
+    pub(crate) fn dtls_fingerprint(&self) -> Option<[u8; 32]> {
+        self.dtls_fingerprint
+    }
+
     /// The data plane is linked.
     pub(crate) fn link(&mut self, welcome: &contract::Welcome) {
         self.fingerprint.clone_from(&welcome.fingerprint);
+        self.dtls_fingerprint = welcome.dtls_fingerprint.as_slice().try_into().ok();
+        self.config.media.clone_from(&self.media);
+        if welcome.version == 1 {
+            // It would leave out what it does not know, and send in clear.
+            use crate::config::Srtp::Refuse;
+            (self.config.media.srtp, self.config.media.dtls) = (Refuse, Refuse);
+        }
     }
 
     /// A number that this lane has not used yet.

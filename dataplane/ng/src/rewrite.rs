@@ -64,6 +64,7 @@ fn anchored(
         rtcp_mux: if is_answer { end.mux } else { flags.mux_offer || (asked && !flags.mux_remove) },
         rtcp_port: rtcp,
         crypto: end.own.clone(),
+        dtls: None,
     };
     let mut new = line.anchored(&Anchor::Rtp(anchor)).ok_or("A line that is none")?;
     new.proto = end.proto.clone();

@@ -2,7 +2,7 @@
 //! its other side. Formats, directions, types and unknown attributes pass; addresses, keys and candidates of
 //! the peer do not.
 
-use crate::{Body, Crypto, Fingerprint, Host, MediaLine, Proto, Rtcp, Setup};
+use crate::{Body, Crypto, DtlsEnd, Fingerprint, Host, MediaLine, Proto, Rtcp, Session, Setup};
 
 /// Our end of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +27,8 @@ pub struct RtpAnchor {
     /// Our keys: several in an offer, one in an answer. With any the line is `RTP/SAVP` or `RTP/SAVPF`, with none it is
     /// plain, whatever the peer's is.
     pub crypto: Vec<Crypto>,
+    /// With it the line's keys come of a handshake: `UDP/TLS/RTP/SAVPF`, or `SAVP` where the peer's is.
+    pub dtls: Option<DtlsEnd>,
 }
 
 /// Our end of a message line.
@@ -66,6 +68,14 @@ const OF_THE_HOP: [&str; 14] = [
     "connection",
 ];
 
+impl Session {
+    /// Leaves out what the session level says about its writer's own transport, and its groups.
+    pub fn forget_hop(&mut self) {
+        self.groups.clear();
+        self.others.retain(|attribute| !OF_THE_HOP.contains(&attribute.name.as_str()));
+    }
+}
+
 impl MediaLine {
     /// This line as ours. `None` when the line is refused or the anchor is of the wrong kind: refuse it there,
     /// with [`MediaLine::refused`].
@@ -76,6 +86,7 @@ impl MediaLine {
         let mut line = self.clone();
         line.fingerprints.clear();
         line.setup = None;
+        line.ice = None;
         line.others.retain(|attribute| !OF_THE_HOP.contains(&attribute.name.as_str()));
         match (&mut line.body, anchor) {
             (Body::Rtp(rtp), Anchor::Rtp(own)) => {
@@ -83,10 +94,17 @@ impl MediaLine {
                 // The old hold by address becomes a direction: the address is ours now.
                 line.direction = self.effective_direction();
                 line.host = Some(own.host.clone());
-                line.proto = line.proto.with_sdes(!own.crypto.is_empty());
+                line.proto = match (&own.dtls, line.proto) {
+                    (Some(_), Proto::DtlsSavp) => Proto::DtlsSavp,
+                    (Some(_), _) => Proto::DtlsSavpf,
+                    (None, other) => other.with_sdes(!own.crypto.is_empty()),
+                };
                 rtp.crypto.clone_from(&own.crypto);
                 rtp.rtcp_mux = own.rtcp_mux;
                 rtp.rtcp = own.rtcp_port.filter(|_| !own.rtcp_mux).map(|port| Rtcp { port, host: None });
+                if let Some(dtls) = &own.dtls {
+                    line.secure_by_dtls(dtls);
+                }
             }
             (Body::Message(message), Anchor::Message(own)) => {
                 line.port = own.port;
@@ -106,7 +124,7 @@ impl MediaLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Limits, Origin, Session};
+    use crate::{Limits, Origin};
 
     fn session(lines: &str) -> Session {
         let text =
@@ -136,6 +154,7 @@ mod tests {
             rtcp_mux: false,
             rtcp_port: Some(4007),
             crypto: vec![],
+            dtls: None,
         });
         assert_eq!(
             ours(offer.lines[0].anchored(&rtp).unwrap()),
@@ -169,6 +188,7 @@ mod tests {
             rtcp_mux: false,
             rtcp_port: None,
             crypto: vec![],
+            dtls: None,
         };
         let line = offer.lines[0].anchored(&Anchor::Rtp(own)).unwrap();
         assert_eq!(line.direction, crate::Direction::SendOnly);

@@ -4,8 +4,8 @@
 //! Formats keep the offer's payload types and order. Directions are the offer's, mirrored and cut to ours.
 
 use crate::{
-    Body, Chatroom, Codec, Crypto, Direction, File, Fingerprint, Format, Host, MediaLine, Message, Origin,
-    Rtcp, Rtp, Session, Setup,
+    Body, Chatroom, Codec, Crypto, Direction, DtlsEnd, File, Fingerprint, Format, Host, MediaLine, Message,
+    Origin, Rtcp, Rtp, Session, Setup,
 };
 
 /// What we say to one line of an offer.
@@ -71,6 +71,8 @@ pub struct AcceptRtp {
     /// Our key under the tag and suite of an a=crypto line of the offer ([`Rtp::choose_crypto`]). An `RTP/SAVP` or
     /// `RTP/SAVPF` line without it is refused.
     pub crypto: Option<Crypto>,
+    /// Our end of a handshake. A line whose keys come of one is refused without it.
+    pub dtls: Option<DtlsEnd>,
 }
 
 /// How we take a message line.
@@ -114,6 +116,10 @@ pub fn answer(
 }
 
 fn accepted(line: &MediaLine, accept: Accept) -> Option<MediaLine> {
+    let dtls = match &accept.body {
+        AcceptBody::Rtp(own) if line.proto.is_dtls() => Some(own.dtls.clone()?),
+        _ => None,
+    };
     let (body, setup, own_direction) = match (&line.body, accept.body) {
         (Body::Rtp(offered), AcceptBody::Rtp(own)) => {
             (Body::Rtp(rtp(offered, &own, line.proto.is_sdes())?), None, accept.direction)
@@ -134,6 +140,9 @@ fn accepted(line: &MediaLine, accept: Accept) -> Option<MediaLine> {
     taken.fingerprints = accept.fingerprints;
     taken.label = accept.label;
     taken.mid.clone_from(&line.mid);
+    if let Some(dtls) = &dtls {
+        taken.secure_by_dtls(dtls);
+    }
     Some(taken)
 }
 

@@ -305,6 +305,7 @@ mod tests {
                 rtcp_mux: false,
                 rtcp_port: None,
                 crypto,
+                dtls: None,
             })
         };
         let ours = Crypto::draw(5, CryptoSuite::AeadAes128Gcm, &mut Entropy::from_number(1));

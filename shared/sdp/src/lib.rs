@@ -7,15 +7,17 @@
 //!   in place of the peer's, for a middlebox between two dialogs;
 //! - [`Stamp`]: the o= line of everything one dialog sends; [`check_answer`], [`check_next_offer`].
 //!
-//! - [`Crypto`]: the keys of `RTP/SAVP` lines (RFC 4568).
+//! - [`Crypto`]: the keys of `RTP/SAVP` lines (RFC 4568); [`Ice`] and [`DtlsEnd`]: those of WebRTC peers (RFC 8839,
+//!   RFC 5763).
 //!
-//! The lexing of lines is the crate sdp-types. Not here: ICE, DTLS keys, codecs, and the MSRP URIs inside
+//! The lexing of lines is the crate sdp-types. Not here: what checks and handshakes come to, codecs, and the MSRP URIs inside
 //! `a=path`, which the crate `msrp` reads.
 
 mod anchor;
 mod answer;
 mod attribute;
 mod crypto;
+mod dtls;
 mod error;
 mod host;
 mod media;
@@ -31,6 +33,7 @@ pub use anchor::{Anchor, MessageAnchor, RtpAnchor};
 pub use answer::{Accept, AcceptBody, AcceptMessage, AcceptRtp, Choice, answer};
 pub use attribute::{Attribute, Bandwidth, Fingerprint, Group, Setup};
 pub use crypto::{Crypto, CryptoSuite, LIFETIME_MIN};
+pub use dtls::{DtlsEnd, Ice};
 pub use error::SdpError;
 pub use host::Host;
 pub use media::{Body, Direction, Kind, MediaLine, Proto};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Attribute, Bandwidth, Fingerprint, Host, Message, Rtp, Setup};
+use crate::{Attribute, Bandwidth, Fingerprint, Host, Ice, Message, Rtp, Setup};
 
 /// What an m= line is about.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -101,13 +101,14 @@ impl Proto {
         matches!(self, Proto::RtpSavp | Proto::RtpSavpf)
     }
 
-    /// The same profile of RTP with keys from a=crypto lines, or without any.
+    /// The same profile of RTP with keys from a=crypto lines, or without any. What a WebRTC peer offers is for others the
+    /// profile that every phone has (RFC 4585 §4 would make it AVPF, which most of those refuse).
     pub fn with_sdes(self, secure: bool) -> Proto {
         match (self, secure) {
             (Proto::RtpAvp | Proto::RtpSavp | Proto::DtlsSavp, true) => Proto::RtpSavp,
             (Proto::RtpAvpf | Proto::RtpSavpf | Proto::DtlsSavpf, true) => Proto::RtpSavpf,
-            (Proto::RtpSavp | Proto::DtlsSavp, false) => Proto::RtpAvp,
-            (Proto::RtpSavpf | Proto::DtlsSavpf, false) => Proto::RtpAvpf,
+            (Proto::RtpSavp | Proto::DtlsSavp | Proto::DtlsSavpf, false) => Proto::RtpAvp,
+            (Proto::RtpSavpf, false) => Proto::RtpAvpf,
             (other, _) => other,
         }
     }
@@ -219,6 +220,8 @@ pub struct MediaLine {
     pub setup: Option<Setup>,
     /// a=fingerprint, the line's own or the session's.
     pub fingerprints: Vec<Fingerprint>,
+    /// a=ice-ufrag and what belongs to it, the line's own or the session's.
+    pub ice: Option<Ice>,
     /// What the kind adds.
     pub body: Body,
     /// Other attributes, in order.
@@ -239,6 +242,7 @@ impl MediaLine {
             label: None,
             setup: None,
             fingerprints: Vec::new(),
+            ice: None,
             body,
             others: Vec::new(),
         }
@@ -276,9 +280,11 @@ impl MediaLine {
         }
     }
 
-    /// The direction with the old hold read in: an RTP line with c=0.0.0.0 receives nothing (RFC 3264 §8.4).
+    /// The direction with the old hold read in: an RTP line with c=0.0.0.0 receives nothing (RFC 3264 §8.4), unless ICE
+    /// is to say where (RFC 8839 §4.1).
     pub fn effective_direction(&self) -> Direction {
-        let held = self.proto.is_rtp() && self.host.as_ref().is_some_and(Host::is_unspecified);
+        let held =
+            self.proto.is_rtp() && self.ice.is_none() && self.host.as_ref().is_some_and(Host::is_unspecified);
         Direction::of(self.direction.sends(), self.direction.receives() && !held)
     }
 

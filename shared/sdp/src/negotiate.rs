@@ -45,6 +45,7 @@ pub fn check_answer(offer: &Session, answer: &Session) -> Result<(), SdpError> {
         }
         check_formats(offered, answered)?;
         check_crypto(offered, answered)?;
+        check_dtls(answered)?;
     }
     Ok(())
 }
@@ -62,11 +63,20 @@ fn check_crypto(offered: &MediaLine, answered: &MediaLine) -> Result<(), SdpErro
     if fits { Ok(()) } else { Err(SdpError::Mismatch) }
 }
 
+/// RFC 5763 §5, RFC 8122 §5: the answer names the certificate that will be shown; and RTCP shares the port, for one
+/// handshake.
+fn check_dtls(answered: &MediaLine) -> Result<(), SdpError> {
+    let names =
+        || !answered.sha256_fingerprints().is_empty() && answered.rtp().is_some_and(|rtp| rtp.rtcp_mux);
+    if !answered.proto.is_dtls() || names() { Ok(()) } else { Err(SdpError::Mismatch) }
+}
+
 /// RTP/AVP answered by RTP/AVPF and the like happens; RTP answered by MSRP, or plain by secure, does not.
 fn same_transport(offered: &MediaLine, answered: &MediaLine) -> bool {
     offered.proto.is_rtp() == answered.proto.is_rtp()
         && offered.proto.is_msrp() == answered.proto.is_msrp()
         && offered.proto.is_secure() == answered.proto.is_secure()
+        && offered.proto.is_dtls() == answered.proto.is_dtls()
 }
 
 /// At least one format of an answer is the offer's. Payload types may differ by direction (RFC 3264 §6.1), the

@@ -5,7 +5,7 @@ use sdp_types as raw;
 use crate::crypto::LINES_MAX;
 use crate::{
     Attribute, Bandwidth, Body, Chatroom, Codec, Crypto, Direction, Extension, Feedback, File, Fingerprint,
-    Format, Group, Host, Kind, Limits, MediaLine, Message, Origin, Proto, Rtcp, Rtp, SdpError, Session,
+    Format, Group, Host, Ice, Kind, Limits, MediaLine, Message, Origin, Proto, Rtcp, Rtp, SdpError, Session,
     Setup,
 };
 
@@ -117,6 +117,9 @@ struct Shared {
     direction: Option<Direction>,
     setup: Option<Setup>,
     fingerprints: Vec<Fingerprint>,
+    ufrag: Option<String>,
+    password: Option<String>,
+    lite: bool,
 }
 
 impl Shared {
@@ -130,6 +133,9 @@ impl Shared {
             ("fingerprint", value) => {
                 self.fingerprints.push(value.and_then(Fingerprint::parse).ok_or(SdpError::Attribute)?);
             }
+            ("ice-ufrag", Some(value)) => self.ufrag = Some(value.to_owned()),
+            ("ice-pwd", Some(value)) => self.password = Some(value.to_owned()),
+            ("ice-lite", None) => self.lite = true,
             (name, None) => match Direction::parse(name) {
                 Some(direction) => self.direction = Some(direction),
                 None => return Ok(false),
@@ -170,8 +176,18 @@ fn line(
     }
     line.direction = own.direction.or(shared.direction).unwrap_or_default();
     line.setup = own.setup.or(shared.setup);
-    line.fingerprints =
-        if own.fingerprints.is_empty() { shared.fingerprints.clone() } else { own.fingerprints };
+    line.fingerprints = if own.fingerprints.is_empty() {
+        shared.fingerprints.clone()
+    } else {
+        std::mem::take(&mut own.fingerprints)
+    };
+    // RFC 8839 §5.4: both stand at one level.
+    let level = if own.ufrag.is_some() || own.password.is_some() { own } else { shared.clone() };
+    let candidates = line.take_candidates();
+    line.ice = match (level.ufrag, level.password) {
+        (Some(ufrag), Some(password)) => Some(Ice { ufrag, password, lite: shared.lite, candidates }),
+        _ => None,
+    };
     line.check()?;
     Ok(line)
 }
@@ -215,6 +231,20 @@ impl MediaLine {
         Ok(())
     }
 
+    /// The candidates, taken out of the other attributes.
+    fn take_candidates(&mut self) -> Vec<String> {
+        let mut candidates = Vec::new();
+        self.others.retain(|attribute| match attribute.name.as_str() {
+            "candidate" => {
+                candidates.extend(attribute.value.clone());
+                false
+            }
+            "end-of-candidates" => false,
+            _ => true,
+        });
+        candidates
+    }
+
     fn take_crypto(&mut self, value: Option<&str>) -> Result<(), SdpError> {
         let Body::Rtp(rtp) = &mut self.body else { return Ok(()) };
         rtp.crypto.extend(Crypto::parse(value.unwrap_or_default())?);
@@ -228,6 +258,9 @@ impl MediaLine {
         }
         if self.host.is_none() {
             return Err(SdpError::NoAddress);
+        }
+        if self.ice.as_ref().is_some_and(|ice| !ice.is_sound()) {
+            return Err(SdpError::Attribute);
         }
         match &self.body {
             // RFC 4975 §8.2, §8.6: both are mandatory.

@@ -43,6 +43,10 @@ impl Session {
             lines.value("group", format!("{}{mids}", group.semantics));
         }
         lines.others(&self.others);
+        // RFC 8839 §5.3: of the whole agent.
+        if self.lines.iter().any(|line| line.ice.as_ref().is_some_and(|ice| ice.lite)) {
+            lines.flag("ice-lite");
+        }
         lines.0
     }
 }
@@ -95,6 +99,17 @@ impl MediaLine {
         lines.maybe("setup", self.setup.map(|setup| setup.as_str()));
         for fingerprint in &self.fingerprints {
             lines.value("fingerprint", fingerprint);
+        }
+        if let Some(ice) = &self.ice {
+            lines.value("ice-ufrag", &ice.ufrag);
+            lines.value("ice-pwd", &ice.password);
+            for candidate in &ice.candidates {
+                lines.value("candidate", candidate);
+            }
+            // A lite agent has no more than it says at once (RFC 8838 §8.2).
+            if ice.lite {
+                lines.flag("end-of-candidates");
+            }
         }
         // sendrecv is the default (RFC 3264 §5.1); saying it on used lines is what most peers do.
         if self.direction != Direction::SendRecv || !self.is_refused() {

@@ -93,10 +93,11 @@ impl Actor {
 
     pub(super) async fn call(&mut self, call: Call, reply: Reply<SessionId>) {
         let (session, mut media) = self.fresh_media(call.room);
-        let made = match media.offer(call.message, call.audio, false).await {
-            Ok(offer) => requests::invite(&self.shared, &call, self.local, offer.to_bytes()),
-            Err(e) => Err(e),
+        let offer = match &call.description {
+            Some(description) => media.carry(description).map(|()| description.clone()),
+            None => media.offer(call.message, call.audio, false).await.map(|offer| offer.to_bytes()),
         };
+        let made = offer.and_then(|offer| requests::invite(&self.shared, &call, self.local, offer));
         let request = match made {
             Ok(request) => request,
             Err(e) => {
@@ -162,10 +163,15 @@ impl Actor {
         s.dialog = Some(dialog);
         s.state = State::Up;
         s.invite = request.clone();
+        let carried = s.media.is_carried();
         let to = self.peer();
         self.feed(Input::Ack { to, request: ack }).await;
         match negotiated {
             Ok(()) => {
+                if carried && let Some(sdp) = part_of(&response.headers, &response.body, cpm::media_type::SDP)
+                {
+                    self.shared.tell(Event::Described { session, sdp });
+                }
                 self.refresh_later(session, &response);
                 self.shared.tell(Event::Up { session });
             }

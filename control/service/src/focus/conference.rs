@@ -187,6 +187,7 @@ impl Conference {
             controlling: &config.controlling,
             media: &config.media,
             fingerprint: <[u8; 32]>::try_from(turn.desk.fingerprint()).ok(),
+            dtls_fingerprint: turn.desk.dtls_fingerprint(),
             allowed,
         }
     }

@@ -11,15 +11,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use base::Entropy;
 use contract::{Leg, leg};
 use sdp::{
-    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Crypto, Direction, Extension,
-    Fingerprint, Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup, Stamp,
+    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Crypto, Direction, DtlsEnd,
+    Extension, Fingerprint, Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup,
+    Stamp,
 };
 
 use super::attach::{AUDIO_LEVEL, attach};
 use super::config::{Controlling, Medium, Plain};
 use super::room::{Chatter, Line, Room, Strand};
 use crate::config::Media;
-use crate::media::srtp;
+use crate::media::{srtp, webrtc};
 
 /// The only type that comes bare into a room (RFC 7701 §5.2).
 const CPIM: &str = "message/cpim";
@@ -31,6 +32,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) media: &'a Media,
     /// SHA-256 of the certificate that the data plane shows.
     pub(crate) fingerprint: Option<[u8; 32]>,
+    /// The same for DTLS handshakes.
+    pub(crate) dtls_fingerprint: Option<[u8; 32]>,
     /// Media that this conference may have.
     pub(crate) allowed: &'a [Medium],
 }
@@ -93,6 +96,7 @@ impl Talk {
             let mut leg = known.unwrap_or_else(|| room.new_leg(medium, who));
             strand.leg = leg.id;
             srtp::offered(&mut leg, line, terms.media, keys);
+            webrtc::offered(&mut leg, line, keys);
             // We wait where the peer leaves it to us (RFC 6135 §4.2.2).
             let active = Setup::answered(line.setup, true) == Some(Setup::Active);
             attach(room, terms, leg, line, active);
@@ -194,6 +198,7 @@ impl Talk {
             }
             let Some(mut leg) = room.anchor.leg(strand.leg).cloned() else { continue };
             srtp::answered(&mut leg, ours, line);
+            webrtc::answered(&mut leg, ours, line);
             strand.plain = is_plain(terms.controlling, &answer, line);
             let active = line.message().is_some() && sdp::message_role(ours, line) == sdp::Role::Active;
             attach(room, terms, leg, line, active);
@@ -256,15 +261,19 @@ fn takes(room: &Room, terms: &Terms<'_>, line: &MediaLine) -> Option<Medium> {
         (Body::Message(message), Medium::Message) => {
             line.proto.is_msrp() && speaks_cpim(line) && message.file.is_none()
         }
-        // Keys by a=crypto, or none; lines with keys by DTLS are refused, so that a peer that can falls back.
+        // Keys by a=crypto or by DTLS, or none.
         (Body::Rtp(rtp), Medium::Audio | Medium::Video) => {
-            (!line.proto.is_secure() || srtp::takes(terms.media, line))
+            (!line.proto.is_secure() || srtp::takes(terms.media, line) || takes_dtls(terms, line))
                 && matches!(line.host, Some(Host::Ip(_)))
                 && codecs_fit(room, terms, medium, rtp)
         }
         _ => false,
     };
     fits.then_some(medium)
+}
+
+fn takes_dtls(terms: &Terms<'_>, line: &MediaLine) -> bool {
+    terms.dtls_fingerprint.is_some() && webrtc::takes(terms.media, line)
 }
 
 /// RFC 7701 §5.2: who cannot take message/cpim cannot be in a room.
@@ -345,7 +354,8 @@ fn accepted(
             let codecs = room.line(medium)?.formats.iter().map(|f| (f.codec.clone(), None)).collect();
             let leg = room.anchor.leg(strand.leg)?;
             let crypto = agreed(leg, Some(line))?.pop();
-            let body = AcceptRtp { codecs, codecs_max: 1, crypto, ..our_rtp(leg, local.rtcp_port) };
+            let dtls = dtls_end(leg, terms, true)?;
+            let body = AcceptRtp { codecs, codecs_max: 1, crypto, dtls, ..our_rtp(leg, local.rtcp_port) };
             (local.advertised.as_ref(), AcceptBody::Rtp(body))
         }
     };
@@ -367,6 +377,13 @@ fn agreed(leg: &Leg, answering: Option<&MediaLine>) -> Option<Vec<Crypto>> {
     }
 }
 
+fn dtls_end(leg: &Leg, terms: &Terms<'_>, answering: bool) -> Option<Option<DtlsEnd>> {
+    match &leg.kind {
+        Some(leg::Kind::Rtp(rtp)) => webrtc::end(rtp, answering, terms.dtls_fingerprint),
+        _ => Some(None),
+    }
+}
+
 fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
     let mux = matches!(&leg.kind, Some(leg::Kind::Rtp(rtp)) if rtp.rtcp_mux);
     AcceptRtp {
@@ -380,6 +397,7 @@ fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
 
 /// A line of our own offer; `None` while the leg has no place.
 fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<MediaLine> {
+    let mut dtls = None;
     let (addr, mut line) = match medium {
         Medium::Message => {
             let local = room.msrp_local(leg)?;
@@ -397,7 +415,11 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
             let own = our_rtp(room.anchor.leg(leg)?, local.rtcp_port);
             // A conference offers keys only to who has offered some.
             let crypto = agreed(room.anchor.leg(leg)?, None)?;
-            let proto = Proto::RtpAvp.with_sdes(!crypto.is_empty());
+            dtls = dtls_end(room.anchor.leg(leg)?, terms, false)?;
+            let proto = match &dtls {
+                Some(_) => Proto::DtlsSavpf,
+                None => Proto::RtpAvp.with_sdes(!crypto.is_empty()),
+            };
             let kind = if medium == Medium::Audio { Kind::Audio } else { Kind::Video };
             let body = Body::Rtp(Rtp {
                 formats: room.line(medium)?.formats.clone(),
@@ -413,6 +435,9 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
     line.host = Some(Host::Ip(addr.ip()));
     line.port = addr.port();
     line.label = Some(label(medium).to_owned());
+    if let Some(dtls) = &dtls {
+        line.secure_by_dtls(dtls);
+    }
     Some(line)
 }
 

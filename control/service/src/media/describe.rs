@@ -1,13 +1,14 @@
 //! A media line of a peer's description and the leg towards it.
 //! MSRP for messages in sessions, RTP and RTCP for continuous media (REQ-IF-CONV-08).
 
+use base::Entropy;
 use bytes::Bytes;
 use contract::{Direction, Learning, Leg, MsrpLeg, MsrpLocal, RtpLeg, RtpLocal, leg};
 use sdp::{
     Anchor, Body, Fingerprint, Host, Limits, MediaLine, MessageAnchor, Proto, Role, RtpAnchor, Session, Setup,
 };
 
-use super::srtp;
+use super::{srtp, webrtc};
 use crate::Config;
 use crate::turn::Turn;
 
@@ -28,6 +29,7 @@ pub(crate) fn hear(turn: &mut Turn<'_>, octets: &Bytes) -> Result<Session, u16> 
 pub(crate) fn is_anchorable(config: &Config, line: &MediaLine) -> bool {
     let taken = match &line.body {
         Body::Rtp(_) if line.proto.is_sdes() => srtp::takes(&config.media, line),
+        Body::Rtp(_) if line.proto.is_dtls() => webrtc::takes(&config.media, line),
         Body::Rtp(_) => matches!(line.proto, Proto::RtpAvp | Proto::RtpAvpf),
         Body::Message(_) => line.proto.is_msrp(),
         Body::Other(_) => false,
@@ -45,18 +47,37 @@ pub(crate) fn is_msrp(leg: &Leg) -> bool {
     matches!(leg.kind, Some(leg::Kind::Msrp(_)))
 }
 
+/// Who the peer of a leg is: its number, and what is known about it before it has said a word.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) leg: u64,
+    /// It is registered by WebSocket.
+    pub(crate) browser: bool,
+}
+
 /// A leg for such a line, its peer not known yet.
-pub(crate) fn blank_leg(config: &Config, line: &MediaLine, context: u64, id: u64, media: String) -> Leg {
+pub(crate) fn blank_leg(
+    config: &Config,
+    entropy: &mut Entropy,
+    line: &MediaLine,
+    context: u64,
+    peer: Peer,
+    media: String,
+) -> Leg {
+    let (dtls, ice) = webrtc::wanted(&config.media, line, peer.browser, entropy).unzip();
     let kind = match &line.body {
         Body::Rtp(rtp) => leg::Kind::Rtp(RtpLeg {
             local: Some(RtpLocal::default()),
-            rtcp_mux: rtp.rtcp_mux,
+            // A browser takes nothing else; a phone need not know it because a browser does.
+            rtcp_mux: dtls.is_some() || (rtp.rtcp_mux && !line.proto.is_dtls()),
             learning: Learning::from(config.media.latching).into(),
             learning_ms: config.media.learning_ms,
             clock_rate: rtp.formats.first().map_or(8000, |f| f.codec.clock),
             media_timeout_ms: config.media.rtp_timeout_ms,
             video: line.kind == sdp::Kind::Video,
-            srtp: srtp::wanted(&config.media, line),
+            srtp: if dtls.is_some() { None } else { srtp::wanted(&config.media, line) },
+            dtls: dtls.map(Box::new),
+            ice: ice.map(Box::new),
             ..RtpLeg::default()
         }),
         _ => leg::Kind::Msrp(MsrpLeg {
@@ -66,7 +87,7 @@ pub(crate) fn blank_leg(config: &Config, line: &MediaLine, context: u64, id: u64
             ..MsrpLeg::default()
         }),
     };
-    Leg { id, context, media, kind: Some(kind), ..Leg::default() }
+    Leg { id: peer.leg, context, media, kind: Some(kind), ..Leg::default() }
 }
 
 /// Puts what a peer's line says into the leg towards it; `role` is ours on a message line.
@@ -169,19 +190,21 @@ pub(crate) fn local(
     leg: &Leg,
     setup: Option<Setup>,
     fingerprint: &[u8],
-    keys: impl FnOnce(&RtpLeg) -> Option<Vec<sdp::Crypto>>,
+    keys: impl FnOnce(&RtpLeg) -> Option<(Vec<sdp::Crypto>, Option<sdp::DtlsEnd>)>,
 ) -> Option<Anchor> {
     match leg.kind.as_ref()? {
         leg::Kind::Rtp(rtp) => {
             let local = rtp.local.as_ref()?;
             let addr = local.advertised.as_ref().or(local.bound.as_ref())?.socket()?;
             let rtcp_port = u16::try_from(local.rtcp_port).ok().filter(|p| *p != 0 && *p != addr.port() + 1);
+            let (crypto, dtls) = keys(rtp)?;
             Some(Anchor::Rtp(RtpAnchor {
                 host: addr.ip().into(),
                 port: addr.port(),
                 rtcp_mux: rtp.rtcp_mux,
                 rtcp_port,
-                crypto: keys(rtp)?,
+                crypto,
+                dtls,
             }))
         }
         leg::Kind::Msrp(msrp) => {

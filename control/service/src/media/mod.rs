@@ -4,9 +4,10 @@
 mod anchor;
 mod describe;
 pub(crate) mod srtp;
+pub(crate) mod webrtc;
 
 pub(crate) use anchor::Anchor;
 pub(crate) use describe::{
-    answering, blank_leg, direction, disconnected, hear, host_of, is_anchorable, is_msrp, is_unmet, local,
-    meet, name, read, role, setup_answering,
+    Peer, answering, blank_leg, direction, disconnected, hear, host_of, is_anchorable, is_msrp, is_unmet,
+    local, meet, name, read, role, setup_answering,
 };

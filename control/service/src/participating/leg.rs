@@ -33,6 +33,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// It is registered by WebSocket (RFC 7118 §5.2): a browser, which speaks nothing but WebRTC.
+    pub(crate) fn is_browser(&self) -> bool {
+        matches!(self.uri.transport(), Some(sip::Transport::Ws | sip::Transport::Wss))
+    }
+
     /// A registered device.
     pub(crate) fn device(bound: &Bound) -> Option<Target> {
         let binding = &bound.binding;

@@ -54,6 +54,7 @@ fn line(event: &Event) -> Option<String> {
             format!("{} invites to {what}{subject} with {}", invitation.from, invitation.media.join(" and "))
         }
         Event::Progress { code, .. } => format!("progress: {code}"),
+        Event::Described { sdp, .. } => format!("an answer of {} octets", sdp.len()),
         Event::Up { .. } => "the session is up".to_owned(),
         Event::Ended { cause, .. } => match cause {
             Some(cause) => format!("the session ended ({cause})"),

@@ -71,9 +71,13 @@ impl Session {
         }
         let message = self.anchor.as_ref().and_then(|a| a.leg(key.leg)).is_some_and(media::is_msrp);
         if !message {
-            if lost.reason() == leg_lost::Reason::MediaTimeout {
-                self.end_all(turn, None, "SIP;cause=480;text=\"Media timeout\"");
-            }
+            let text = match lost.reason() {
+                leg_lost::Reason::MediaTimeout => "Media timeout",
+                leg_lost::Reason::IceFailed => "No connectivity",
+                leg_lost::Reason::DtlsFailed => "No keys",
+                _ => return,
+            };
+            self.end_all(turn, None, &format!("SIP;cause=480;text=\"{text}\""));
             return;
         }
         if lost.reason() == leg_lost::Reason::Slow {

@@ -68,6 +68,11 @@ impl Setup {
         &self.offer
     }
 
+    /// Who is called as that side, until he is.
+    pub(super) fn target(&self, side: usize) -> Option<&Target> {
+        self.targets.get(side.checked_sub(1)?)
+    }
+
     /// Targets that are not called yet.
     pub(super) const fn targets_len(&self) -> usize {
         self.targets.len()

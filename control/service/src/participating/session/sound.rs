@@ -49,12 +49,15 @@ impl Session {
                 else {
                     continue;
                 };
-                let mut leg = media::blank_leg(turn.config(), line, id, leg, self.media_name(side, at, line));
+                let name = self.media_name(side, at, line);
+                let peer = media::Peer { leg, browser: side != UPSTREAM && self.calls_browser(side) };
+                let desk = &mut *turn.desk;
+                let mut leg = media::blank_leg(&desk.config, &mut desk.entropy, line, id, peer, name);
                 leg.participant = if side == UPSTREAM { "far" } else { "near" }.to_owned();
                 if side == UPSTREAM {
                     media::meet(&mut leg, line, media::answering(line));
-                    let desk = &mut *turn.desk;
                     media::srtp::offered(&mut leg, line, &desk.config.media, &mut desk.entropy);
+                    media::webrtc::offered(&mut leg, line, &mut desk.entropy);
                 }
                 anchor.put_leg(leg);
             }
@@ -67,6 +70,11 @@ impl Session {
         self.ask = anchor.commit(turn, Orderer::Session(self.id));
         self.anchor = Some(anchor);
         Ok(())
+    }
+
+    /// The device that is called as this side speaks nothing but WebRTC.
+    fn calls_browser(&self, side: usize) -> bool {
+        self.setup.as_ref().and_then(|setup| setup.target(side)).is_some_and(|target| target.is_browser())
     }
 
     fn media_name(&self, side: usize, at: usize, line: &MediaLine) -> String {
@@ -96,9 +104,10 @@ impl Session {
         answering: Option<&Description>,
     ) -> Description {
         let mut ours = theirs.clone();
-        ours.groups.clear();
+        ours.forget_hop();
         let desk = &mut *turn.desk;
         let fingerprint = desk.fingerprint().to_vec();
+        let dtls_fingerprint = desk.dtls_fingerprint();
         for (at, line) in ours.lines.iter_mut().enumerate() {
             let leg = legs.get(at).and_then(|id| self.anchor.as_ref()?.leg(*id));
             let offered = answering.and_then(|offer| offer.lines.get(at));
@@ -107,9 +116,24 @@ impl Session {
                 None => Some(sdp::Setup::ActPass),
             };
             let config = &desk.config.media;
-            let keys = |rtp: &_| media::srtp::ours(rtp, offered, config, &mut desk.entropy);
+            let keys = |rtp: &_| {
+                let dtls = media::webrtc::end(rtp, offered.is_some(), dtls_fingerprint)?;
+                Some((media::srtp::ours(rtp, offered, config, &mut desk.entropy)?, dtls))
+            };
             let local = leg.and_then(|leg| media::local(leg, setup, &fingerprint, keys));
             *line = local.and_then(|local| line.anchored(&local)).unwrap_or_else(|| line.refused());
+            match offered {
+                // RFC 3264 §6, RFC 5888 §9.1: the answer has the offer's transport and identification.
+                Some(offered) => {
+                    if line.proto.is_rtp() {
+                        line.proto = offered.proto.clone();
+                    }
+                    line.mid.clone_from(&offered.mid);
+                }
+                // RFC 8829 §5.2.1: a browser tells lines apart by it.
+                None if line.proto.is_dtls() && line.mid.is_none() => line.mid = Some(at.to_string()),
+                None => {}
+            }
         }
         if let Some(host) = ours.lines.iter().find_map(|l| l.host.clone()) {
             ours.host = Some(host);
@@ -152,6 +176,7 @@ impl Session {
                 anchor.change_leg(id, |leg| {
                     media::meet(leg, line, role);
                     media::srtp::answered(leg, asked, line);
+                    media::webrtc::answered(leg, asked, line);
                 });
             }
             self.mirror_direction(at, index, line);
@@ -270,15 +295,23 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn ensure_leg(&mut self, turn: &Turn<'_>, side: usize, index: usize, line: &MediaLine) {
+    pub(super) fn ensure_leg(&mut self, turn: &mut Turn<'_>, side: usize, index: usize, line: &MediaLine) {
         let name = self.media_name(side, index, line);
+        let browser = self.speaks_dtls(side);
         let (Some(anchor), Some(at)) = (&mut self.anchor, self.sides.get_mut(side)) else { return };
         at.legs.resize(at.legs.len().max(index + 1), 0);
         let Some(slot) = at.legs.get_mut(index).filter(|id| **id == 0) else { return };
         *slot = anchor.draw_leg();
-        let mut leg = media::blank_leg(turn.config(), line, anchor.id(), *slot, name);
+        let (desk, peer) = (&mut *turn.desk, media::Peer { leg: *slot, browser });
+        let mut leg = media::blank_leg(&desk.config, &mut desk.entropy, line, anchor.id(), peer, name);
         leg.participant = if side == UPSTREAM { "far" } else { "near" }.to_owned();
         anchor.put_leg(leg);
+    }
+
+    /// A side has lines with keys by DTLS: it gets more of them.
+    fn speaks_dtls(&self, side: usize) -> bool {
+        let (Some(anchor), Some(side)) = (&self.anchor, self.side(side)) else { return false };
+        side.legs.iter().filter_map(|id| anchor.leg(*id)).any(media::webrtc::is_dtls)
     }
 
     pub(super) fn meet_offer(&mut self, turn: &mut Turn<'_>, at: usize, index: usize, line: &MediaLine) {
@@ -288,6 +321,7 @@ impl Session {
             anchor.change_leg(id, |leg| {
                 media::meet(leg, line, media::answering(line));
                 media::srtp::offered(leg, line, &desk.config.media, &mut desk.entropy);
+                media::webrtc::offered(leg, line, &mut desk.entropy);
             });
         }
     }
@@ -368,10 +402,10 @@ impl Session {
                         let setup = anchor.leg(*id).map_or(sdp::Role::Passive, media::role);
                         anchor.change_leg(*id, |leg| {
                             media::meet(leg, line, setup);
-                            sent.lines
-                                .get(index)
-                                .into_iter()
-                                .for_each(|o| media::srtp::answered(leg, o, line));
+                            if let Some(ours) = sent.lines.get(index) {
+                                media::srtp::answered(leg, ours, line);
+                                media::webrtc::answered(leg, ours, line);
+                            }
                         });
                     }
                 }
