@@ -1,6 +1,7 @@
 //! Real peers that we did not write, over real sockets. `tests/interop/run` installs them and runs this.
 
 mod baresip;
+mod chromium;
 mod kamailio;
 mod kamailio_msrp;
 mod kamailio_ng;
