@@ -9,6 +9,7 @@
 mod demux;
 mod extension;
 mod key_frame;
+mod quality;
 mod rewrite;
 mod rtcp;
 pub mod srtp;
@@ -19,11 +20,12 @@ mod view;
 pub use demux::{Kind, kind};
 pub use extension::{AudioLevel, Elements, map_extensions};
 pub use key_frame::VideoCodec;
+pub use quality::{Impairment, Passage};
 pub use rewrite::{HEAD_BYTES, Patch};
 pub use rtcp::{
     Arrivals, Block, Blocks, Chunk, Chunks, Compound, Dlrr, DlrrList, Extended, ExtendedBlocks, Feedback,
-    Item, Items, Ntp, Packet, RTCP_MAX, ReceiverEstimate, RtcpWriter, SenderInfo, Ssrcs, TransportWide,
-    VoipMetrics, WriteExtended, compound,
+    Item, Items, Ntp, Packet, RTCP_MAX, ReceiverEstimate, RtcpWriter, SenderInfo, Ssrcs, TmmbrEntry,
+    TransportWide, VoipMetrics, WriteExtended, compound,
 };
 pub use stats::{Clock, Reception};
 pub use view::{Malformed, RtpView};

@@ -36,6 +36,12 @@ pub struct Reception {
     transit: Option<u32>,
     /// Scaled by 16 (§A.8).
     jitter: u32,
+    /// Bit n: the packet n before the highest one came. 0: none has come yet.
+    seen: u64,
+    reordered: u32,
+    duplicates: u32,
+    /// Before the source began anew (§A.1): distinct packets, missing ones, duplicates.
+    earlier: (u32, u32, u32),
     last_sr: u32,
     last_sr_at: Instant,
 }
@@ -55,6 +61,10 @@ impl Reception {
             received_before: 0,
             transit: None,
             jitter: 0,
+            seen: 0,
+            reordered: 0,
+            duplicates: 0,
+            earlier: (0, 0, 0),
             last_sr: 0,
             last_sr_at: Instant::ZERO,
         }
@@ -71,12 +81,25 @@ impl Reception {
                 self.cycles = self.cycles.wrapping_add(1 << 16);
             }
             self.highest = sequence;
+            if delta == 0 {
+                self.duplicates = self.duplicates.wrapping_add((self.seen & 1) as u32);
+            }
+            self.seen = self.seen.checked_shl(u32::from(delta)).unwrap_or(0) | 1;
         } else if delta <= u16::MAX - MISORDER_MAX {
             if self.bad != Some(sequence) {
                 self.bad = Some(sequence.wrapping_add(1));
                 return false;
             }
-            *self = Reception { last_sr: self.last_sr, last_sr_at: self.last_sr_at, ..Reception::new(view) };
+            *self = Reception {
+                last_sr: self.last_sr,
+                last_sr_at: self.last_sr_at,
+                reordered: self.reordered,
+                earlier: (self.distinct(), self.missing(), self.duplicates()),
+                seen: 1,
+                ..Reception::new(view)
+            };
+        } else {
+            self.late(u16::MAX - delta + 1);
         }
         self.received = self.received.wrapping_add(1);
         if clock.0 > 0 {
@@ -89,6 +112,18 @@ impl Reception {
             self.transit = Some(transit);
         }
         true
+    }
+
+    /// A packet came that is `back` before the highest one: late, or there already.
+    #[cold]
+    fn late(&mut self, back: u16) {
+        let bit = 1u64.checked_shl(u32::from(back)).unwrap_or(0);
+        if self.seen & bit != 0 {
+            self.duplicates = self.duplicates.wrapping_add(1);
+        } else {
+            self.reordered = self.reordered.wrapping_add(1);
+            self.seen |= bit;
+        }
     }
 
     /// A sender report of this source came.
@@ -120,6 +155,28 @@ impl Reception {
     /// Lost so far; negative with duplicates (§A.3).
     pub const fn lost(&self) -> i32 {
         self.expected().wrapping_sub(self.received) as i32
+    }
+
+    /// Packets that came after one with a higher number.
+    pub const fn reordered(&self) -> u32 {
+        self.reordered
+    }
+
+    /// Packets that came again (of those that were more than 63 late nobody knows).
+    pub const fn duplicates(&self) -> u32 {
+        self.earlier.2.wrapping_add(self.duplicates)
+    }
+
+    /// Packets that came, each counted once, over all that the source has begun anew.
+    pub const fn distinct(&self) -> u32 {
+        self.earlier.0.wrapping_add(self.received.wrapping_sub(self.duplicates))
+    }
+
+    /// Packets that never came, over all that the source has begun anew.
+    pub const fn missing(&self) -> u32 {
+        let distinct = self.received.wrapping_sub(self.duplicates);
+        let expected = if self.seen == 0 { 0 } else { self.expected() };
+        self.earlier.1.wrapping_add(expected.saturating_sub(distinct))
     }
 
     /// Jitter in units of the clock.
@@ -184,6 +241,26 @@ mod tests {
         ] {
             let r = feed(sequences);
             assert_eq!((r.expected(), r.lost()), (expected, lost), "{sequences:?}");
+        }
+    }
+
+    #[test]
+    fn late_packets_and_those_that_come_again_are_told_apart() {
+        // (sequence numbers, distinct, missing, reordered, duplicates)
+        for (sequences, distinct, missing, reordered, duplicates) in [
+            (&[5u16, 6, 7][..], 3, 0, 0, 0),
+            (&[5, 5, 6, 6, 6], 2, 0, 0, 3),
+            (&[5, 7, 6, 6, 8], 4, 0, 1, 1),
+            (&[5, 8], 2, 2, 0, 0),
+            (&[65_534, 0, 65_535, 65_535], 3, 0, 1, 1),
+            // 70 late: nobody knows any more whether it was there.
+            (&[100, 170, 100], 3, 68, 1, 0),
+            // The source begins anew: what was before counts on.
+            (&[5, 7, 7, 40_000, 40_001, 40_003], 4, 2, 0, 1),
+        ] {
+            let r = feed(sequences);
+            let told = (r.distinct(), r.missing(), r.reordered(), r.duplicates());
+            assert_eq!(told, (distinct, missing, reordered, duplicates), "{sequences:?}");
         }
     }
 

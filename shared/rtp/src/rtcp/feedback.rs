@@ -1,4 +1,4 @@
-//! Feedback: NACK, PLI (RFC 4585 §6), FIR (RFC 5104 §4.3.1), REMB (draft-alvestrand-rmcat-remb-03 §2) and transport-wide
+//! Feedback: NACK, PLI (RFC 4585 §6), FIR, TMMBR and TMMBN (RFC 5104 §4.2, §4.3.1), REMB (draft-alvestrand-rmcat-remb-03 §2) and transport-wide
 //! congestion control (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1).
 
 use super::{Ssrcs, word};
@@ -19,6 +19,10 @@ pub struct Feedback<'a> {
 impl<'a> Feedback<'a> {
     /// RTPFB format 1: lost packets (RFC 4585 §6.2.1).
     pub const NACK: u8 = 1;
+    /// RTPFB format 3: the most that may be sent (RFC 5104 §4.2.1).
+    pub const TMMBR: u8 = 3;
+    /// RTPFB format 4: whose words bind now (RFC 5104 §4.2.2).
+    pub const TMMBN: u8 = 4;
     /// RTPFB format 15: transport-wide congestion control.
     pub const TRANSPORT_WIDE: u8 = 15;
     /// PSFB format 1: picture loss indication (RFC 4585 §6.3.1).
@@ -46,6 +50,17 @@ impl<'a> Feedback<'a> {
         self.fci.chunks_exact(8).filter_map(|entry| Some((word(entry, 0)?, *entry.get(4)?)))
     }
 
+    /// Of a TMMBR or TMMBN: its entries.
+    pub fn limits(&self) -> impl Iterator<Item = TmmbrEntry> + 'a {
+        self.fci.chunks_exact(8).filter_map(|entry| {
+            let (ssrc, word) = (word(entry, 0)?, word(entry, 4)?);
+            // MxTBR exponent 6, mantissa 17, overhead 9 (RFC 5104 §4.2.1.1); more than 64 bits hold nobody can send.
+            let bits = u128::from(word >> 9 & 0x1_ffff) << (word >> 26);
+            let bits_per_second = u64::try_from(bits).unwrap_or(u64::MAX);
+            Some(TmmbrEntry { ssrc, bits_per_second, overhead: (word & 0x1ff) as u16 })
+        })
+    }
+
     /// The sources that FIR entries name.
     pub fn fir_targets(&self) -> impl Iterator<Item = u32> + 'a {
         self.full_intra().map(|(ssrc, _)| ssrc)
@@ -70,6 +85,17 @@ impl<'a> Feedback<'a> {
     pub fn transport_wide(&self) -> Option<TransportWide<'a>> {
         TransportWide::read(self.fci)
     }
+}
+
+/// An entry of TMMBR or TMMBN (RFC 5104 §4.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TmmbrEntry {
+    /// TMMBR: who is to obey. TMMBN: whose word binds.
+    pub ssrc: u32,
+    /// The most that may be sent, without the headers below RTP.
+    pub bits_per_second: u64,
+    /// Octets of each packet's headers, 0..=511.
+    pub overhead: u16,
 }
 
 /// REMB.

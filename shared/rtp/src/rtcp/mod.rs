@@ -8,7 +8,7 @@ mod write;
 
 pub use description::{Chunk, Chunks, Item, Items};
 pub use extended::{Dlrr, DlrrList, Extended, ExtendedBlocks, VoipMetrics};
-pub use feedback::{Feedback, ReceiverEstimate, TransportWide};
+pub use feedback::{Feedback, ReceiverEstimate, TmmbrEntry, TransportWide};
 pub use write::{Arrivals, Ntp, RTCP_MAX, RtcpWriter, WriteExtended};
 
 use crate::Malformed;

@@ -3,7 +3,7 @@
 use base::UnixTime;
 use bytes::Bytes;
 
-use super::{Block, Dlrr, Feedback, Item, SenderInfo, VoipMetrics};
+use super::{Block, Dlrr, Feedback, Item, SenderInfo, TmmbrEntry, VoipMetrics};
 
 /// NTP time, 32.32 fixed point seconds since 1900.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -209,6 +209,16 @@ impl RtcpWriter {
         })
     }
 
+    /// TMMBR (RFC 5104 §4.2.1): the most that each of these sources may send. Figures are rounded down to 17 bits.
+    pub fn rate_request(&mut self, sender: u32, entries: &[TmmbrEntry]) -> &mut Self {
+        self.feedback(205, Feedback::TMMBR, [sender, 0], |w| put_limits(w, entries))
+    }
+
+    /// TMMBN (RFC 5104 §4.2.2): whose words bind the sender now.
+    pub fn rate_notification(&mut self, sender: u32, entries: &[TmmbrEntry]) -> &mut Self {
+        self.feedback(205, Feedback::TMMBN, [sender, 0], |w| put_limits(w, entries))
+    }
+
     /// Transport-wide feedback, with status vectors of two bits and runs where they are shorter.
     pub fn transport_wide(&mut self, sender: u32, media: u32, arrivals: &Arrivals<'_>) -> &mut Self {
         let count = u16::try_from(arrivals.moments.len()).unwrap_or(u16::MAX);
@@ -321,6 +331,15 @@ fn put_statuses(w: &mut RtcpWriter, symbols: &mut dyn Iterator<Item = u16>) {
     }
 }
 
+fn put_limits(w: &mut RtcpWriter, entries: &[TmmbrEntry]) {
+    for entry in entries {
+        let exponent = (64 - entry.bits_per_second.leading_zeros()).saturating_sub(17);
+        let mantissa = (entry.bits_per_second >> exponent) as u32;
+        w.put_u32(entry.ssrc);
+        w.put_u32(exponent << 26 | mantissa << 9 | u32::from(entry.overhead & 0x1ff));
+    }
+}
+
 fn put_entry(w: &mut RtcpWriter, entry: Option<(u16, u16)>) {
     if let Some((pid, mask)) = entry {
         w.put_u32(u32::from(pid) << 16 | u32::from(mask));
@@ -416,6 +435,27 @@ mod tests {
         };
         let nack = nack.parse_fci::<rtcp_types::Nack>().unwrap();
         assert_eq!(nack.entries().collect::<Vec<_>>(), [65_535, 0, 3, 15, 16, 100]);
+    }
+
+    #[test]
+    fn the_most_that_may_be_sent_is_read_as_it_was_written() {
+        // RFC 5104 §4.2.1.1: 17 bits and an exponent.
+        for (bits, read) in
+            [(0, 0), (64_000, 64_000), (131_071, 131_071), (131_073, 131_072), (u64::MAX, 0x1_ffff << 47)]
+        {
+            let entry = |bits_per_second| TmmbrEntry { ssrc: 7, bits_per_second, overhead: 40 };
+            let mut writer = RtcpWriter::new();
+            writer.rate_request(1, &[entry(bits)]).rate_notification(1, &[entry(bits)]);
+            let wire = writer.finish();
+            let all: Vec<_> = crate::compound(&wire, true).unwrap().collect();
+            let [crate::Packet::Transport(request), crate::Packet::Transport(notification)] = all[..] else {
+                panic!()
+            };
+            assert_eq!((request.format, notification.format), (Feedback::TMMBR, Feedback::TMMBN));
+            for feedback in [request, notification] {
+                assert_eq!(feedback.limits().collect::<Vec<_>>(), [entry(read)], "{bits}");
+            }
+        }
     }
 
     #[test]
