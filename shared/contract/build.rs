@@ -13,6 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .boxed(".weir.contract.v1.RtpLeg.dtls")
         .boxed(".weir.contract.v1.RtpLeg.continuity")
         .boxed(".weir.contract.v1.RtpLeg.extensions")
+        .boxed(".weir.contract.v1.RtpLeg.rtcp")
+        .boxed(".weir.contract.v1.RtpLeg.remote_rtcp")
         .compile_fds(files)?;
     Ok(())
 }

@@ -38,13 +38,17 @@ pub enum Ask {
     Sessions {},
     /// The conferences.
     Conferences {},
-    /// Write the packets of a context to a file of the data plane's spool, or stop that.
+    /// Write the packets of a context, or what the peer of one leg of it sends, to a file of the data plane's spool, or stop
+    /// that.
     Capture {
         /// Which context.
         context: u64,
         /// Begin, or end.
         on: bool,
-        /// Name of the file in the spool's folder; ends in ".pcap".
+        /// One RTP leg of it; 0 = the whole context.
+        #[serde(default)]
+        leg: u64,
+        /// Name of the file in the spool's folder; ends in ".pcap", or in ".rtpdump" for one leg.
         file: String,
         /// Octets of the file at most; 0 = the data plane's limit.
         #[serde(default)]

@@ -320,6 +320,7 @@ impl Runner {
                 let error = "no data plane is linked".to_owned();
                 let state = CaptureState {
                     context: capture.context,
+                    leg: capture.leg,
                     file: capture.file,
                     error,
                     ..Default::default()

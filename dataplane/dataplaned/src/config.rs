@@ -272,6 +272,16 @@ pub struct LimitSettings {
     pub targets_max: usize,
     /// Slots of one context's paths together (select, floor): so many streams of our own may a leg have, up to 255.
     pub context_slots_max: usize,
+    /// Legs that keep what they are sent for a while, to send again what their peers miss (NACK, where it was agreed).
+    pub nack_legs_max: usize,
+    /// Packets that each of them keeps.
+    pub nack_packets_max: usize,
+    /// Octets of them.
+    pub nack_bytes_max: usize,
+    /// Milliseconds for which they are kept.
+    pub nack_ms: u64,
+    /// Milliseconds by which a leg with a bandwidth may run ahead of it for a moment.
+    pub police_burst_ms: u64,
     /// Stream connections.
     pub connections_max: usize,
     /// Stream connections that one address may open (one /64 with IPv6). Many phones behind one NAT are one address.
@@ -307,6 +317,11 @@ impl Default for LimitSettings {
             sockets_max: engine.sockets_max,
             targets_max: engine.targets_max,
             context_slots_max: engine.context_slots_max,
+            nack_legs_max: engine.nack_legs_max,
+            nack_packets_max: engine.nack_packets_max,
+            nack_bytes_max: engine.nack_bytes_max,
+            nack_ms: engine.nack_ms,
+            police_burst_ms: engine.police_burst_ms,
             connections_max: 4096,
             connections_per_address_max: 1024,
             queue_bytes_max: engine.queue_bytes_max,
@@ -332,6 +347,11 @@ impl LimitSettings {
             sockets_max: self.sockets_max,
             targets_max: self.targets_max,
             context_slots_max: self.context_slots_max.min(255),
+            nack_legs_max: self.nack_legs_max,
+            nack_packets_max: self.nack_packets_max,
+            nack_bytes_max: self.nack_bytes_max,
+            nack_ms: self.nack_ms,
+            police_burst_ms: self.police_burst_ms,
             connections_max: self.connections_max,
             queue_bytes_max: self.queue_bytes_max,
             message_bytes_max: self.message_bytes_max,

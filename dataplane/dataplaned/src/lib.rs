@@ -16,6 +16,7 @@ mod config;
 mod handshakes;
 mod mail;
 mod metrics;
+mod quality;
 mod run;
 mod shard;
 mod shutdown;

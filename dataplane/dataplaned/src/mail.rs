@@ -24,9 +24,9 @@ pub(crate) enum ToShard {
     /// From the ng door: the counters of one context now.
     Count { link: u64, context: u64 },
     /// From control: what the spool shall do about a context, once its engine does its part.
-    Capture { context: u64, order: ToSpool },
-    /// The spool has ended the capture of a context.
-    CaptureOver { context: u64 },
+    Capture { context: u64, leg: Option<u64>, order: ToSpool },
+    /// The spool has ended the capture of a context, or of one leg of it.
+    CaptureOver { context: u64, leg: Option<u64> },
     /// From control.
     Drain(bool),
     /// Another shard's connection whose sessions are at home here.
@@ -88,6 +88,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_ns: u64,
     /// Share of the last tick in which the thread ran, 0..1000.
     pub(crate) busy_permille: u32,
+    /// Legs whose peer should send and does not.
+    pub(crate) legs_silent: u64,
     /// Packets that the spool had no room for.
     pub(crate) spool_missed: u64,
     /// News that control was too slow for.

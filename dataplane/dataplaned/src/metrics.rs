@@ -9,6 +9,7 @@ use contract::refusal::Reason;
 use prometheus::{Encoder as _, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::mail::Figures;
+use crate::quality::Quality;
 use crate::steward::End;
 
 /// Drops that the driver sees before the engine could.
@@ -64,6 +65,7 @@ pub(crate) struct Metrics {
     cpu: prometheus::CounterVec,
     busy: GaugeVec,
     shard_contexts: IntCounterVec,
+    quality: Quality,
     ng: IntCounterVec,
     ng_calls: IntGauge,
     contexts: IntGauge,
@@ -72,6 +74,7 @@ pub(crate) struct Metrics {
     legs_max: IntGauge,
     connections: IntGauge,
     queued: IntGauge,
+    legs_silent: IntGauge,
     draining: IntGauge,
     control: IntGauge,
 }
@@ -119,6 +122,7 @@ impl Metrics {
                 "Contexts that came to be at home on a shard.",
                 "shard",
             )?,
+            quality: Quality::new(r)?,
             ng: counters(r, "ng_messages_total", "Messages of the ng protocol, by what they were.", "what")?,
             ng_calls: gauge(r, "ng_calls", "Calls of the ng protocol that are up.")?,
             contexts: gauge(r, "contexts", "Contexts that are up.")?,
@@ -126,6 +130,11 @@ impl Metrics {
             legs: gauge(r, "legs", "Legs that are up.")?,
             legs_max: gauge(r, "legs_max", "Legs that may be up.")?,
             connections: gauge(r, "connections", "Stream connections that are up.")?,
+            legs_silent: gauge(
+                r,
+                "legs_silent",
+                "Legs whose peer may send and has been silent for ten seconds.",
+            )?,
             queued: gauge(r, "queued_bytes", "Octets that wait for connections.")?,
             draining: gauge(r, "draining", "1 while no new context is taken.")?,
             control: gauge(r, "control_link_up", "1 while control is linked.")?,
@@ -217,6 +226,7 @@ impl Metrics {
         self.shard_contexts.with_label_values(&[&shard]).inc_by(begun);
         before.clone_from(now);
         let sum = |of: fn(&Figures) -> u64| last.iter().map(of).sum::<u64>() as i64;
+        self.legs_silent.set(sum(|figures| figures.legs_silent));
         self.connections.set(sum(|figures| figures.totals.connections));
         self.queued.set(sum(|figures| figures.totals.queued_bytes));
     }
@@ -243,6 +253,11 @@ impl Metrics {
             let counter = self.ng.with_label_values(&[what]);
             counter.inc_by(sum.saturating_sub(counter.get()));
         }
+    }
+
+    /// Counters of legs: of those that have ended, how their media was.
+    pub(crate) fn legs(&self, legs: &[contract::LegCounters]) {
+        legs.iter().filter(|leg| leg.ended).for_each(|leg| self.quality.take(leg));
     }
 
     pub(crate) fn applied(&self) {
@@ -281,7 +296,7 @@ fn label(reason: Reason) -> String {
     format!("refused_{}", reason.as_str_name().to_ascii_lowercase())
 }
 
-fn full(name: &str) -> String {
+pub(crate) fn full(name: &str) -> String {
     format!("weir_dataplane_{name}")
 }
 

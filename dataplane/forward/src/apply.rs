@@ -1,6 +1,6 @@
 //! A batch that was staged becomes the state: rows made, changed and removed, then each touched context made flat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::Now;
 use contract::{
@@ -111,6 +111,7 @@ impl Engine {
         out: &mut base::Outbox<Output>,
     ) {
         let gone: Vec<u64> = context.seats.keys().filter(|id| !next.legs.contains_key(id)).copied().collect();
+        self.last_counters(now, context, &gone, out);
         for seat in gone.iter().filter_map(|id| context.seats.get(id)) {
             if let Seat::Rtp(at) = seat {
                 self.media.going(*at);
@@ -124,6 +125,25 @@ impl Engine {
                 }
                 None => {}
             }
+        }
+    }
+
+    /// What the RTP legs that go have counted: their last news, for whoever keeps records of calls.
+    fn last_counters(&mut self, now: Now, context: &Context, gone: &[u64], out: &mut base::Outbox<Output>) {
+        /// Legs in one piece of news.
+        const LEGS: usize = 256;
+        let row = |seat: &Seat| if let Seat::Rtp(at) = seat { Some(*at) } else { None };
+        let going: BTreeSet<u32> =
+            gone.iter().filter_map(|id| context.seats.get(id)).filter_map(row).collect();
+        if going.is_empty() {
+            return;
+        }
+        let rows: Vec<u32> = context.seats.values().filter_map(row).collect();
+        let mut legs = self.media.counters(now, &rows, |at| going.contains(&at));
+        legs.iter_mut().for_each(|leg| leg.ended = true);
+        let mut tx = Tx { out, totals: &mut self.totals };
+        for part in legs.chunks(LEGS) {
+            tx.news(contract::news::What::Counters(contract::Counters { legs: part.to_vec() }));
         }
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use base::Budget;
 
-use crate::media::{Binding, Guard, HELD_BYTES, Route, RtpLeg, Source, Stream, Web, WebLimits};
+use crate::media::{
+    Binding, Guard, HELD_BYTES, RepairSizes, Route, RtpLeg, Source, Stream, Talk, Web, WebLimits,
+};
 use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
 
 /// A listener whose address stands in `a=path`.
@@ -63,6 +65,16 @@ pub struct Limits {
     pub ice_ms: u64,
     /// A DTLS handshake is done in so long, or has failed.
     pub dtls_ms: u64,
+    /// Legs that keep what they are sent, to send again what their peers miss.
+    pub nack_legs_max: usize,
+    /// Packets that each of them keeps.
+    pub nack_packets_max: usize,
+    /// Octets of them.
+    pub nack_bytes_max: usize,
+    /// How long they are kept.
+    pub nack_ms: u64,
+    /// How far ahead of its bandwidth a policed leg may run for a moment.
+    pub police_burst_ms: u64,
     /// Stream connections at once.
     pub connections_max: usize,
     /// Sessions on one connection (RFC 4975 §5.4 reuse).
@@ -122,6 +134,11 @@ impl Default for Limits {
             srtp_window: 1024,
             ice_ms: 30_000,
             dtls_ms: 30_000,
+            nack_legs_max: 512,
+            nack_packets_max: 512,
+            nack_bytes_max: 256 << 10,
+            nack_ms: 1000,
+            police_burst_ms: 1000,
             connections_max: 8192,
             connection_sessions_max: 64,
             inflight_bytes_max: 64 << 10,
@@ -181,6 +198,8 @@ impl Limits {
             .row("srtp sources, two tables a leg", legs * 2, self.srtp().octets_max())
             .row("srtp packets on their way", n(self.targets_max), size(HELD_BYTES))
             .row("ice and dtls", legs, size(size_of::<Web>()) + 4096)
+            .row("what rtcp says and hears", legs, size(size_of::<Talk>()) + 4096)
+            .row("packets kept for nack", n(self.nack_legs_max), size(RepairSizes::of(self).bytes()))
             .row("sockets", n(self.sockets_max), size(size_of::<Binding>()))
             .row("msrp legs", legs, size(size_of::<Row>()) + 1024)
             .row(

@@ -1,11 +1,11 @@
 //! Why a packet or a request was not passed on. Closed, because each is a metric label.
 
 macro_rules! drops {
-    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident => $label:literal,)*) => {
         /// Why something that arrived went no further.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u8)]
-        pub enum Drop { $($(#[$doc])* $name,)* }
+        pub enum Drop { $($(#[doc = $doc])+ $name,)* }
 
         impl Drop {
             /// Every reason.
@@ -14,6 +14,11 @@ macro_rules! drops {
             /// The label in metrics and logs.
             pub const fn label(self) -> &'static str {
                 match self { $(Drop::$name => $label,)* }
+            }
+
+            /// What it means, in words for people.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Drop::$name => concat!($($doc),+).trim_ascii(),)* }
             }
         }
     };
@@ -62,6 +67,8 @@ drops! {
     SrtpReplayed => "srtp_replayed",
     /// A packet that no target's key would protect: its index was used, or its table of sources is full.
     SrtpUnsent => "srtp_unsent",
+    /// Over the bandwidth that the leg agreed.
+    Bandwidth => "bandwidth",
     /// The leg's direction does not let its peer send.
     Direction => "direction",
     /// A payload type that the leg did not agree.
@@ -124,6 +131,7 @@ mod tests {
     fn labels_differ_and_indices_are_dense() {
         let labels: std::collections::BTreeSet<_> = Drop::ALL.iter().map(|d| d.label()).collect();
         assert_eq!(labels.len(), Drop::ALL.len());
+        assert_eq!(Drop::Empty.meaning(), "A datagram without an octet.");
         assert!(Drop::ALL.iter().enumerate().all(|(i, d)| *d as usize == i));
     }
 }

@@ -86,7 +86,8 @@ impl Engine {
             Input::Batch { batch, attachments } => self.batch(now, batch, attachments, out),
             Input::Dtls { id, word } => self.media.dtls_word(id, word, &mut tx),
             Input::Decide(decide) => self.message.decide(now, decide, &mut tx),
-            Input::Capture { context, on } => self.capture(context, on),
+            Input::Capture { context, leg: None, on } => self.capture(context, on),
+            Input::Capture { context, leg: Some(leg), on } => self.record(context, leg, on),
             Input::Drain(on) => self.draining = on,
         }
         if let Some(context) = self.media.dirty.take() {
@@ -122,6 +123,19 @@ impl Engine {
                 Seat::Msrp(at) => self.message.capture(*at, on),
             }
         }
+    }
+
+    fn record(&mut self, id: u64, leg: u64, on: bool) {
+        let seat = self.contexts.get(&id).and_then(|context| context.seats.get(&leg));
+        if let Some(Seat::Rtp(at)) = seat {
+            self.media.record(*at, on);
+        }
+    }
+
+    /// Whether a leg is up whose packets can be recorded.
+    pub fn is_recordable(&self, context: u64, leg: u64) -> bool {
+        let seat = self.contexts.get(&context).and_then(|context| context.seats.get(&leg));
+        matches!(seat, Some(Seat::Rtp(_)))
     }
 
     /// A part of the state, in the order of context ids, starting after the context `after`; `None` at the end.
@@ -161,9 +175,14 @@ impl Engine {
             .collect();
         let msrp =
             context.seats.values().filter_map(|s| if let Seat::Msrp(at) = s { Some(*at) } else { None });
-        let mut legs = self.media.counters(now, &rtp);
+        let mut legs = self.media.counters(now, &rtp, |_| true);
         legs.extend(msrp.filter_map(|at| self.message.counters(now, at)));
         Some((*id, Counters { legs }))
+    }
+
+    /// Legs whose peer may send, has had ten seconds to, and has been silent for as long.
+    pub fn legs_silent(&self, now: Now) -> u64 {
+        self.media.silent(now.mono)
     }
 
     fn contexts_after(&self, after: Option<u64>) -> impl Iterator<Item = (&u64, &Context)> {

@@ -157,10 +157,12 @@ pub enum Input<'a> {
     },
     /// Control answers a question (NICKNAME).
     Decide(&'a contract::Decide),
-    /// Copies of what a context receives and sends go to the spool from now on, or no more.
+    /// Copies of what a context receives and sends, or of what comes to one leg, go to the spool from now on, or no more.
     Capture {
         /// Which context.
         context: u64,
+        /// Only what this leg's peer sends, opened where it was protected; `None`: all of the context.
+        leg: Option<u64>,
         /// Start or stop.
         on: bool,
     },

@@ -144,6 +144,8 @@ pub enum Transport {
 pub struct Packet {
     /// The captured context.
     pub context: u64,
+    /// For the file of this leg alone; `None`: for that of the whole context.
+    pub leg: Option<u64>,
     /// When.
     pub at: UnixTime,
     /// From.

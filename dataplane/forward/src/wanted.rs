@@ -206,7 +206,7 @@ impl<P: Present> Stage<'_, P> {
         rtp: &mut contract::RtpLeg,
         old: Option<contract::RtpLocal>,
     ) -> Step {
-        for address in [&rtp.remote, &rtp.remote_rtcp].into_iter().flatten() {
+        for address in rtp.remote.iter().chain(rtp.remote_rtcp.as_deref()) {
             if address.socket().is_none() {
                 return Err((Reason::BadLeg, "an address that is none"));
             }

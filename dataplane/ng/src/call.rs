@@ -271,7 +271,7 @@ impl Call {
         let rtp = RtpLeg {
             local: Some(end.placed.clone().unwrap_or_else(fresh)),
             remote: end.remote.map(Into::into),
-            remote_rtcp: end.rtcp.map(Into::into),
+            remote_rtcp: end.rtcp.map(|at| Box::new(at.into())),
             rtcp_mux: end.mux,
             learning: match learning {
                 Learning::Strict => contract::Learning::Strict,

@@ -9,9 +9,10 @@ use contract::{
     Address, Applied, Audit, Audited, Batch, Capture, Change, Context, Counters, Decide, Direction,
     Distribute, Drain, Dtls, ExtensionMap, Extensions, Floor, FromDataplane, Hello, Ice, Latched, Learning,
     Leg, LegCounters, LegKey, LegLost, LegSet, Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path,
-    PathKey, PayloadMap, Placement, Pressure, Refusal, Report, RtpContinuity, RtpLeg, RtpLocal, Select,
-    Setup, SlotContinuity, Srtp, SrtpProgress, SrtpSuite, Switch, ToDataplane, VideoCodec, Welcome, change,
-    from_dataplane, leg, leg_lost, message_news, news, path, placement, refusal, to_dataplane,
+    PathKey, PayloadMap, Placement, Pressure, Refusal, Report, Retransmission, RtcpAgreed, RtpContinuity,
+    RtpLeg, RtpLocal, Select, Setup, SlotContinuity, Srtp, SrtpProgress, SrtpSuite, Switch, ToDataplane,
+    VideoCodec, Welcome, change, from_dataplane, leg, leg_lost, message_news, news, path, placement, refusal,
+    to_dataplane,
 };
 use prost::Message;
 
@@ -48,7 +49,7 @@ fn rtp_leg() -> Leg {
                 rtcp_port: 20_001,
             }),
             remote: address(4000),
-            remote_rtcp: address(4001),
+            remote_rtcp: address(4001).map(Box::new),
             rtcp_mux: false,
             learning: Learning::Window.into(),
             learning_ms: 5000,
@@ -64,6 +65,7 @@ fn rtp_leg() -> Leg {
             extensions: None,
             ice: None,
             dtls: None,
+            rtcp: None,
         })),
     }
 }
@@ -139,6 +141,24 @@ fn webrtc_leg() -> Leg {
     let dtls = Dtls { setup: Setup::Active.into(), fingerprints: vec![vec![0xab; 32], vec![0xcd; 32]] };
     let rtp =
         RtpLeg { rtcp_mux: true, ice: Some(Box::new(ice)), dtls: Some(Box::new(dtls)), ..RtpLeg::default() };
+    Leg { id: 4, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }
+}
+
+/// A leg with all that can be agreed about RTCP.
+fn rtcp_leg() -> Leg {
+    let agreed = RtcpAgreed {
+        nack: true,
+        pli: true,
+        fir: true,
+        tmmbr: true,
+        remb: true,
+        transport_wide: true,
+        reduced: true,
+        extended: true,
+        retransmissions: vec![Retransmission { payload: 97, of: 96 }],
+        codec: "opus".into(),
+    };
+    let rtp = RtpLeg { rtcp: Some(Box::new(agreed)), ..RtpLeg::default() };
     Leg { id: 4, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }
 }
 
@@ -248,7 +268,8 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
     let mut slots = vec![put(change::Verb::PutLeg(video_leg()))];
     slots.extend(slot_paths().into_iter().map(|p| put(change::Verb::PutPath(p))));
     let decide = Decide { leg: Some(LegKey::new(7, 2)), id: 11, status: 425, nickname: "Bob".into() };
-    let capture = Capture { context: 7, file: "call.pcap".into(), on: true, max_bytes: 1 << 20 };
+    let capture = Capture { context: 7, file: "call.pcap".into(), on: true, max_bytes: 1 << 20, leg: 0 };
+    let record = Capture { file: "leg.rtpdump".into(), leg: 2, ..capture.clone() };
     let hello = Hello { version_min: 1, version_max: 1, epoch: 9, owner: "control-a".into() };
     [
         ("hello", Body::Hello(hello)),
@@ -256,10 +277,12 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
         ("batch_put_srtp", Body::Batch(batch(3, vec![put(change::Verb::PutLeg(srtp_leg()))]))),
         ("batch_put_slots", Body::Batch(batch(4, slots))),
         ("batch_put_webrtc", Body::Batch(batch(4, vec![put(change::Verb::PutLeg(webrtc_leg()))]))),
+        ("batch_put_rtcp", Body::Batch(batch(4, vec![put(change::Verb::PutLeg(rtcp_leg()))]))),
         ("batch_remove", Body::Batch(batch(2, remove))),
         ("audit", Body::Audit(Audit { id: 5 })),
         ("decide", Body::Decide(decide)),
         ("capture", Body::Capture(capture)),
+        ("capture_leg", Body::Capture(record)),
         ("drain", Body::Drain(Drain { on: true })),
     ]
     .map(|(name, body)| (name, ToDataplane { body: Some(body) }))
@@ -314,6 +337,23 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
         jitter_us: 7,
         idle_ms: 8,
         continuity: continuity(),
+        ..LegCounters::default()
+    };
+    let last_counters = LegCounters {
+        video: true,
+        reordered: 12,
+        duplicates: 13,
+        round_trip_us: 14,
+        mos_centi: 415,
+        lost_out: 16,
+        jitter_out_us: 17,
+        mos_out_centi: 418,
+        bandwidth_bps: 19,
+        retransmitted: 20,
+        policed: 21,
+        up_ms: 22,
+        ended: true,
+        ..counters.clone()
     };
     let news = [
         ("news_leg_up", news::What::LegUp(contract::LegUp { leg: key })),
@@ -334,6 +374,7 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
         ),
         ("news_pressure", news::What::Pressure(Pressure { leg: key, on: true, waiting_bytes: 65_536 })),
         ("news_counters", news::What::Counters(Counters { legs: vec![counters] })),
+        ("news_counters_last", news::What::Counters(Counters { legs: vec![last_counters] })),
         ("news_load", news::What::Load(load())),
     ];
     let capture_state = contract::CaptureState {
@@ -344,6 +385,7 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
         bytes: 2000,
         missed: 1,
         error: String::new(),
+        leg: 0,
     };
     let mut all = vec![
         ("welcome", Body::Welcome(of_version(1, vec![]))),

@@ -138,8 +138,8 @@ impl Admin {
             Ask::Status {} => Ok(self.status().await),
             Ask::Sessions {} => self.sessions().await,
             Ask::Conferences {} => self.conferences().await,
-            Ask::Capture { context, on, file, max_bytes } => {
-                self.capture(contract::Capture { context, file, on, max_bytes }).await
+            Ask::Capture { context, on, leg, file, max_bytes } => {
+                self.capture(contract::Capture { context, file, on, max_bytes, leg }).await
             }
             Ask::Drain { on } => self.drain(on).await,
             Ask::Shutdown {} => {

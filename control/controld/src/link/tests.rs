@@ -316,7 +316,8 @@ async fn captures_and_draining_reach_the_data_plane() {
     let bench = Bench::new(Settings { retry_ms: 10, ..Settings::default() }, Some(9));
     let mut far = bench.linked(9, &[]).await;
     let (send, receive) = oneshot::channel();
-    let capture = contract::Capture { context: 3, on: true, file: "a.pcap".to_owned(), max_bytes: 0 };
+    let capture =
+        contract::Capture { context: 3, on: true, file: "a.pcap".to_owned(), ..contract::Capture::default() };
     bench.link.order(Order::Capture(capture.clone(), send)).unwrap();
     let to_dataplane::Body::Capture(heard) = far.next().await else { panic!() };
     assert_eq!(heard, capture);

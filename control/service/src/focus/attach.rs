@@ -70,7 +70,7 @@ fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[
         let rtcp = rtp.rtcp.as_ref();
         let port = rtcp.map_or(line.port.saturating_add(1), |r| r.port);
         let host = rtcp.and_then(|r| r.host.as_ref()).and_then(Host::ip).unwrap_or(ip);
-        leg.remote_rtcp = (!rtp.rtcp_mux).then(|| SocketAddr::new(host, port).into());
+        leg.remote_rtcp = (!rtp.rtcp_mux).then(|| Box::new(SocketAddr::new(host, port).into()));
     }
     leg.learning = contract::Learning::from(terms.media.latching).into();
     leg.learning_ms = terms.media.learning_ms;

@@ -106,7 +106,7 @@ pub(crate) fn meet(leg: &mut Leg, line: &MediaLine, role: Role) {
                     (None, false) => line.port.saturating_add(1),
                 };
                 addr.set_port(port);
-                addr.into()
+                Box::new(addr.into())
             });
             if let Some(format) = rtp.formats.first() {
                 own.clock_rate = format.codec.clock;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base::{Entropy, HashSeed, Instant, Now, Outbox, UnixTime};
 use contract::from_dataplane::Body;
-use contract::{Audited, Batch, News, Refusal, news};
+use contract::{Audited, Batch, CaptureState, News, Refusal, news};
 use crossbeam::channel::{Receiver, Sender};
 use forward::{CloseReason, ConnId, DialId, Engine, Input, Output, SocketId};
 use netio::{Driver, DriverConfig, Event, Gone, Kind, Tls, Wake};
@@ -137,6 +137,8 @@ struct Shard {
     counting: Option<Option<u64>>,
     cpu_ns: u64,
     ticked: Instant,
+    /// At the last round of counters.
+    legs_silent: u64,
 }
 
 impl Shard {
@@ -171,6 +173,7 @@ impl Shard {
             counting: None,
             cpu_ns: 0,
             ticked: Instant::ZERO,
+            legs_silent: 0,
         }
     }
 
@@ -267,12 +270,10 @@ impl Shard {
             match message {
                 ToShard::Batch { link, batch } => self.batch(link, &batch, now),
                 ToShard::Decide(decide) => self.input(now, Input::Decide(&decide)),
-                ToShard::Capture { context, order } => {
-                    let on = matches!(order, ToSpool::Open { .. });
-                    self.input(now, Input::Capture { context, on });
-                    self.hands.keep.order(order);
+                ToShard::Capture { context, leg, order } => self.capture(context, leg, order, now),
+                ToShard::CaptureOver { context, leg } => {
+                    self.input(now, Input::Capture { context, leg, on: false });
                 }
-                ToShard::CaptureOver { context } => self.input(now, Input::Capture { context, on: false }),
                 ToShard::Drain(on) => self.input(now, Input::Drain(on)),
                 ToShard::Audit { link, id } => self.audit(link, id),
                 ToShard::Count { link, context } => {
@@ -293,6 +294,17 @@ impl Shard {
                 ToShard::Dtls { id, word } => self.input(now, Input::Dtls { id, word }),
             }
         }
+    }
+
+    fn capture(&mut self, context: u64, leg: Option<u64>, order: ToSpool, now: Now) {
+        let on = matches!(order, ToSpool::Open { .. });
+        if let Some(missing) = leg.filter(|leg| on && !self.engine.is_recordable(context, *leg)) {
+            let error = "there is no such RTP leg".to_owned();
+            let state = CaptureState { context, leg: missing, error, ..CaptureState::default() };
+            return self.hands.steward.send(ToSteward::Captured { state, over: false });
+        }
+        self.input(now, Input::Capture { context, leg, on });
+        self.hands.keep.order(order);
     }
 
     fn input(&mut self, now: Now, input: Input<'_>) {
@@ -350,11 +362,12 @@ impl Shard {
         if now.mono >= self.next_tick {
             self.next_tick = now.mono + self.tick;
             self.hands.release();
-            let figures = self.figures(now.mono);
+            let figures = self.figures(now);
             self.hands.steward.send(ToSteward::Figures(Box::new(figures)));
         }
         if now.mono >= self.next_counters && self.counting.is_none() {
             self.next_counters = now.mono + self.counters_every;
+            self.legs_silent = self.engine.legs_silent(now);
             self.counting = Some(None);
         }
         let Some(mut after) = self.counting else { return };
@@ -374,11 +387,11 @@ impl Shard {
         self.counting = Some(after);
     }
 
-    fn figures(&mut self, now: Instant) -> Figures {
+    fn figures(&mut self, now: Now) -> Figures {
         let cpu_ns = cpu_time();
-        let wall = u64::try_from(now.since(self.ticked).as_nanos()).unwrap_or(u64::MAX).max(1);
+        let wall = u64::try_from(now.mono.since(self.ticked).as_nanos()).unwrap_or(u64::MAX).max(1);
         let busy = cpu_ns.saturating_sub(self.cpu_ns).saturating_mul(1000) / wall;
-        (self.cpu_ns, self.ticked) = (cpu_ns, now);
+        (self.cpu_ns, self.ticked) = (cpu_ns, now.mono);
         Figures {
             shard: self.hands.index,
             totals: self.engine.totals(),
@@ -386,6 +399,7 @@ impl Shard {
             tally: self.hands.driver.tally(),
             cpu_ns,
             busy_permille: u32::try_from(busy).unwrap_or(0).min(1000),
+            legs_silent: self.legs_silent,
             spool_missed: self.hands.spool_missed,
             news_missed: self.hands.news_missed,
             handshakes_missed: self.hands.handshakes_missed,

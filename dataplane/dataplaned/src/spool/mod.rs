@@ -1,9 +1,11 @@
-//! The spool: the one thread of the data plane that touches files. Its first job is packet capture of a context.
+//! The spool: the one thread of the data plane that touches files: the packets of a context, or what comes to one leg, in
+//! a file.
 //!
 //! Shards hand packets over and never wait for it: with its queue full a packet is missed, and counted.
 
 mod files;
 mod pcap;
+mod rtpdump;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -22,9 +24,9 @@ use crate::mail::{Outgoing, ToSteward};
 #[derive(Debug)]
 pub(crate) enum ToSpool {
     /// Begin a capture.
-    Open { context: u64, file: String, max_bytes: u64 },
+    Open { context: u64, leg: Option<u64>, file: String, max_bytes: u64 },
     /// End it.
-    Close { context: u64 },
+    Close { context: u64, leg: Option<u64> },
     /// A packet of a captured context.
     Packet(Box<Packet>),
     /// Write what is there, and end.
@@ -36,10 +38,19 @@ const WRITE_BYTES: usize = 64 << 10;
 /// How long octets wait at most.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// A context, and a leg of it where the file is of that one alone.
+type Which = (u64, Option<u64>);
+
+/// How a file is written.
+enum Format {
+    Pcap(pcap::Streams),
+    RtpDump(rtpdump::Dump),
+}
+
 struct Capture {
     name: String,
     file: SpoolFile,
-    streams: pcap::Streams,
+    format: Format,
     buffer: Vec<u8>,
     max_bytes: u64,
     packets: u64,
@@ -57,7 +68,7 @@ pub(crate) struct Spool<W> {
     files: Files,
     folder: PathBuf,
     settings: SpoolSettings,
-    captures: BTreeMap<u64, Capture>,
+    captures: BTreeMap<Which, Capture>,
     steward: Outgoing<ToSteward, W>,
 }
 
@@ -75,13 +86,16 @@ impl<W: crate::mail::Waker> Spool<W> {
     pub(crate) fn run(mut self, mailbox: &Receiver<ToSpool>) {
         loop {
             match mailbox.recv_timeout(IDLE) {
-                Ok(ToSpool::Open { context, file, max_bytes }) => self.open(context, file, max_bytes),
-                Ok(ToSpool::Close { context }) if self.captures.contains_key(&context) => {
-                    self.close(context, String::new());
+                Ok(ToSpool::Open { context, leg, file, max_bytes }) => {
+                    self.open((context, leg), file, max_bytes)
                 }
-                Ok(ToSpool::Close { context }) => {
+                Ok(ToSpool::Close { context, leg }) if self.captures.contains_key(&(context, leg)) => {
+                    self.close((context, leg), String::new());
+                }
+                Ok(ToSpool::Close { context, leg }) => {
                     let error = "this context is not being captured".to_owned();
-                    self.tell(CaptureState { context, error, ..CaptureState::default() }, false);
+                    let leg = leg.unwrap_or(0);
+                    self.tell(CaptureState { context, leg, error, ..CaptureState::default() }, false);
                 }
                 Ok(ToSpool::Packet(packet)) => self.packet(&packet),
                 Err(RecvTimeoutError::Timeout) => self.write_all(),
@@ -89,14 +103,20 @@ impl<W: crate::mail::Waker> Spool<W> {
             }
             self.steward.flush();
         }
-        let open: Vec<u64> = self.captures.keys().copied().collect();
-        open.into_iter().for_each(|context| self.close(context, String::new()));
+        let open: Vec<Which> = self.captures.keys().copied().collect();
+        open.into_iter().for_each(|which| self.close(which, String::new()));
     }
 
-    fn open(&mut self, context: u64, name: String, max_bytes: u64) {
-        let refused =
-            |error: String| CaptureState { context, file: name.clone(), error, ..CaptureState::default() };
-        if self.captures.contains_key(&context) {
+    fn open(&mut self, which: Which, name: String, max_bytes: u64) {
+        let (context, leg) = (which.0, which.1.unwrap_or(0));
+        let refused = |error: String| CaptureState {
+            context,
+            leg,
+            file: name.clone(),
+            error,
+            ..CaptureState::default()
+        };
+        if self.captures.contains_key(&which) {
             return self.tell(refused("this context is being captured".into()), false);
         }
         if self.captures.len() >= self.settings.files_max {
@@ -112,55 +132,54 @@ impl<W: crate::mail::Waker> Spool<W> {
             0 => self.settings.file_bytes_max,
             max => max.min(self.settings.file_bytes_max),
         };
-        let capture = Capture {
-            name,
-            file,
-            streams: pcap::Streams::default(),
-            buffer: pcap::file_header().to_vec(),
-            max_bytes,
-            packets: 0,
-            missed: 0,
+        let (format, buffer) = match name.ends_with(".rtpdump") {
+            // Its header has the first packet's time and place in it.
+            true => (Format::RtpDump(rtpdump::Dump::default()), Vec::new()),
+            false => (Format::Pcap(pcap::Streams::default()), pcap::file_header().to_vec()),
         };
-        self.tell(state(context, &capture, true, String::new()), false);
-        self.captures.insert(context, capture);
+        let capture = Capture { name, file, format, buffer, max_bytes, packets: 0, missed: 0 };
+        self.tell(state(which, &capture, true, String::new()), false);
+        self.captures.insert(which, capture);
     }
 
     fn packet(&mut self, packet: &Packet) {
-        let Some(capture) = self.captures.get_mut(&packet.context) else { return };
+        let which = (packet.context, packet.leg);
+        let Some(capture) = self.captures.get_mut(&which) else { return };
         if capture.bytes() + packet.bytes.len() as u64 + 128 > capture.max_bytes {
             capture.missed += 1;
             if capture.missed == 1 {
-                let context = packet.context;
-                return self.close(context, "the file has its full size".into());
+                return self.close(which, "the file has its full size".into());
             }
             return;
         }
-        pcap::append(packet, &mut capture.streams, &mut capture.buffer);
+        match &mut capture.format {
+            Format::Pcap(streams) => pcap::append(packet, streams, &mut capture.buffer),
+            Format::RtpDump(dump) => dump.append(packet, &mut capture.buffer),
+        }
         capture.packets += 1;
         if capture.buffer.len() >= WRITE_BYTES
             && let Err(error) = write(&self.files, capture)
         {
-            let context = packet.context;
-            self.close(context, error.to_string());
+            self.close(which, error.to_string());
         }
     }
 
     fn write_all(&mut self) {
         let mut broken = Vec::new();
-        for (context, capture) in &mut self.captures {
+        for (which, capture) in &mut self.captures {
             if let Err(error) = write(&self.files, capture) {
-                broken.push((*context, error.to_string()));
+                broken.push((*which, error.to_string()));
             }
         }
-        broken.into_iter().for_each(|(context, error)| self.close(context, error));
+        broken.into_iter().for_each(|(which, error)| self.close(which, error));
     }
 
-    fn close(&mut self, context: u64, mut error: String) {
-        let Some(mut capture) = self.captures.remove(&context) else { return };
+    fn close(&mut self, which: Which, mut error: String) {
+        let Some(mut capture) = self.captures.remove(&which) else { return };
         if let Err(failed) = write(&self.files, &mut capture) {
             error = failed.to_string();
         }
-        self.tell(state(context, &capture, false, error), true);
+        self.tell(state(which, &capture, false, error), true);
         if let Err(error) = self.files.close(capture.file) {
             tracing::warn!(%error, "a capture did not close");
         }
@@ -181,9 +200,10 @@ fn write(files: &Files, capture: &mut Capture) -> std::io::Result<()> {
     done
 }
 
-fn state(context: u64, capture: &Capture, on: bool, error: String) -> CaptureState {
+fn state(which: Which, capture: &Capture, on: bool, error: String) -> CaptureState {
     CaptureState {
-        context,
+        context: which.0,
+        leg: which.1.unwrap_or(0),
         file: capture.name.clone(),
         on,
         packets: capture.packets,

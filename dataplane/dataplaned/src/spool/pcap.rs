@@ -160,6 +160,7 @@ mod tests {
     fn packet(from: &str, to: &str, transport: Transport, bytes: Vec<u8>) -> Packet {
         Packet {
             context: 1,
+            leg: None,
             at: UnixTime::from_millis(1_795_331_700_120),
             from: from.parse().unwrap(),
             to: to.parse().unwrap(),

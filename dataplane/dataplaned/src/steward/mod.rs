@@ -236,21 +236,28 @@ impl Steward {
     }
 
     fn capture(&mut self, state: &mut State, token: usize, capture: Capture) {
-        let Capture { context, file, on, max_bytes } = capture;
+        let Capture { context, file, on, max_bytes, leg } = capture;
+        let leg = (leg != 0).then_some(leg);
         let mut error = "";
-        if on && !is_file_name(&file) {
-            error = "the file name is no plain name that ends in .pcap";
+        if on && !is_file_name(&file, leg.is_some()) {
+            error = "the file name is no plain name that ends in .pcap (or .rtpdump, for one leg)";
         }
         if error.is_empty() {
             // By way of the shard, so that the file has each packet from its opening to its end.
             let order = match on {
-                true => ToSpool::Open { context, file, max_bytes },
-                false => ToSpool::Close { context },
+                true => ToSpool::Open { context, leg, file, max_bytes },
+                false => ToSpool::Close { context, leg },
             };
-            return self.send_home(context, ToShard::Capture { context, order });
+            return self.send_home(context, ToShard::Capture { context, leg, order });
         }
         if let Some(link) = state.links.get_mut(&token) {
-            let refused = CaptureState { context, file, error: error.to_owned(), ..CaptureState::default() };
+            let refused = CaptureState {
+                context,
+                file,
+                leg: leg.unwrap_or(0),
+                error: error.to_owned(),
+                ..CaptureState::default()
+            };
             link.say(Body::CaptureState(refused));
         }
     }
@@ -261,6 +268,9 @@ impl Steward {
             let Ok(message) = self.mailbox.try_recv() else { break };
             match message {
                 ToSteward::Say { link, body } => {
+                    if let Body::News(News { what: Some(news::What::Counters(counters)) }) = &body {
+                        self.metrics.legs(&counters.legs);
+                    }
                     let Some(body) = self.for_control(link, body) else { continue };
                     match &body {
                         Body::Applied(applied) => {
@@ -287,8 +297,8 @@ impl Steward {
                 }
                 ToSteward::Captured { state: capture, over } => {
                     if over {
-                        let context = capture.context;
-                        self.send_home(context, ToShard::CaptureOver { context });
+                        let (context, leg) = (capture.context, (capture.leg != 0).then_some(capture.leg));
+                        self.send_home(context, ToShard::CaptureOver { context, leg });
                         self.metrics.capture_missed(capture.missed);
                     }
                     if let Some(owner) = state.owner.and_then(|owner| state.links.get_mut(&owner)) {
@@ -349,10 +359,11 @@ fn audited(state: &mut State, link: u64, id: u64, mut part: Audited, last: bool)
     }
 }
 
-/// A name within the spool's folder: no separators, nothing hidden, ends in `.pcap`.
-fn is_file_name(name: &str) -> bool {
+/// A name within the spool's folder: no separators, nothing hidden, ends in `.pcap`, or for one leg in `.rtpdump`.
+fn is_file_name(name: &str, leg: bool) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    name.len() <= 128 && name.ends_with(".pcap") && !name.starts_with('.') && name.chars().all(plain)
+    let ends = name.ends_with(".pcap") || (leg && name.ends_with(".rtpdump"));
+    name.len() <= 128 && ends && !name.starts_with('.') && name.chars().all(plain)
 }
 
 #[cfg(test)]
@@ -367,7 +378,8 @@ mod tests {
             ("call", false),
             ("a\0.pcap", false),
         ] {
-            assert_eq!(super::is_file_name(name), good, "{name:?}");
+            assert_eq!(super::is_file_name(name, false), good, "{name:?}");
         }
+        assert!(super::is_file_name("leg.rtpdump", true) && !super::is_file_name("leg.rtpdump", false));
     }
 }

@@ -51,7 +51,7 @@ impl Node {
     }
 
     pub(crate) fn control(&self, epoch: u64) -> Control {
-        let (control, word) = self.meet(epoch, 1);
+        let (control, word) = self.meet(epoch, contract::VERSION);
         let Word::Welcome(welcome) = word else { panic!("{word:?}") };
         Control { welcome, ..control }
     }

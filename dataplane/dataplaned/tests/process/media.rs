@@ -109,7 +109,7 @@ fn a_capture_becomes_a_pcap_file_of_the_contexts_packets() {
         let mut control = node.control(1);
         let (a, b) = (phone(), phone());
         let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
-        let capture = |on| Capture { context: 1, file: "call.pcap".into(), on, max_bytes: 0 };
+        let capture = |on| Capture { context: 1, file: "call.pcap".into(), on, ..Capture::default() };
         control.say(Order::Capture(capture(true)));
         let Word::CaptureState(state) = control.answer() else { panic!() };
         assert!(state.on && state.error.is_empty(), "{state:?}");
@@ -136,12 +136,86 @@ fn a_capture_becomes_a_pcap_file_of_the_contexts_packets() {
 }
 
 #[test]
+fn one_leg_is_recorded_for_its_owners_eyes_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    for (kind, name) in [("mio", "leg.rtpdump"), ("auto", "leg.pcap")] {
+        let node = Node::start(kind, |_| {});
+        let mut control = node.control(1);
+        let (a, b) = (phone(), phone());
+        let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+        let record = |leg, on| Capture { context: 1, leg, file: name.into(), on, ..Capture::default() };
+        let mut say = |order| {
+            control.say(Order::Capture(order));
+            let Word::CaptureState(state) = control.answer() else { panic!() };
+            state
+        };
+        assert!(!say(record(9, true)).error.is_empty(), "no such leg");
+        let whole = Capture { leg: 0, file: "context.rtpdump".into(), ..record(1, true) };
+        assert!(!say(whole).error.is_empty(), "an rtpdump is of one leg");
+        let state = say(record(1, true));
+        assert!(state.on && state.error.is_empty() && state.leg == 1, "{state:?}");
+        for sequence in 0..20 {
+            a.send_to(&rtp(sequence, 1), placed[0]).unwrap();
+            b.recv_from(&mut [0; 2048]).unwrap();
+            b.send_to(&rtp(sequence, 2), placed[1]).unwrap();
+            a.recv_from(&mut [0; 2048]).unwrap();
+        }
+        let state = say(record(1, false));
+        assert!(!state.on && state.error.is_empty(), "{state:?}");
+        assert_eq!(
+            (state.packets, state.missed),
+            (20, 0),
+            "what its peer said, and nothing of the other side's"
+        );
+        let path = node.config.spool_folder().join(name);
+        let file = std::fs::read(&path).unwrap();
+        if name == "leg.rtpdump" {
+            let line = format!("#!rtpplay1.0 127.0.0.1/{}\n", a.local_addr().unwrap().port());
+            assert!(file.starts_with(line.as_bytes()));
+            assert_eq!(file.len(), line.len() + 16 + 20 * (8 + 172));
+        } else {
+            assert_eq!(file.len(), 24 + 20 * (16 + 20 + 8 + 172));
+        }
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_leg_that_has_ended_is_news_and_an_observation() {
+    let node = Node::start("auto", |_| {});
+    let mut control = node.control(1);
+    let (a, b) = (phone(), phone());
+    let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
+    for sequence in 0..10 {
+        a.send_to(&rtp(sequence, 1), placed[0]).unwrap();
+        b.recv_from(&mut [0; 2048]).unwrap();
+    }
+    control.say(Order::Batch(contract::Batch {
+        generation: 2,
+        epoch: 1,
+        changes: vec![contract::Change { verb: Some(contract::change::Verb::RemoveContext(1)) }],
+        ..contract::Batch::default()
+    }));
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        if let Word::News(News { what: Some(news::What::Counters(counters)) }) = control.word() {
+            ended.extend(counters.legs.into_iter().filter(|leg| leg.ended));
+        }
+    }
+    let told: Vec<_> = ended.iter().map(|leg| (leg.packets_in, leg.packets_out, leg.lost)).collect();
+    assert_eq!(told, [(10, 0, 0), (0, 10, 0)]);
+    assert!(ended[0].mos_centi > 400, "{ended:?}");
+    node.until_metric("weir_dataplane_leg_mos_count{way=\"in\"} 1");
+    node.until_metric("weir_dataplane_leg_seconds_count{media=\"audio\"} 2");
+}
+
+#[test]
 fn tshark_reads_a_capture_without_complaint_where_it_is_installed() {
     let node = Node::start("auto", |_| {});
     let mut control = node.control(1);
     let (a, b) = (phone(), phone());
     let placed: Vec<_> = control.applied(call(1, &a, &b)).placements.iter().map(at).collect();
-    let capture = |on| Capture { context: 1, file: "tshark.pcap".into(), on, max_bytes: 0 };
+    let capture = |on| Capture { context: 1, file: "tshark.pcap".into(), on, ..Capture::default() };
     control.say(Order::Capture(capture(true)));
     control.answer();
     for sequence in 100..110 {

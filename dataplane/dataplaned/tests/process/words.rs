@@ -15,7 +15,10 @@ fn a_welcome_says_who_where_and_why() {
         let welcome = &control.welcome;
         assert!(name.is_empty() || welcome.driver == name);
         assert!(["uring", "mio"].contains(&welcome.driver.as_str()) && !welcome.driver_reason.is_empty());
-        assert_eq!((welcome.version, welcome.generation, welcome.fingerprint.len()), (1, 0, 32));
+        assert_eq!(
+            (welcome.version, welcome.generation, welcome.fingerprint.len()),
+            (contract::VERSION, 0, 32)
+        );
         assert_ne!(welcome.instance, 0);
     }
 }

@@ -63,6 +63,9 @@ impl Route {
     /// Counts a packet that was sent.
     #[inline]
     pub(crate) fn sent(&mut self, packet: &Packet<'_>) {
+        if self.of != packet.shown {
+            self.turn_to(packet.shown);
+        }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.view.payload().len() as u32);
         self.bytes += packet.bytes as u64;
@@ -102,6 +105,7 @@ impl Media {
     ) {
         tx.totals.packets_in += 1;
         self.held.clear();
+        self.now = now.mono;
         let Some(binding) = self.binding(socket) else {
             tx.totals.drop(Drop::NoLeg);
             return;
@@ -177,7 +181,7 @@ impl Media {
         row.last_at = now.mono;
         row.counts.packets_in += 1;
         row.counts.bytes_in += bytes.len() as u64;
-        let (may_send, captured) = (row.may_send, row.captured);
+        let (may_send, captured, policed) = (row.may_send, row.captured, row.policed);
         if heard != Heard::Peer {
             self.latch(leg, false, from, tx);
         }
@@ -186,6 +190,9 @@ impl Media {
         }
         if !may_send {
             return Err(Drop::Direction);
+        }
+        if policed && !self.passes_police(leg, bytes.len(), now.mono) {
+            return Err(Drop::Bandwidth);
         }
         self.lead(now, leg, &Packet { view, bytes: bytes.len(), shown, opened }, bytes, tx)
     }
@@ -258,16 +265,17 @@ impl Media {
             shown = self.entropy.u32();
         }
         let (sources_max, ever_max) = (self.sources_max, self.sources_ever_max);
+        let keyed = self.meets_keys(leg);
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
         // A key forgets no source (see `rtp::srtp`): one leg must not fill the tables of those that hear it.
-        if row.guarded && row.sources_ever >= ever_max {
+        if keyed && row.sources_ever >= ever_max {
             return Err(Drop::Sources);
         }
         if row.sources.len() >= sources_max {
             let oldest =
                 row.sources.iter().enumerate().min_by_key(|(_, s)| s.last_at).map(|(at, s)| (at, s.last_at));
             match oldest {
-                Some((at, last)) if now.mono.since(last) >= IDLE => drop(row.sources.swap_remove(at)),
+                Some((at, last)) if now.mono.since(last) >= IDLE => row.forget_source(at),
                 _ => return Err(Drop::Sources),
             }
         }
@@ -279,6 +287,10 @@ impl Media {
             last_at: now.mono,
             last_timestamp: view.timestamp(),
             reported: None,
+            payload_type: view.payload_type(),
+            key_frame_at: None,
+            key_frame_waits: false,
+            fir: 0,
         });
         Ok(row.sources.len() - 1)
     }

@@ -1,19 +1,16 @@
-//! RTCP that arrives: passed along relay routes, ended here where the mode makes us a sender (RFC 7667), and the
-//! requests for key frames that we make of it (CPM-FACTS §4.3).
+//! RTCP that arrives: passed along relay routes, ended here where the mode makes us a sender (RFC 7667). What it says of
+//! the way to the peer is heard in both cases; feedback is acted upon only where it ends (see `keyframe`, `repair`,
+//! `bandwidth`).
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use base::Now;
-use rtp::{Feedback, Packet, RtcpWriter};
+use rtp::{Extended, Feedback, Packet, RtcpWriter};
 
 use super::arrive::{Fate, drop_of};
 use super::latch::{Heard, hear};
-use super::{Binding, Media, Tx, What};
+use super::{Binding, Media, Tx};
 use crate::Drop;
-
-/// At most one request for a key frame per source in this time.
-const KEY_FRAME_EVERY: Duration = Duration::from_millis(500);
 
 impl Media {
     pub(super) fn rtcp(
@@ -92,10 +89,22 @@ impl Media {
         let Some(row) = self.leg_mut(leg) else { return };
         let terminates = row.terminates;
         match packet {
-            Packet::Sender(info, _) => {
+            Packet::Sender(info, blocks) => {
                 if let Some(source) = row.sources.iter_mut().find(|s| s.ssrc == info.ssrc) {
                     source.reception.sender_report(&info, now.mono);
                     source.reported = Some((info, now.mono));
+                }
+                blocks.for_each(|block| row.talk.block(&block, now.mono));
+                self.passes_on(leg, &info, now);
+            }
+            Packet::Receiver(_, blocks) => blocks.for_each(|block| row.talk.block(&block, now.mono)),
+            Packet::Extended(ssrc, blocks) if terminates && row.talk.agreed.extended => {
+                for block in blocks {
+                    match block {
+                        Extended::ReceiverReference(ntp) => row.talk.clock(ssrc, ntp, now.mono),
+                        Extended::Dlrr(list) => list.for_each(|entry| row.talk.dlrr(&entry, now.mono)),
+                        Extended::Voip(_) | Extended::Other(_) => {}
+                    }
                 }
             }
             Packet::Bye(gone) => {
@@ -104,16 +113,29 @@ impl Media {
                 }
             }
             Packet::Payload(feedback) if terminates => match feedback.format {
-                Feedback::PLI => self.key_frame_asked(leg, feedback.media, now, tx),
-                Feedback::FIR => {
-                    for media in feedback.fir_targets() {
-                        self.key_frame_asked(leg, media, now, tx);
-                    }
-                }
+                Feedback::PLI | Feedback::FIR => self.key_frames_asked(leg, &feedback, now, tx),
+                Feedback::APPLICATION => self.estimate_heard(leg, &feedback, now, tx),
                 _ => {}
             },
-            // Receiver reports and other feedback end here: each leg has its own loss (CPM-FACTS §4.3).
+            Packet::Transport(feedback) if terminates => match feedback.format {
+                Feedback::NACK => self.nack_heard(leg, &feedback, now, tx),
+                Feedback::TMMBR => self.limits_heard(leg, &feedback, now, tx),
+                Feedback::TRANSPORT_WIDE => self.arrivals_heard(leg, &feedback, now, tx),
+                _ => {}
+            },
+            // Other feedback ends here: each leg has its own loss (CPM-FACTS §4.3).
             _ => {}
+        }
+    }
+
+    /// A sender report goes on to the targets of a relay: their echo of it tells the round trip to them.
+    fn passes_on(&mut self, leg: u32, info: &rtp::SenderInfo, now: Now) {
+        let targets = self.leg(leg).map_or(0, |row| row.relays_rtcp.len());
+        for at in 0..targets {
+            let target = self.leg(leg).and_then(|row| row.relays_rtcp.get(at)).map(|(target, _)| *target);
+            if let Some(target) = target.and_then(|target| self.leg_mut(target)) {
+                target.talk.sent(info.ssrc, info.ntp_middle(), now.mono);
+            }
         }
     }
 
@@ -121,7 +143,8 @@ impl Media {
     fn source_left(&mut self, leg: u32, ssrc: u32, tx: &mut Tx<'_>) {
         let Some(row) = self.leg_mut(leg) else { return };
         let Some(at) = row.sources.iter().position(|s| s.ssrc == ssrc) else { return };
-        let shown = row.sources.swap_remove(at).shown;
+        let shown = row.sources.get(at).map_or(ssrc, |s| s.shown);
+        row.forget_source(at);
         self.bye(leg, &[shown], tx);
     }
 
@@ -145,53 +168,14 @@ impl Media {
         }
     }
 
-    /// A receiver asks for a key frame of what it knows as `media`.
-    fn key_frame_asked(&mut self, by: u32, media: u32, now: Now, tx: &mut Tx<'_>) {
-        // What a leg that is unseen asks for, its source would see.
-        let Some(row) = self.leg(by).filter(|row| !row.unseen) else { return };
-        let asked = if let Some(own) = row.streams().find(|stream| stream.ssrc == media) {
-            own.carries.map(|carried| (carried.leg, carried.ssrc))
-        } else {
-            row.feeders.iter().find_map(|feeder| {
-                let source = self.leg(*feeder)?.sources.iter().find(|s| s.shown == media)?;
-                Some((*feeder, source.ssrc))
-            })
-        };
-        if let Some((leg, ssrc)) = asked {
-            self.want_key_frame(leg, ssrc, now, tx);
-        }
-    }
-
-    /// Asks a leg's peer for a key frame, now or when 500 ms have passed since the last time.
-    pub(crate) fn want_key_frame(&mut self, leg: u32, ssrc: u32, now: Now, tx: &mut Tx<'_>) {
-        let Some(row) = self.leg_mut(leg) else { return };
-        match row.last_key_frame {
-            Some(last) if now.mono.since(last) < KEY_FRAME_EVERY => {
-                let set = row.key_frame_waits.replace(ssrc).is_none();
-                if set {
-                    self.due(leg, last + KEY_FRAME_EVERY, What::KeyFrame);
-                }
-            }
-            _ => self.ask_key_frame(leg, ssrc, now, tx),
-        }
-    }
-
-    fn ask_key_frame(&mut self, leg: u32, ssrc: u32, now: Now, tx: &mut Tx<'_>) {
-        let Some(row) = self.leg_mut(leg) else { return };
-        let Some(socket) = row.rtcp_out() else { return };
-        row.last_key_frame = Some(now.mono);
-        let own = row.stream.ssrc;
+    /// Tells the peer of a leg that goes that our own streams to it end (RFC 3550 §6.3.7).
+    pub(super) fn say_bye(&mut self, leg: u32, tx: &mut Tx<'_>) {
+        let Some(row) = self.leg(leg).filter(|row| row.terminates) else { return };
+        let own: Vec<u32> = row.streams().filter(|stream| stream.started).map(|stream| stream.ssrc).collect();
+        let Some(socket) = row.rtcp_out().filter(|_| !own.is_empty()) else { return };
+        let first = row.stream.ssrc;
         let mut writer = RtcpWriter::new();
-        writer
-            .receiver(own, &[])
-            .description([(own, row.cname.as_str())].into_iter())
-            .picture_loss(own, ssrc);
+        writer.receiver(first, &[]).description([(first, row.cname.as_str())].into_iter()).bye(&own);
         self.send_own(leg, socket, &writer, tx);
-    }
-
-    pub(super) fn key_frame_due(&mut self, leg: u32, now: Now, tx: &mut Tx<'_>) {
-        if let Some(ssrc) = self.leg_mut(leg).and_then(|row| row.key_frame_waits.take()) {
-            self.ask_key_frame(leg, ssrc, now, tx);
-        }
     }
 }

@@ -162,17 +162,27 @@ impl Media {
         }
     }
 
-    /// Whether a packet of the leg meets keys or other names of header extensions on its way.
+    /// Whether each target of the leg is sent to by itself, or by other names of header extensions.
     fn mark_ways(&mut self, at: u32) {
         let Some(row) = self.leg(at) else { return };
-        let guards = |route: &Route| self.leg(route.leg).is_some_and(|target| target.guard.is_some());
+        let apart = |route: &Route| {
+            self.leg(route.leg).is_some_and(|target| target.guard.is_some() || target.repair.is_some())
+        };
         let names = |route: &Route| self.leg(route.leg).is_some_and(|target| target.extensions.is_some());
         let routes = || row.relays.iter().chain(&row.fans);
         let renames = row.extensions.is_some() || routes().any(names);
-        let guarded = row.guard.is_some() || routes().chain(&row.taps).any(guards);
+        let guarded = row.guard.is_some() || routes().chain(&row.taps).any(apart);
         if let Some(row) = self.leg_mut(at) {
             (row.renames, row.guarded) = (renames, guarded);
         }
+    }
+
+    /// Whether a packet of the leg meets keys on its way.
+    pub(super) fn meets_keys(&self, at: u32) -> bool {
+        let Some(row) = self.leg(at) else { return false };
+        let routes = row.relays.iter().chain(&row.fans).chain(&row.taps);
+        let mut targets = routes.filter_map(|route| self.leg(route.leg));
+        row.guard.is_some() || targets.any(|target| target.guard.is_some())
     }
 
     /// A route, if its target may be sent to now.
@@ -184,7 +194,16 @@ impl Media {
         let map = |payload: u8| from.to_context(payload).and_then(|c| target.to_peer(c)).unwrap_or(255);
         let alike = (0..128).all(|p| map(p) == p);
         let payloads = (!alike).then(|| Box::new(std::array::from_fn(|p| map(p as u8))));
-        Some(Route { leg: to, socket: target.rtp.socket, packets: 0, octets: 0, bytes: 0, payloads })
+        Some(Route {
+            leg: to,
+            socket: target.rtp.socket,
+            packets: 0,
+            octets: 0,
+            bytes: 0,
+            payloads,
+            of: 0,
+            others: None,
+        })
     }
 
     /// Carries the counts of old routes on; those of routes that are no more go to their targets.
@@ -194,7 +213,8 @@ impl Media {
         for route in &mut routes {
             match before.remove(&route.leg) {
                 Some(was) => {
-                    (route.packets, route.octets, route.bytes) = (was.packets, was.octets, was.bytes)
+                    (route.packets, route.octets, route.bytes) = (was.packets, was.octets, was.bytes);
+                    (route.of, route.others) = (was.of, was.others);
                 }
                 // A key frame for a leg that is unseen would tell of it.
                 None if self.leg(route.leg).is_some_and(|target| target.unseen) => {}
@@ -206,7 +226,7 @@ impl Media {
         }
         for (target, was) in before {
             if let Some(target) = self.leg_mut(target) {
-                target.counts.packets_out += u64::from(was.packets);
+                target.counts.packets_out += was.packets_all();
                 target.counts.bytes_out += was.bytes;
             }
         }

@@ -213,8 +213,8 @@ impl Media {
         fate
     }
 
-    /// Leads a packet along the routes of its leg, where the leg or a target is guarded or calls header extensions otherwise;
-    /// how many went out.
+    /// Leads a packet along the routes of its leg, where the leg or a target is guarded, calls header extensions otherwise or
+    /// keeps what it is sent; how many went out.
     pub(super) fn lead_copies(
         &mut self,
         leg: u32,

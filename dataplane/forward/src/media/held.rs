@@ -2,7 +2,7 @@
 //! protected ones, those of a protected one that was opened, those with other header extension ids (RFC 8285) or with a
 //! CSRC more. Held here until the driver has sent them.
 
-use rtp::srtp::{SrtpError, TRAILER_MAX};
+use rtp::srtp::{Outbound, SrtpError, TRAILER_MAX};
 
 use super::arrive::Packet;
 use super::{Media, Tx};
@@ -108,6 +108,20 @@ impl Held {
         Ok((at, length as u32))
     }
 
+    /// A packet once more, or anew: as it is, or protected.
+    pub(super) fn again(
+        &mut self,
+        packet: &[u8],
+        outbound: Option<&mut Outbound>,
+    ) -> Result<(u32, u32), Drop> {
+        match outbound {
+            Some(outbound) => {
+                self.protect(packet, &Edit::default(), |room, length| outbound.rtp(room, length))
+            }
+            None => Ok(self.copy(packet, &Edit::default(), 0)),
+        }
+    }
+
     /// Copies and protects.
     pub(super) fn protect(
         &mut self,
@@ -129,7 +143,7 @@ impl Media {
         edit: &Edit,
         tx: &mut Tx<'_>,
     ) -> Result<(), Drop> {
-        let Media { legs, held, .. } = self;
+        let Media { legs, held, now, .. } = self;
         let view = &packet.view;
         let row = legs.get(target as usize).ok_or(Drop::NoTarget)?;
         let (from_ids, ids) =
@@ -166,16 +180,33 @@ impl Media {
                 Some(head) => Output::ForwardPatched { socket, head },
                 None => Output::Forward { socket },
             };
-            return if tx.push(output) { Ok(()) } else { Err(Drop::Outbox) };
+            let kept = row.kept;
+            if !tx.push(output) {
+                return Err(Drop::Outbox);
+            }
+            if kept && let Some(repair) = legs.get_mut(target as usize).and_then(|row| row.repair.as_mut()) {
+                repair.keep(*now, bytes, edit.head.as_ref(), false);
+            }
+            return Ok(());
         };
-        let guard = legs.get_mut(target as usize).and_then(|row| row.guard.as_mut());
-        let (at, length) = match guard {
+        let row = legs.get_mut(target as usize).ok_or(Drop::NoTarget)?;
+        let mut repair = row.repair.as_mut();
+        let (at, length) = match &mut row.guard {
             Some(guard) => {
                 let outbound = guard.outbound.as_mut().ok_or(Drop::NoTarget)?;
+                if let Some(repair) = repair.take_if(|repair| repair.is_kept_clear(held.get(at, length))) {
+                    repair.keep(*now, held.get(at, length), None, false);
+                }
                 held.seal((at, length), |room, length| outbound.rtp(room, length))?
             }
             None => (at, length),
         };
-        if tx.push(Output::SendHeld { socket, at, length }) { Ok(()) } else { Err(Drop::Outbox) }
+        if !tx.push(Output::SendHeld { socket, at, length }) {
+            return Err(Drop::Outbox);
+        }
+        if let Some(repair) = repair {
+            repair.keep(*now, held.get(at, length), None, guarded);
+        }
+        Ok(())
     }
 }

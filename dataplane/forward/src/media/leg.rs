@@ -6,7 +6,8 @@ use base::Instant;
 use contract::{Learning, LegKey};
 use rtp::{Clock, Reception, RtpView, VideoCodec};
 
-use super::{ExtensionIds, Guard, Stream, Web};
+use super::police::Police;
+use super::{ExtensionIds, Guard, Repair, Stream, Talk, Web};
 use crate::SocketId;
 use crate::modes::slot::Part;
 
@@ -60,14 +61,74 @@ pub(crate) enum PortState {
 pub(crate) struct Route {
     pub(crate) leg: u32,
     pub(crate) socket: SocketId,
-    /// Packets sent by this route.
+    /// Packets of the source `of` sent by this route.
     pub(crate) packets: u32,
-    /// Payload octets sent by this route.
+    /// Payload octets of them.
     pub(crate) octets: u32,
-    /// Octets of datagrams sent by this route.
+    /// Octets of datagrams sent by this route, whoever's.
     pub(crate) bytes: u64,
     /// The target's payload type for each of the source's; `None`: the same. 255: not agreed.
     pub(crate) payloads: Option<Box<[u8; 128]>>,
+    /// The SSRC, as the target sees it, that was sent last.
+    pub(crate) of: u32,
+    /// What was sent under others.
+    pub(crate) others: Option<Box<Shares>>,
+}
+
+/// What a route has sent under one SSRC (RFC 3550 §6.4.1: a sender's counts begin anew with another SSRC).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    ssrc: u32,
+    packets: u32,
+    octets: u32,
+}
+
+/// The shares of a route whose source changes; most have none.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Shares(Vec<Share>);
+
+impl Route {
+    /// SSRCs counted apart; beyond them the oldest is counted with what nobody asks for any more.
+    const SHARES_MAX: usize = 32;
+
+    /// Another source's packet is sent than before.
+    #[cold]
+    pub(crate) fn turn_to(&mut self, ssrc: u32) {
+        let others = self.others.as_mut().map(|parts| &mut parts.0);
+        let known = others.and_then(|parts| {
+            let at = parts.iter().position(|p| p.ssrc == ssrc)?;
+            Some(parts.swap_remove(at))
+        });
+        if self.packets > 0 {
+            let left = Share { ssrc: self.of, packets: self.packets, octets: self.octets };
+            let parts = &mut self.others.get_or_insert_with(Box::default).0;
+            if parts.len() >= Self::SHARES_MAX {
+                let oldest = parts.remove(1);
+                if let Some(rest) = parts.first_mut() {
+                    // The first one holds the rest: nobody's SSRC.
+                    (rest.ssrc, rest.packets) = (0, rest.packets.wrapping_add(oldest.packets));
+                }
+            }
+            parts.push(left);
+        }
+        let part = known.unwrap_or(Share { ssrc, packets: 0, octets: 0 });
+        (self.of, self.packets, self.octets) = (ssrc, part.packets, part.octets);
+    }
+
+    /// Packets and payload octets sent under an SSRC.
+    pub(crate) fn of_source(&self, ssrc: u32) -> (u32, u32) {
+        if self.of == ssrc {
+            return (self.packets, self.octets);
+        }
+        let mut parts = self.others.iter().flat_map(|parts| parts.0.iter());
+        parts.find(|p| p.ssrc == ssrc).map_or((0, 0), |p| (p.packets, p.octets))
+    }
+
+    /// Packets sent, whoever's.
+    pub(crate) fn packets_all(&self) -> u64 {
+        let others = self.others.iter().flat_map(|parts| parts.0.iter()).map(|p| u64::from(p.packets));
+        u64::from(self.packets) + others.sum::<u64>()
+    }
 }
 
 /// What a leg's peer sends under one SSRC.
@@ -81,6 +142,12 @@ pub(crate) struct Source {
     pub(crate) last_timestamp: u32,
     /// The peer's last sender report, and when it came.
     pub(crate) reported: Option<(rtp::SenderInfo, Instant)>,
+    /// Of its first packet.
+    pub(crate) payload_type: u8,
+    /// When a key frame was asked for last, whether another is to be, and the number of the last FIR.
+    pub(crate) key_frame_at: Option<Instant>,
+    pub(crate) key_frame_waits: bool,
+    pub(crate) fir: u8,
 }
 
 /// Counters of a leg that outlive its routes.
@@ -105,7 +172,7 @@ pub(crate) struct RtpLeg {
     pub(crate) clock: Clock,
     pub(crate) may_send: bool,
     pub(crate) captured: bool,
-    /// The leg or one that its routes lead to has keys.
+    /// Each target is sent to by itself: the leg or one that its routes lead to has keys, or keeps what it is sent.
     pub(crate) guarded: bool,
     /// The leg or one that its routes lead to has ids of its own for header extensions.
     pub(crate) renames: bool,
@@ -114,6 +181,10 @@ pub(crate) struct RtpLeg {
     /// Some path has the leg as a source.
     pub(crate) led: bool,
     pub(crate) level_id: u8,
+    /// Over its bandwidth nothing passes.
+    pub(crate) policed: bool,
+    /// What it is sent is kept for a while (`repair`).
+    pub(crate) kept: bool,
     /// Keys: nothing passes in clear.
     pub(crate) guard: Option<Box<Guard>>,
     pub(crate) sources: Vec<Source>,
@@ -154,11 +225,18 @@ pub(crate) struct RtpLeg {
     pub(crate) silence_ms: u32,
     /// Peer's payload type to the context's.
     pub(crate) payloads: Vec<(u8, u8)>,
-    pub(crate) last_key_frame: Option<Instant>,
-    pub(crate) key_frame_waits: Option<u32>,
+    pub(crate) talk: Box<Talk>,
+    pub(crate) repair: Option<Box<Repair>>,
+    pub(crate) police: Option<Box<Police>>,
+    /// Copies of what its peer sends go to the spool by themselves.
+    pub(crate) recorded: bool,
+    /// Its whole context is captured.
+    pub(crate) traced: bool,
     pub(crate) reports_run: bool,
     pub(crate) silent: bool,
     pub(crate) since: Instant,
+    /// When it was put first.
+    pub(crate) begun: Instant,
     pub(crate) watched: bool,
     /// Sources that its peer has ever sent under.
     pub(crate) sources_ever: usize,
@@ -169,6 +247,12 @@ pub(crate) struct RtpLeg {
 }
 
 impl RtpLeg {
+    /// A source is gone; what it counted stays.
+    pub(crate) fn forget_source(&mut self, at: usize) {
+        let gone = self.sources.swap_remove(at);
+        self.talk.heard.add(&gone.reception);
+    }
+
     /// Where RTCP for this leg goes out, once its peer is known.
     pub(crate) fn rtcp_out(&self) -> Option<SocketId> {
         match &self.rtcp {

@@ -2,18 +2,24 @@
 //! needs; paths were flattened into it at control rate.
 
 pub(crate) mod arrive;
+mod bandwidth;
 mod count;
 mod feedback;
 mod flatten;
 mod guard;
 mod held;
 mod ice;
+mod keyframe;
 mod latch;
 mod leg;
+mod police;
+mod repair;
 mod report;
+mod silence;
 mod stages;
 mod stream;
 mod table;
+mod talk;
 mod web;
 
 use std::collections::BTreeMap;
@@ -25,8 +31,10 @@ pub(crate) use arrive::Packet;
 pub(crate) use guard::{Guard, is_sound};
 pub(crate) use held::{Edit, ExtensionIds, HELD_BYTES, Held};
 pub(crate) use leg::{Route, RtpLeg, Source};
+pub(crate) use repair::{Repair, Sizes as RepairSizes};
 pub(crate) use stages::count as slots;
 pub(crate) use stream::{Entry, Stream};
+pub(crate) use talk::Talk;
 pub(crate) use web::{Web, WebLimits, is_sound as web_is_sound};
 
 use crate::modes::slot::Stage;
@@ -59,7 +67,7 @@ pub(crate) enum What {
     Silence,
     /// Our RTCP report.
     Report,
-    /// A key frame that was asked for within the last 500 ms.
+    /// A key frame that was asked for again within 500 ms.
     KeyFrame,
     /// Checks or a handshake may be missing.
     Web,
@@ -81,6 +89,15 @@ pub(crate) struct Media {
     pub(crate) held: Held,
     /// The opened datagram.
     clear: Vec<u8>,
+    /// When the datagram being handled came.
+    now: Instant,
+    /// Legs that keep what they are sent, and how many may.
+    repairs: usize,
+    repairs_max: usize,
+    repair_sizes: RepairSizes,
+    police_burst_ms: u64,
+    /// Of which names for RTCP are drawn.
+    names: [u8; 32],
     srtp: rtp::srtp::Config,
     sources_max: usize,
     sources_ever_max: usize,
@@ -118,7 +135,9 @@ impl Tx<'_> {
 }
 
 impl Media {
-    pub(crate) fn new(limits: &Limits, entropy: Entropy) -> Self {
+    pub(crate) fn new(limits: &Limits, mut entropy: Entropy) -> Self {
+        let mut names = [0; 32];
+        entropy.child().fill(&mut names);
         Media {
             legs: Slab::with_capacity(limits.legs_max.min(1024)),
             sockets: vec![Binding { leg: NONE, rtcp: false }; limits.sockets_max],
@@ -129,6 +148,12 @@ impl Media {
             dirty: None,
             held: Held::default(),
             clear: Vec::new(),
+            now: Instant::ZERO,
+            repairs: 0,
+            repairs_max: limits.nack_legs_max,
+            repair_sizes: RepairSizes::of(limits),
+            police_burst_ms: limits.police_burst_ms,
+            names,
             srtp: limits.srtp(),
             sources_max: limits.leg_sources_max,
             sources_ever_max: limits.leg_sources_ever_max,

@@ -1,18 +1,34 @@
-//! Our own RTCP where the mode makes us a sender and a receiver: SR or RR with SDES per leg (RFC 3550 §6), and the
-//! watch over legs that fall silent.
+//! Our own RTCP where the mode makes us a sender and a receiver (RFC 3550 §6, RFC 7667): per leg SR or RR with a block for
+//! each source of its peer, an SR for each source that is distributed to it under the SSRC that it sees, SDES with each
+//! source's CNAME, and XR where that was agreed (RFC 3611).
+//!
+//! An SR about a distributed source speaks of what this leg was sent, on the source's own clock: the pair of NTP time and
+//! RTP timestamp lies on the line of the source's own reports, so that its audio and video stay together.
 
 use std::time::Duration;
 
 use base::{Instant, Now};
-use rtp::{Block, Ntp, RtcpWriter, SenderInfo};
+use rtp::{Block, Ntp, RTCP_MAX, RtcpWriter, SenderInfo, WriteExtended};
 
-use super::{Media, Stream, Tx, What};
+use super::{Media, RtpLeg, Source, Stream, Tx, What};
 
 /// The shortest mean interval (RFC 3550 §6.2).
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Sender reports in one compound, so that it stays below any MTU.
-const SENDERS_MAX: usize = 16;
+/// The same with AVPF, where none is asked for (RFC 4585 §3.4: T_rr_interval is ours to choose).
+const INTERVAL_EARLY: Duration = Duration::from_secs(1);
+/// Who was quiet for so long is no sender any more (§6.3.8: since the report before the last).
+const RECENT: Duration = Duration::from_secs(10);
 const BLOCKS_MAX: usize = 16;
+/// Compounds of one leg at one time; each speaks of a dozen sources or more.
+const COMPOUNDS_MAX: usize = 32;
+/// A session's bandwidth where control names none, kbit/s.
+const AUDIO_KBPS: u32 = 64;
+const VIDEO_KBPS: u32 = 1000;
+
+/// Octets of a CNAME's chunk (§6.5).
+fn chunk_octets(cname: &str) -> usize {
+    (4 + 2 + cname.len().min(255) + 1).next_multiple_of(4)
+}
 
 impl Media {
     /// Starts the reports of a leg that terminates RTCP.
@@ -23,135 +39,163 @@ impl Media {
         {
             row.reports_run = true;
             // §6.2: the first one after half the interval.
-            let wait = self.interval() / 2;
+            let wait = self.interval(leg) / 2;
             self.due(leg, now + wait, What::Report);
         }
     }
 
-    /// §6.3.1: the interval, drawn from half to one and a half of it, over e - 3/2.
-    fn interval(&mut self) -> Duration {
+    /// §6.3.1: five per cent of the session's bandwidth for its two members' RTCP, never more often than the least interval,
+    /// drawn from half to one and a half of that, over e - 3/2.
+    fn interval(&mut self, leg: u32) -> Duration {
+        let mean = self.leg(leg).map_or(INTERVAL, |row| {
+            let least = if row.talk.agreed.is_early() { INTERVAL_EARLY } else { INTERVAL };
+            let kbps = match (row.talk.kbps, row.video) {
+                (0, true) => VIDEO_KBPS,
+                (0, false) => AUDIO_KBPS,
+                (kbps, _) => kbps,
+            };
+            // Octets of both members' compounds, with the headers below, at kbps * 1000 / 8 / 20 octets a second.
+            let octets = u64::from(row.talk.size + 28) * 2;
+            least.max(Duration::from_micros(octets * 160_000 / u64::from(kbps)))
+        });
         let draw = 500 + self.entropy.below(1000);
-        Duration::from_nanos((INTERVAL.as_nanos() as u64) * draw / 1218)
+        Duration::from_nanos(u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX).saturating_mul(draw) / 1218)
     }
 
     pub(super) fn report(&mut self, leg: u32, now: Now, tx: &mut Tx<'_>) {
-        let wait = self.interval();
         let Some(row) = self.leg_mut(leg) else { return };
         if !row.terminates {
             row.reports_run = false;
             return;
         }
-        if let Some(socket) = row.rtcp_out()
-            && let Some(writer) = self.compose(leg, now)
-        {
-            self.send_own(leg, socket, &writer, tx);
+        if let Some(socket) = row.rtcp_out() {
+            let mut from = Some(0);
+            for _ in 0..COMPOUNDS_MAX {
+                let Some(begin) = from else { break };
+                let Some((writer, next)) = self.compose(leg, now, begin) else { break };
+                self.send_own(leg, socket, &writer, tx);
+                from = next;
+            }
         }
+        let wait = self.interval(leg);
         self.due(leg, now.mono + wait, What::Report);
     }
 
-    fn compose(&mut self, leg: u32, now: Now) -> Option<RtcpWriter> {
+    /// The compound about the distributed sources from the `from`th on, and where the next one goes on. What is said of the
+    /// leg itself stands in the first.
+    fn compose(&mut self, leg: u32, now: Now, from: usize) -> Option<(RtcpWriter, Option<usize>)> {
+        let first = from == 0;
+        let recent = |at: Instant| now.mono.since(at) < RECENT;
         let row = self.leg_mut(leg)?;
-        let recent = |at: Instant| now.mono.since(at) < INTERVAL * 2;
         let blocks: Vec<Block> = row
             .sources
             .iter_mut()
-            .filter(|s| recent(s.last_at))
+            .filter(|s| first && recent(s.last_at))
             .take(BLOCKS_MAX)
             .map(|s| s.reception.report(now.mono))
             .collect();
         let row = self.leg(leg)?;
         let own = row.stream.ssrc;
-        let ntp = Ntp::from(now.wall).0;
+        let clock = Ntp::from(now.wall).0;
         let mut writer = RtcpWriter::new();
-        let mut names: Vec<(u32, &str)> = vec![(own, row.cname.as_str())];
-        let sends = |stream: &&Stream| stream.started && recent(stream.last_at);
-        let info = |stream: &Stream| {
-            let from = stream.carries.and_then(|carried| self.leg(carried.leg));
-            let clock = from.map_or(row.clock, |from| from.clock);
-            let passed = clock.ticks(now.mono).wrapping_sub(clock.ticks(stream.last_at));
-            let timestamp = stream.last_timestamp.wrapping_add(passed);
-            let (packets, octets) = (stream.packets, stream.octets);
-            SenderInfo { ssrc: stream.ssrc, ntp, timestamp, packets, octets }
-        };
-        match Some(&row.stream).filter(sends) {
-            Some(stream) => writer.sender(&info(stream), &blocks),
-            None => writer.receiver(own, &blocks),
-        };
-        for stream in row.more.iter().filter(sends).take(SENDERS_MAX) {
-            writer.sender(&info(stream), &[]);
-            names.push((stream.ssrc, row.cname.as_str()));
+        let mut said: Vec<(u32, u32)> = Vec::new();
+        let sends = |stream: &Stream| stream.started && recent(stream.last_at);
+        let is_sender = sends(&row.stream);
+        if first && is_sender {
+            let info = self.own_sender(row, &row.stream, clock, now.mono);
+            writer.sender(&info, &blocks);
+            said.push((own, info.ntp_middle()));
+        } else {
+            writer.receiver(own, &blocks);
         }
-        for (from, source) in self.fed(leg).filter(|(_, s)| recent(s.last_at)).take(SENDERS_MAX) {
-            let Some(route) = from.fans.iter().chain(&from.taps).find(|r| r.leg == leg) else { continue };
-            let alone = from.sources.len() == 1;
-            let (packets, octets) = if alone {
-                (route.packets, route.octets)
-            } else {
-                (source.reception.received(), route.octets)
-            };
-            let (ntp, timestamp) = match source.reported {
-                // The source's own clock, so that its audio and video stay together (CPM-FACTS §4.2).
-                Some((info, at)) => {
-                    let passed = now.mono.since(at);
-                    let ticks = from.clock.ticks(now.mono).wrapping_sub(from.clock.ticks(at));
-                    (info.ntp.wrapping_add(ntp_of(passed)), info.timestamp.wrapping_add(ticks))
-                }
-                None => {
-                    let ticks = from.clock.ticks(now.mono).wrapping_sub(from.clock.ticks(source.last_at));
-                    (ntp, source.last_timestamp.wrapping_add(ticks))
-                }
-            };
-            writer.sender(&SenderInfo { ssrc: source.shown, ntp, timestamp, packets, octets }, &[]);
-            names.push((source.shown, from.cname.as_str()));
+        let mut names: Vec<(u32, &str)> = vec![(own, row.cname.as_str())];
+        // The SDES and, in the first, the XR must still find room after the reports.
+        let mut room = RTCP_MAX - 8 - chunk_octets(&row.cname) - if first { 24 + 12 * 4 } else { 0 };
+        room = room.saturating_sub(writer.octets().len());
+        let mut next = None;
+        let more = row.more.iter().filter(|stream| sends(stream));
+        let ours = more.map(|stream| (self.own_sender(row, stream, clock, now.mono), row.cname.as_str()));
+        let fed = self.fed(leg).filter(|(_, s)| recent(s.last_at)).filter_map(|(feeder, source)| {
+            let route = feeder.fans.iter().chain(&feeder.taps).find(|r| r.leg == leg)?;
+            let (packets, octets) = route.of_source(source.shown);
+            let (ntp, timestamp) = source.clock_at(feeder, clock, now.mono);
+            let info = SenderInfo { ssrc: source.shown, ntp, timestamp, packets, octets };
+            (packets > 0).then_some((info, feeder.cname.as_str()))
+        });
+        for (place, (info, name)) in ours.chain(fed).enumerate().skip(from) {
+            let needed = 28 + chunk_octets(name);
+            if needed > room || names.len() >= 31 {
+                next = Some(place);
+                break;
+            }
+            room -= needed;
+            writer.sender(&info, &[]);
+            said.push((info.ssrc, info.ntp_middle()));
+            names.push((info.ssrc, name));
         }
         writer.description(names.into_iter());
-        Some(writer)
+        if first && row.talk.agreed.extended {
+            self.extend(row, is_sender, clock, now.mono, &mut writer);
+            if !is_sender {
+                said.push((own, (clock >> 16) as u32));
+            }
+        }
+        let size = writer.octets().len() as u32;
+        let talk = &mut self.leg_mut(leg)?.talk;
+        // §6.3.3: one sixteenth of the new one.
+        talk.size = talk.size - talk.size / 16 + size / 16;
+        said.into_iter().for_each(|(ssrc, middle)| talk.sent(ssrc, middle, now.mono));
+        Some((writer, next))
+    }
+
+    /// What an SR says of a stream that we number ourselves.
+    fn own_sender(&self, row: &RtpLeg, stream: &Stream, ntp: u64, now: Instant) -> SenderInfo {
+        let carried = stream.carries.and_then(|carried| self.leg(carried.leg));
+        let clock = carried.map_or(row.clock, |from| from.clock);
+        let passed = clock.ticks(now).wrapping_sub(clock.ticks(stream.last_at));
+        SenderInfo {
+            ssrc: stream.ssrc,
+            ntp,
+            timestamp: stream.last_timestamp.wrapping_add(passed),
+            packets: stream.packets,
+            octets: stream.octets,
+        }
+    }
+
+    /// RFC 3611 §4.4, §4.5: our clock where no SR carries it, and when the peer's clocks were heard.
+    fn extend(&self, row: &RtpLeg, sends: bool, clock: u64, now: Instant, writer: &mut RtcpWriter) {
+        let heard = row.talk.clocks(now);
+        let mut blocks = Vec::with_capacity(2);
+        if !sends {
+            blocks.push(WriteExtended::ReceiverReference(Ntp(clock)));
+        }
+        if !heard.is_empty() {
+            blocks.push(WriteExtended::Dlrr(&heard));
+        }
+        if !blocks.is_empty() {
+            writer.extended(row.stream.ssrc, &blocks);
+        }
     }
 
     /// The sources whose packets are distributed to a leg.
-    fn fed(&self, leg: u32) -> impl Iterator<Item = (&super::RtpLeg, &super::Source)> {
+    fn fed(&self, leg: u32) -> impl Iterator<Item = (&RtpLeg, &Source)> {
         let feeders = self.leg(leg).map(|row| row.feeders.as_slice()).unwrap_or_default();
         feeders
             .iter()
             .filter_map(|f| self.leg(*f))
             .flat_map(|from| from.sources.iter().map(move |s| (from, s)))
     }
+}
 
-    /// No RTP and no RTCP for as long as control allows: news, once (CPM-FACTS §4.7). Held legs are exempt.
-    pub(super) fn check_silence(&mut self, leg: u32, now: Now, tx: &mut Tx<'_>) {
-        let Some(row) = self.leg_mut(leg) else { return };
-        if row.silence_ms == 0 {
-            row.watched = false;
-            return;
-        }
-        let limit = Duration::from_millis(u64::from(row.silence_ms));
-        let since = row.last_at.max(row.since);
-        let mut next = since + limit;
-        if now.mono >= next {
-            next = now.mono + limit;
-            if row.may_send && !row.silent {
-                row.silent = true;
-                let (key, unseen) = (row.key, row.unseen);
-                if !unseen {
-                    let reason = contract::leg_lost::Reason::MediaTimeout as i32;
-                    tx.news(contract::news::What::LegLost(contract::LegLost { leg: Some(key), reason }));
-                }
+impl Source {
+    /// NTP time and RTP timestamp of the moment `now`: by the source's own last report, else by our clock.
+    fn clock_at(&self, from: &RtpLeg, wall: u64, now: Instant) -> (u64, u32) {
+        let ticks_since = |at: Instant| from.clock.ticks(now).wrapping_sub(from.clock.ticks(at));
+        match self.reported {
+            Some((info, at)) => {
+                (info.ntp.wrapping_add(ntp_of(now.since(at))), info.timestamp.wrapping_add(ticks_since(at)))
             }
-        } else {
-            row.silent = false;
-        }
-        self.due(leg, next, What::Silence);
-    }
-
-    /// Starts the watch over a leg's silence.
-    pub(crate) fn watch_silence(&mut self, leg: u32) {
-        if let Some(row) = self.leg_mut(leg)
-            && row.silence_ms > 0
-            && !row.watched
-        {
-            row.watched = true;
-            let at = row.last_at.max(row.since) + Duration::from_millis(u64::from(row.silence_ms));
-            self.due(leg, at, What::Silence);
+            None => (wall, self.last_timestamp.wrapping_add(ticks_since(self.last_at))),
         }
     }
 }

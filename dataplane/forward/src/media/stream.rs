@@ -117,6 +117,11 @@ impl Stream {
         Stream { of: Some(slot), ..self }
     }
 
+    /// What the source that is carried calls a packet of the stream.
+    pub(crate) const fn original(&self, sequence: u16) -> u16 {
+        sequence.wrapping_sub(self.sequence_offset)
+    }
+
     /// Places a packet; the reason when it has no place.
     #[inline]
     pub(crate) fn place(&mut self, entry: &Entry<'_>) -> Result<Placed, Drop> {

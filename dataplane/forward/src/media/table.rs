@@ -9,11 +9,8 @@ use rtp::{Clock, VideoCodec};
 use super::guard::SEQUENCE_SKIP;
 use super::latch::{self, told_rtcp};
 use super::leg::{Counts, Port, PortState, RtpLeg};
-use super::{Binding, ExtensionIds, Media, NONE, Stream, Tx};
+use super::{Binding, ExtensionIds, Media, NONE, Stream, Talk, Tx};
 use crate::{Attachment, Output, SocketId};
-
-/// What a leg is called in RTCP when control names nothing.
-const CNAME: &str = "weir";
 
 fn address(a: Option<&contract::Address>) -> Option<SocketAddr> {
     a.and_then(contract::Address::socket).filter(|a| a.port() != 0)
@@ -55,14 +52,24 @@ impl Media {
             }
             _ => true,
         };
-        let srtp = self.srtp;
+        let (srtp, burst_ms) = (self.srtp, self.police_burst_ms);
+        let cname = if rtp.cname.is_empty() { self.name_of(leg) } else { rtp.cname.clone() };
         let known = old.filter(|_| sockets.is_none()).map(|(_, old)| old);
         let other = self.put_web(now.mono, at, rtp, known, tx);
+        self.put_repair(at, rtp, old.map(|(_, old)| old));
         let row = self.leg_mut(at)?;
         row.put_guard(now, rtp, (old.is_none(), other), srtp);
+        row.put_police(rtp.bandwidth_kbps, burst_ms, now.mono);
+        row.talk.put(rtp);
+        row.cname = cname;
         let direction = leg.direction();
+        let was_held = !row.may_send;
         row.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
         row.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);
+        if was_held && row.may_send {
+            // Silence on hold does not count (CPM-FACTS §4.7).
+            (row.since, row.silent) = (now.mono, false);
+        }
         row.unseen = leg.unseen;
         row.learning = rtp.learning();
         row.mux = rtp.rtcp_mux || row.rtcp.is_none();
@@ -70,9 +77,6 @@ impl Media {
         row.clock = Clock(rtp.clock_rate);
         row.video = rtp.video;
         row.silence_ms = rtp.media_timeout_ms;
-        if !rtp.cname.is_empty() {
-            row.cname.clone_from(&rtp.cname);
-        }
         row.payloads =
             rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, octet(p.context)?))).collect();
         row.codecs = rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, codec(p.codec())?))).collect();
@@ -103,7 +107,7 @@ impl Media {
         }
         latch::open(&mut row.rtp, told, learning, until, tx);
         if let Some(port) = row.rtcp.as_mut().filter(|_| !rtp.rtcp_mux) {
-            latch::open(port, told_rtcp(address(rtp.remote_rtcp.as_ref()), told), learning, until, tx);
+            latch::open(port, told_rtcp(address(rtp.remote_rtcp.as_deref()), told), learning, until, tx);
         }
         if learning != Learning::Strict {
             self.window_opens(at, until);
@@ -157,6 +161,8 @@ impl Media {
             guard: None,
             terminates: false,
             level_id: 0,
+            policed: false,
+            kept: false,
             clock: Clock(rtp.clock_rate),
             last_at: now.mono,
             counts: Counts::default(),
@@ -180,14 +186,18 @@ impl Media {
             learning: rtp.learning(),
             local: SocketAddr::from(([0, 0, 0, 0], 0)),
             video: false,
-            cname: CNAME.to_owned(),
+            cname: String::new(),
             silence_ms: 0,
             payloads: Vec::new(),
-            last_key_frame: None,
-            key_frame_waits: None,
+            talk: Box::new(Talk::new()),
+            repair: None,
+            police: None,
+            recorded: false,
+            traced: false,
             reports_run: false,
             silent: false,
             since: now.mono,
+            begun: now.mono,
             watched: false,
             sources_ever: 0,
             going: false,
@@ -199,6 +209,19 @@ impl Media {
             self.bind(socket, Binding { leg: at, rtcp: true });
         }
         at
+    }
+
+    /// The CNAME of a leg that control gave none (RFC 7022 §4.2): drawn, the same for all legs of one participant, so that a
+    /// receiver keeps his audio and video together and learns nothing else of him.
+    fn name_of(&self, leg: &contract::Leg) -> String {
+        // FNV-1a over who it is, mixed into a seed of our own.
+        let fold = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
+        let alone = leg.id.to_be_bytes();
+        let who = if leg.participant.is_empty() { &alone[..] } else { leg.participant.as_bytes() };
+        let hash = who.iter().chain(&leg.context.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, fold);
+        let mut seed = self.names;
+        seed.iter_mut().zip(hash.to_be_bytes()).for_each(|(octet, mixed)| *octet ^= mixed);
+        base::Entropy::from_seed(seed).token(96)
     }
 
     pub(super) fn fresh_ssrc(&mut self) -> u32 {
@@ -251,12 +274,14 @@ impl Media {
         let shown: Vec<u32> =
             self.leg(at).map(|row| row.sources.iter().map(|s| s.shown).collect()).unwrap_or_default();
         self.bye(at, &shown, tx);
+        self.say_bye(at, tx);
         if let Some(web) = self.leg(at).and_then(|row| row.web.as_ref()) {
             super::web::end(web, at, tx);
         }
         self.close_sockets(at, tx);
         if self.legs.contains(at as usize) {
-            self.legs.remove(at as usize);
+            let row = self.legs.remove(at as usize);
+            self.repairs -= usize::from(row.repair.is_some());
         }
     }
 
@@ -275,8 +300,17 @@ impl Media {
         for leg in legs {
             if let Some(row) = self.leg_mut(leg) {
                 // Nothing shows a leg that is unseen, a file of the context neither.
-                row.captured = on && !row.unseen;
+                row.traced = on && !row.unseen;
+                row.captured = row.traced || row.recorded;
             }
+        }
+    }
+
+    /// Records what a leg's peer sends, or no more.
+    pub(crate) fn record(&mut self, leg: u32, on: bool) {
+        if let Some(row) = self.leg_mut(leg) {
+            row.recorded = on;
+            row.captured = row.traced || row.recorded;
         }
     }
 }

@@ -287,6 +287,7 @@ pub(crate) fn spool(
     let (from, to) = if inwards { (row.peer, row.local) } else { (row.local, row.peer) };
     let packet = crate::Packet {
         context,
+        leg: None,
         at: now.wall,
         from,
         to,

@@ -213,6 +213,7 @@ impl Message {
                 if row.captured {
                     let packet = crate::Packet {
                         context,
+                        leg: None,
                         at: self.wall,
                         from: row.local,
                         to: row.peer,

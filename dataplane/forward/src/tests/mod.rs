@@ -18,6 +18,8 @@ mod rtp_hostile;
 mod rtp_injection;
 mod rtp_latch;
 mod rtp_relay;
+mod rtp_repair;
+mod rtp_reports;
 mod rtp_select;
 mod rtp_slots;
 mod rtp_srtp;

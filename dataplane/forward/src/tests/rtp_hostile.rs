@@ -72,7 +72,7 @@ proptest! {
             path(2, Mode::Select, &[1, 2, 3, 4], &[1, 2, 3, 4]),
             path(3, Mode::Relay, &[4], &[1]),
         ]);
-        rig.input(crate::Input::Capture { context: CONTEXT, on: true });
+        rig.input(crate::Input::Capture { context: CONTEXT, leg: None, on: true });
         for (on, from, bytes, wait) in datagrams {
             rig.datagram(SocketId(on), peer(from), &bytes);
             rig.run(wait / 10 * 10);

@@ -102,7 +102,7 @@ fn counters_survive_a_change_of_paths() {
 #[test]
 fn a_captured_context_is_copied_to_the_spool() {
     let mut rig = both_ways(vec![rtp_leg(1), rtp_leg(2)]);
-    rig.input(crate::Input::Capture { context: CONTEXT, on: true });
+    rig.input(crate::Input::Capture { context: CONTEXT, leg: None, on: true });
     let voice = packet(5, 1, 160, 0, &[1; 160]);
     let done = rig.hear_peer(1, &voice);
     let spooled: Vec<_> = done
@@ -111,7 +111,7 @@ fn a_captured_context_is_copied_to_the_spool() {
         .collect();
     let local = |n: u16| addr(&format!("192.0.2.1:{}", 10_000 + 2 * n));
     assert_eq!(spooled, [(peer(1), local(1), &voice[..]), (local(2), peer(2), &voice[..])]);
-    rig.input(crate::Input::Capture { context: CONTEXT, on: false });
+    rig.input(crate::Input::Capture { context: CONTEXT, leg: None, on: false });
     assert_eq!(rig.hear_peer(1, &voice).len(), 1);
 }
 

@@ -18,8 +18,8 @@ const SUITES: [(SrtpSuite, Suite); 6] = [
 ];
 
 /// The far end of a guarded leg.
-struct Far {
-    srtp: Srtp,
+pub(super) struct Far {
+    pub(super) srtp: Srtp,
     outbound: Outbound,
     inbound: Inbound,
 }
@@ -40,15 +40,15 @@ impl Far {
         }
     }
 
-    fn gcm(seed: u64) -> Self {
+    pub(super) fn gcm(seed: u64) -> Self {
         Far::new(seed, SUITES[4])
     }
 
-    fn leg(&self, n: u64) -> Leg {
+    pub(super) fn leg(&self, n: u64) -> Leg {
         edit(rtp_leg(n), |rtp| rtp.srtp = Some(Box::new(self.srtp.clone())))
     }
 
-    fn says(&mut self, clear: &[u8]) -> Vec<u8> {
+    pub(super) fn says(&mut self, clear: &[u8]) -> Vec<u8> {
         let mut wire = clear.to_vec();
         wire.resize(clear.len() + TRAILER_MAX, 0);
         let length = self.outbound.rtp(&mut wire, clear.len()).unwrap();
@@ -56,7 +56,7 @@ impl Far {
         wire
     }
 
-    fn reports(&mut self, clear: &[u8]) -> Vec<u8> {
+    pub(super) fn reports(&mut self, clear: &[u8]) -> Vec<u8> {
         let mut wire = clear.to_vec();
         wire.resize(clear.len() + TRAILER_MAX, 0);
         let length = self.outbound.rtcp(&mut wire, clear.len()).unwrap();
@@ -64,7 +64,7 @@ impl Far {
         wire
     }
 
-    fn hears(&mut self, wire: &[u8]) -> Vec<u8> {
+    pub(super) fn hears(&mut self, wire: &[u8]) -> Vec<u8> {
         let mut clear = wire.to_vec();
         let length = self.inbound.rtp(&mut clear).unwrap();
         clear.truncate(length);
