@@ -215,7 +215,7 @@ impl Default for Media {
         Media {
             latching: Latching::Window,
             learning_ms: 10_000,
-            rtp_timeout_ms: 0,
+            rtp_timeout_ms: 60_000,
             msrp_max_bytes: 0,
             srtp: Srtp::Mirror,
             dtls: Srtp::Terminate,
