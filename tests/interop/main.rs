@@ -7,5 +7,6 @@ mod kamailio_msrp;
 mod kamailio_ng;
 mod node;
 mod sipp;
+mod slots;
 mod srtp;
 mod tshark;

@@ -33,7 +33,7 @@ impl Drop for Pipeline {
 }
 
 /// Whether somebody receives on that UDP port of ours.
-fn is_bound(port: u16) -> bool {
+pub fn is_bound(port: u16) -> bool {
     let table = std::fs::read_to_string("/proc/net/udp").expect("the kernel's table");
     table
         .lines()
@@ -74,7 +74,7 @@ fn port(socket: &UdpSocket) -> u16 {
 }
 
 /// A port that is free now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     port(&socket())
 }
 
