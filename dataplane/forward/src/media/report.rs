@@ -122,6 +122,14 @@ impl Media {
             let info = SenderInfo { ssrc: source.shown, ntp, timestamp, packets, octets };
             (packets > 0).then_some((info, feeder.cname.as_str()))
         });
+        // RFC 3550 §7.3: a mixer forwards the CNAMEs of its contributing sources.
+        for (ssrc, name) in self.contributors(row).filter(|_| first) {
+            let needed = chunk_octets(name);
+            if needed <= room && names.len() < 31 {
+                room -= needed;
+                names.push((ssrc, name));
+            }
+        }
         for (place, (info, name)) in ours.chain(fed).enumerate().skip(from) {
             let needed = 28 + chunk_octets(name);
             if needed > room || names.len() >= 31 {
@@ -146,6 +154,17 @@ impl Media {
         talk.size = talk.size - talk.size / 16 + size / 16;
         said.into_iter().for_each(|(ssrc, middle)| talk.sent(ssrc, middle, now.mono));
         Some((writer, next))
+    }
+
+    /// Whom the packets of the leg's streams name as contributing, and how he is called.
+    fn contributors<'a>(&'a self, row: &'a RtpLeg) -> impl Iterator<Item = (u32, &'a str)> {
+        row.streams().filter(|stream| stream.named).filter_map(|stream| stream.carries).filter_map(
+            |carried| {
+                let from = self.leg(carried.leg)?;
+                let source = from.sources.iter().find(|source| source.ssrc == carried.ssrc)?;
+                Some((source.shown, from.cname.as_str()))
+            },
+        )
     }
 
     /// What an SR says of a stream that we number ourselves.

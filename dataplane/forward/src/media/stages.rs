@@ -71,6 +71,11 @@ impl Media {
                 }
             }
             stage.keep(|leg| ends.sources.contains(&leg));
+            let Stage { seats, choice: Some(choice), .. } = stage else { return at };
+            for seat in seats {
+                let place = choice.talkers.iter().position(|talker| Some(talker.leg) == seat.leg);
+                seat.place = place.unwrap_or(0) as u32;
+            }
         }
         let places: Vec<Part> = match &stage.choice {
             Some(choice) => {
@@ -158,6 +163,14 @@ impl Media {
                     let of = Some((stage.path, slot as u32));
                     *number =
                         row.streams().position(|s| s.of == of).and_then(|n| n.try_into().ok()).unwrap_or(0);
+                }
+                let Some(row) = self.leg_mut(target.leg) else { continue };
+                for number in target.streams.iter().take(stage.slots) {
+                    if let Some(stream) = row.stream_mut(*number) {
+                        stream.named = stage.contributors;
+                        // Who left is carried no more.
+                        stream.carries = stream.carries.filter(|c| legs.values().any(|leg| *leg == c.leg));
+                    }
                 }
             }
             if let Some(place) = self.stages.get_mut(*at as usize) {

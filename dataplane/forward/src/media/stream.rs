@@ -45,6 +45,8 @@ pub(crate) struct Stream {
     pub(crate) carries: Option<Carried>,
     /// The path and its slot that feed it.
     pub(crate) of: Option<(u32, u32)>,
+    /// Its packets name their source as CSRC.
+    pub(crate) named: bool,
     /// First sequence number of the source that belongs to it.
     first: u16,
     sequence_offset: u16,
@@ -99,6 +101,7 @@ impl Stream {
             started: false,
             carries: None,
             of: None,
+            named: false,
             first: 0,
             sequence_offset: 0,
             timestamp_offset: 0,

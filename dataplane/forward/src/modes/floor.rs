@@ -23,7 +23,7 @@ impl Stage {
             if self.seat_of(*leg).is_none()
                 && let Some(at) = self.vacant()
             {
-                self.sit(at, *leg, now);
+                self.sit(at, (*leg, 0), now);
                 begun.push(*leg);
             }
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use base::{Instant, Now};
 use rtp::{AudioLevel, RtpView};
 
-use super::slot::{self, Stage};
+use super::slot::{self, Seat, Stage};
 use crate::Drop;
 use crate::media::{Media, Packet, RtpLeg, Tx};
 
@@ -69,12 +69,13 @@ impl Selection {
         self.hold = if hold_ms == 0 { HOLD } else { Duration::from_millis(hold_ms as u64) };
     }
 
-    fn talker(&self, leg: Option<u32>) -> Option<&Talker> {
-        self.talkers.iter().find(|t| Some(t.leg) == leg)
+    /// Who sits there.
+    fn holder(&self, seat: &Seat) -> Option<&Talker> {
+        self.talkers.get(seat.place as usize).filter(|talker| Some(talker.leg) == seat.leg)
     }
 
-    fn is_quiet(&self, leg: Option<u32>, now: Instant) -> bool {
-        self.talker(leg).and_then(|t| t.active_at).is_none_or(|at| now.since(at) >= self.hold)
+    fn is_quiet(&self, seat: &Seat, now: Instant) -> bool {
+        self.holder(seat).and_then(|t| t.active_at).is_none_or(|at| now.since(at) >= self.hold)
     }
 }
 
@@ -98,20 +99,20 @@ impl Stage {
         }
         let slot = self.vacant().or_else(|| self.slot_to_take(place, active, now));
         if let Some(at) = slot {
-            self.sit(at, leg, now);
+            self.sit(at, (leg, place as u32), now);
             self.choice.as_mut()?.talkers.iter_mut().for_each(|t| t.louder_since = None);
             return Some(leg);
         }
         // The reserve needs no patience: only those who speak themselves hear it.
         let reserve = self.seats.get(self.slots).filter(|_| seat.is_none())?;
         let choice = self.choice.as_ref()?;
-        let holder = choice.talker(reserve.leg);
+        let holder = choice.holder(reserve);
         let free = holder.is_none_or(|holder| {
             let beaten = now.since(reserve.since) >= choice.hold
                 && choice.talkers.get(place).is_some_and(|me| me.beats(holder));
-            active && (choice.is_quiet(reserve.leg, now) || beaten)
+            active && (choice.is_quiet(reserve, now) || beaten)
         });
-        free.then(|| self.sit(self.slots, leg, now)).map(|()| leg)
+        free.then(|| self.sit(self.slots, (leg, place as u32), now)).map(|()| leg)
     }
 
     /// The slot that the talker at `place` takes from another.
@@ -121,7 +122,7 @@ impl Stage {
         let me = *choice.talkers.get(place)?;
         // The quietest of those who sit.
         let holders =
-            seats.iter().enumerate().filter_map(|(at, seat)| Some((at, seat, choice.talker(seat.leg)?)));
+            seats.iter().enumerate().filter_map(|(at, seat)| Some((at, seat, choice.holder(seat)?)));
         let weakest =
             holders.filter(|(.., talker)| talker.mean.is_some()).min_by_key(|(.., talker)| talker.mean);
         let weakest =
@@ -131,9 +132,9 @@ impl Stage {
         if !active {
             return None;
         }
-        let quiet = seats.iter().enumerate().filter(|(_, seat)| choice.is_quiet(seat.leg, now));
+        let quiet = seats.iter().enumerate().filter(|(_, seat)| choice.is_quiet(seat, now));
         let quiet =
-            quiet.min_by_key(|(_, seat)| choice.talker(seat.leg).and_then(|t| t.active_at)).map(|(at, _)| at);
+            quiet.min_by_key(|(_, seat)| choice.holder(seat).and_then(|t| t.active_at)).map(|(at, _)| at);
         let beaten = weakest.filter(|(_, since)| {
             now.since(*since) >= choice.hold
                 && louder_since.is_some_and(|louder| now.since(louder) >= LOUDER_FOR)
@@ -148,7 +149,7 @@ impl Stage {
             return None;
         }
         let empty = self.seats.iter().position(|seat| seat.leg.is_none())?;
-        self.sit(empty, leg, now);
+        self.sit(empty, (leg, place as u32), now);
         Some(leg)
     }
 }

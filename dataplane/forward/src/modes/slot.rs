@@ -23,6 +23,8 @@ pub(crate) const SLOTS_MAX: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
     pub(crate) leg: Option<u32>,
+    /// The leg's place among the talkers of a selection.
+    pub(crate) place: u32,
     /// The holder's tenure; it keeps it between the slots and the reserve.
     turn: u32,
     /// Who held it before, and goes on until the holder's key frame.
@@ -32,7 +34,7 @@ pub(crate) struct Seat {
     pub(crate) since: Instant,
 }
 
-const EMPTY: Seat = Seat { leg: None, turn: 0, before: None, entered: false, since: Instant::ZERO };
+const EMPTY: Seat = Seat { leg: None, place: 0, turn: 0, before: None, entered: false, since: Instant::ZERO };
 
 /// A leg that is sent to, when it hears.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,8 +89,8 @@ impl Stage {
         self.seats.iter().take(self.slots).position(|seat| seat.leg.is_none())
     }
 
-    /// Lets a leg have a seat. Whose slot it was gets the reserve, if there is one.
-    pub(crate) fn sit(&mut self, at: usize, leg: u32, now: Instant) {
+    /// Lets a leg, at that place among the talkers, have a seat. Whose slot it was gets the reserve, if there is one.
+    pub(crate) fn sit(&mut self, at: usize, (leg, place): (u32, u32), now: Instant) {
         let from = self.seat_of(leg);
         let turn = match from.and_then(|from| self.seats.get_mut(from)) {
             Some(seat) => std::mem::replace(seat, EMPTY).turn,
@@ -100,7 +102,7 @@ impl Stage {
         let Some(seat) = self.seats.get_mut(at) else { return };
         let old = *seat;
         let before = if old.entered { old.leg } else { old.before };
-        *seat = Seat { leg: Some(leg), turn, before, entered: false, since: now };
+        *seat = Seat { leg: Some(leg), place, turn, before, entered: false, since: now };
         if at < self.slots
             && old.leg.is_some()
             && let Some(reserve) = self.seats.get_mut(self.slots)

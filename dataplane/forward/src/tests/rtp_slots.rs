@@ -189,6 +189,13 @@ fn the_source_of_the_moment_may_be_named_as_contributor() {
     assert_eq!((to, view.csrcs().collect::<Vec<_>>()), (socket(2), vec![101, 9]));
     assert_eq!(view.payload(), &voice(1, 7, true)[12..]);
     assert_eq!(bytes[bytes.len() - 1], 3, "padding is kept");
+    // RFC 3550 §7.3: and by its name in our reports.
+    let done = rig.run(8000);
+    let is_named = sent(&done).iter().filter(|(to, _)| *to == socket(2)).any(|(_, bytes)| {
+        let find = |octets: &[u8]| bytes.windows(octets.len()).any(|window| window == octets);
+        find(&101u32.to_be_bytes()) && find(b"leg1")
+    });
+    assert!(is_named);
 }
 
 /// One packet on its way to us.
