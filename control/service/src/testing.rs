@@ -402,10 +402,15 @@ impl World {
 
     /// Registers a phone: a challenge, and the answer to it.
     pub(crate) fn register(&mut self, user: &str, from: Peer, instance: &str) {
+        self.register_by("tcp", user, from, instance);
+    }
+
+    /// The same with another transport in its Contact.
+    pub(crate) fn register_by(&mut self, transport: &str, user: &str, from: Peer, instance: &str) {
         let mut request = text(&format!(
             "REGISTER sip:weir.example SIP/2.0\r\n{}From: <sip:{user}@weir.example>;tag=r\r\n\
              To: <sip:{user}@weir.example>\r\nCall-ID: reg-{user}-{}\r\nCSeq: 1 REGISTER\r\n\
-             Contact: <sip:{user}@{};transport=tcp>;+sip.instance=\"<{instance}>\";+g.3gpp.icsi-ref=\
+             Contact: <sip:{user}@{};transport={transport}>;+sip.instance=\"<{instance}>\";+g.3gpp.icsi-ref=\
              \"urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.session,urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg\"\r\n\
              Expires: 3600\r\nContent-Length: 0\r\n\r\n",
             via(),

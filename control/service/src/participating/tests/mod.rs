@@ -5,6 +5,7 @@ mod late_offer;
 mod message;
 mod session;
 mod srtp;
+mod webrtc;
 
 use sip::Peer;
 
