@@ -354,6 +354,8 @@ fn say_limits(config: &Config, shards: usize) {
         config.limits.mailbox_max as u64,
         size_of::<ToShard>() as u64,
     );
+    // Of each leg with DTLS, for as long as it lives: measured.
+    budget.row("dtls handshakes", config.limits.legs_max as u64, 20 << 10);
     for line in budget.to_string().lines() {
         tracing::info!("a shard's memory: {line}");
     }
