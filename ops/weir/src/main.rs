@@ -4,6 +4,7 @@
 mod choices;
 mod config;
 mod demo;
+mod doctor;
 mod embedded;
 mod folder;
 mod hand;
@@ -35,6 +36,8 @@ enum Command {
     Dataplane(roles::Options),
     /// Say how a running node is.
     Status(status::Options),
+    /// Look at this host, and at the node if one runs here: what is wrong, and what to do about it.
+    Doctor(doctor::Options),
     /// Start a node, drive it with real clients, print what came of it; exit 0 only if all went as it should.
     Demo(demo::Options),
     /// Be a phone: try things by hand.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Control(options) => roles::control(&options),
         Command::Dataplane(options) => roles::dataplane(&options),
         Command::Status(options) => status::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Ue(options) => hand::run(options),
         Command::Config => config::print(),

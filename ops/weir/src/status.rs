@@ -69,7 +69,7 @@ impl Status {
         lanes.iter().filter_map(|lane| find(lane, key)).map(count).sum()
     }
 
-    fn at(&self, pointer: &str) -> &Value {
+    pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.value.pointer(pointer).unwrap_or(&Value::Null)
     }
 }
@@ -134,7 +134,7 @@ pub(crate) async fn scrape(address: SocketAddr) -> anyhow::Result<String> {
     fetched.await.with_context(|| format!("{address} does not answer in time"))?
 }
 
-fn samples(text: &str) -> impl Iterator<Item = (String, f64)> + '_ {
+pub(crate) fn samples(text: &str) -> impl Iterator<Item = (String, f64)> + '_ {
     text.lines().filter(|line| line.starts_with("weir_")).filter_map(|line| {
         let (name, value) = line.rsplit_once(' ')?;
         Some((name.to_owned(), value.parse().ok()?))
