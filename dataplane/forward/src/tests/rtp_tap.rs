@@ -95,6 +95,19 @@ fn of_an_unseen_leg_nothing_tells() {
 }
 
 #[test]
+fn a_recorder_that_joins_needs_a_key_frame_and_an_unseen_one_asks_for_none() {
+    for (unseen, asks) in [(false, 1), (true, 0)] {
+        let video = |leg| edit(leg, |rtp| rtp.video = true);
+        let mut rig = Rig::new();
+        rig.set(vec![video(rtp_leg(1)), video(rtp_leg(2))], vec![path(1, Mode::Relay, &[1], &[2])]);
+        rig.hear_peer(1, &packet(5, 1, 0, 96, &[1]));
+        let tap = path(3, Mode::Tap, &[1], &[3]);
+        let done = rig.put(vec![put_leg(video(recorder(3, unseen))), put_path(tap)]);
+        assert_eq!(sockets(&done).iter().filter(|to| **to == socket(1)).count(), asks);
+    }
+}
+
+#[test]
 fn an_unseen_leg_is_on_no_path_but_those_that_name_it() {
     let mut rig = Rig::new();
     let all = Some(contract::LegSet { legs: vec![], media: "audio".into() });
