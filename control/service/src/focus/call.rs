@@ -99,6 +99,8 @@ pub(crate) struct Call {
     pub(crate) lost_until: Option<Instant>,
     /// Repairs since media last came up.
     pub(crate) repairs: u8,
+    /// Its RTP legs that have lost their peer.
+    pub(crate) mute: Vec<u64>,
     /// Version of its row; 0 = none.
     pub(crate) version: u64,
     /// Its row has to be written.
@@ -127,6 +129,7 @@ impl Call {
             deadline: None,
             lost_until: None,
             repairs: 0,
+            mute: Vec::new(),
             version: 0,
             dirty: false,
         }

@@ -111,6 +111,7 @@ impl Conference {
         if self.room.as_mut().is_some_and(|room| room.anchor.keep(counters)) {
             self.save(turn);
         }
+        self.legs_heard(counters);
         let idle_ms = u64::from(turn.config().controlling.idle_s) * 1000;
         let Some(room) = &self.room else { return };
         if idle_ms == 0 || !matches!(self.phase, Phase::Forming | Phase::Active) {

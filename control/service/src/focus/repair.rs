@@ -5,13 +5,14 @@
 //!                                                                  │ fails
 //!                                                                  ▼
 //!                                                        BYE, disconnected, a member still
-//!   LegLost of an RTP leg (media timeout): the line is dead; a session without any other line ends
+//!   LegLost of an RTP leg (no packets, no checks, no keys): the line is dead; a session without any other line ends.
+//!   Packets in its counters say that it lives again
 //!   new data plane: RTP legs are put again with their ports; message legs get new ones and re-INVITEs
 //! ```
 
 use std::time::Duration;
 
-use contract::LegKey;
+use contract::{LegCounters, LegKey};
 
 use super::call::{CallId, CallState, Change, Purpose};
 use super::conference::Conference;
@@ -34,6 +35,20 @@ impl Conference {
         let mut calls = self.calls.values_mut();
         if let Some(call) = calls.find(|c| c.talk.strands.iter().any(|s| s.leg == key.leg)) {
             call.repairs = 0;
+            call.mute.retain(|leg| *leg != key.leg);
+        }
+    }
+
+    /// Legs that packets come from have their peer.
+    pub(crate) fn legs_heard(&mut self, counters: &[LegCounters]) {
+        /// Since the last packet, for a leg that lives.
+        const FRESH_MS: u64 = 10_000;
+        for call in self.calls.values_mut().filter(|call| !call.mute.is_empty()) {
+            let heard = |leg: u64| {
+                let of = |c: &&LegCounters| c.leg.is_some_and(|key| key.leg == leg);
+                counters.iter().find(of).is_some_and(|c| c.idle_ms < FRESH_MS)
+            };
+            call.mute.retain(|leg| !heard(*leg));
         }
     }
 
@@ -43,7 +58,10 @@ impl Conference {
         let Some((id, medium)) = lost else { return };
         let Some(call) = self.calls.get_mut(&id).filter(|c| c.state == CallState::Up) else { return };
         if medium != Medium::Message {
-            let others = call.talk.strands.iter().any(|s| s.leg != 0 && s.leg != key.leg);
+            call.mute.retain(|leg| *leg != key.leg);
+            call.mute.push(key.leg);
+            // A browser that has gone takes its lines with it, one after the other.
+            let others = call.talk.strands.iter().any(|s| s.leg != 0 && !call.mute.contains(&s.leg));
             if !others {
                 self.hang_up(turn, id, Some("SIP;cause=408;text=\"No media\""), Why::Lost);
             }

@@ -422,3 +422,75 @@ fn several_sessions_are_one_participant() {
     assert_eq!(alice.roster.user(user("bob").as_str()).unwrap().endpoints.len(), 4);
     assert_eq!(alice.roster.current().unwrap().users.as_ref().unwrap().users.len(), 2);
 }
+
+/// What a browser offers: audio and video, keys by DTLS, ICE.
+fn browser(port: u16) -> String {
+    let mut text = format!("v=0\r\no=- {port} 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n");
+    for (mid, kind, codec) in [
+        (0, "audio 9 UDP/TLS/RTP/SAVPF 0", "0 PCMU/8000"),
+        (1, "video 9 UDP/TLS/RTP/SAVPF 96", "96 VP8/90000"),
+    ] {
+        text += &format!(
+            "m={kind}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=rtcp-mux\r\na=setup:actpass\r\na=ice-ufrag:abcd\r\n\
+             a=ice-pwd:apasswordof22charsOrMore\r\na=fingerprint:SHA-256 {}\r\na=rtpmap:{codec}\r\n",
+            ["4A"; 32].join(":")
+        );
+    }
+    text
+}
+
+// RFC 5763, RFC 8839: a browser is in one conference with a plain phone; when it has gone without a word, both its lines
+// go, one after the other, and its session with the second one.
+#[test]
+fn a_browser_is_a_member_beside_a_plain_phone_until_none_of_its_lines_is_left() {
+    let (mut world, [mut alice, mut bob, ..]) = world();
+    let welcome =
+        contract::Welcome { version: 2, dtls_fingerprint: vec![0xee; 32], ..contract::Welcome::default() };
+    world.input(Input::DataplaneUp { welcome, instance_changed: false });
+    alice.sdp = browser(9000);
+    audio(&mut bob, 9002, "0", false);
+    bob.sdp += "m=video 0 RTP/AVP 96\r\n";
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let answer = alice.invite(&mut world, request);
+    assert_eq!(answer.code, 200);
+    let taken = sdp_of(&answer.body);
+    assert!(taken.groups.is_empty() && taken.lines.len() == 2);
+    for line in &taken.lines {
+        assert_eq!((&line.proto, line.setup), (&sdp::Proto::DtlsSavpf, Some(sdp::Setup::Passive)));
+        assert_eq!(line.sha256_fingerprints(), [[0xee; 32]]);
+        let ice = line.ice.as_ref().unwrap();
+        assert!(ice.lite && ice.candidates[0].contains(&format!(" {} typ host", line.port)));
+    }
+    assert_ne!(taken.lines[0].ice, taken.lines[1].ice);
+    world.pass(1);
+    bob.answer(&mut world);
+    world.settle();
+    let (legs, _) = ordered(&world);
+    let keyed: Vec<&contract::Leg> = legs
+        .iter()
+        .filter(
+            |leg| matches!(&leg.kind, Some(leg::Kind::Rtp(rtp)) if rtp.dtls.is_some() && rtp.ice.is_some()),
+        )
+        .collect();
+    let [sound, picture] = keyed[..] else { panic!("{}", keyed.len()) };
+    assert!(legs.len() > 2, "and Bob's");
+    let lost = |leg: &contract::Leg| {
+        let reason = contract::leg_lost::Reason::IceFailed.into();
+        news::What::LegLost(LegLost { leg: Some(leg.key()), reason })
+    };
+    let heard = |leg: &contract::Leg| {
+        let counters = contract::LegCounters { leg: Some(leg.key()), idle_ms: 20, ..Default::default() };
+        news::What::Counters(contract::Counters { legs: vec![counters] })
+    };
+    // Sound comes back before the picture goes: the session lives.
+    for what in [lost(sound), heard(sound), lost(picture), heard(picture)] {
+        tell(&mut world, what);
+    }
+    alice.take(&mut world);
+    assert!(alice.byes.is_empty());
+    for what in [lost(picture), lost(sound)] {
+        tell(&mut world, what);
+    }
+    alice.take(&mut world);
+    assert_eq!(alice.byes.len(), 1, "{:?}", alice.byes);
+}
