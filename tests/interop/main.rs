@@ -6,6 +6,7 @@ mod kamailio;
 mod kamailio_msrp;
 mod kamailio_ng;
 mod node;
+mod rtcp;
 mod sipp;
 mod slots;
 mod srtp;

@@ -23,10 +23,15 @@ struct Capture<'a> {
 
 impl Capture<'_> {
     fn frames(&self, filter: &str) -> Vec<String> {
+        self.fields(filter, &[])
+    }
+
+    fn fields(&self, filter: &str, more: &[&str]) -> Vec<String> {
         let output = Command::new("tshark")
             .current_dir(self.folder)
             .args(["-r", "demo.pcap", "-o", "tls.keylog_file:keys", "-X", "lua_script:msrp.lua"])
             .args(["-o", "rtp.heuristic_rtp:FALSE", "-Y", filter])
+            .args(more)
             .stderr(Stdio::null())
             .output()
             .expect("tshark is installed");
@@ -81,4 +86,7 @@ fn tshark_finds_nothing_malformed_in_the_demo() {
     assert!(malformed.is_empty(), "malformed:\n{}", malformed.join("\n"));
     let errors = capture.frames(&format!("_ws.expert.severity == error && {OURS}"));
     assert!(errors.is_empty(), "expert errors:\n{}", errors.join("\n"));
+    // The data plane's ports by default.
+    let lines = capture.fields("rtp || rtcp", &crate::rtcp::arguments());
+    crate::rtcp::judge(&lines, |port| (40_000..50_000).contains(&port));
 }

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use contract::{
-    Address, ExtensionMap, Extensions, Leg, MsrpLeg, PayloadMap, RtpLeg, Setup as Role, VideoCodec, leg,
+    Address, ExtensionMap, Extensions, Leg, MsrpLeg, PayloadMap, RtcpAgreed, RtpLeg, Setup as Role,
+    VideoCodec, leg,
 };
-use sdp::{Direction, Format, Host, MediaLine, Message, Proto};
+use sdp::{Direction, Format, Host, MediaLine, Message, Proto, Rtp};
 
 use super::config::Medium;
-use super::offer::Terms;
+use super::offer::{FEEDBACK, Terms};
 use super::room::Room;
 
 /// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take; it passes
@@ -90,6 +91,21 @@ fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[
     leg.extensions = Some(Box::new(Extensions { ids }));
     let main = leg.payloads.first().and_then(|p| formats.iter().find(|f| u32::from(f.payload) == p.context));
     leg.clock_rate = main.map_or(8000, |f| f.codec.clock);
+    leg.rtcp = Some(Box::new(rtcp_agreed(rtp, main.map_or("", |f| f.codec.name.as_str()))));
+}
+
+/// What is agreed of RTCP: what the peer named and we take. (What it answers of an offer of ours is a part of that.)
+fn rtcp_agreed(rtp: &Rtp, codec: &str) -> RtcpAgreed {
+    let takes = |what: &str| FEEDBACK.contains(&what) && rtp.feedback.iter().any(|fb| fb.value == what);
+    RtcpAgreed {
+        nack: takes("nack"),
+        pli: takes("nack pli"),
+        fir: takes("ccm fir"),
+        tmmbr: takes("ccm tmmbr"),
+        remb: takes("goog-remb"),
+        codec: codec.to_owned(),
+        ..RtcpAgreed::default()
+    }
 }
 
 /// Whose key frames the data plane can tell from others.

@@ -384,13 +384,17 @@ fn dtls_end(leg: &Leg, terms: &Terms<'_>, answering: bool) -> Option<Option<Dtls
     }
 }
 
+/// What a conference's end says and hears by RTCP beside reports, where a peer offers it. Not `transport-cc`: such a sender would
+/// wait for feedback of ours.
+pub(super) const FEEDBACK: [&str; 5] = ["nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"];
+
 fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
     let mux = matches!(&leg.kind, Some(leg::Kind::Rtp(rtp)) if rtp.rtcp_mux);
     AcceptRtp {
         rtcp_mux: mux,
         rtcp_port: u16::try_from(rtcp_port).ok().filter(|p| !mux && *p != 0),
         extensions: vec![AUDIO_LEVEL.to_owned()],
-        feedback: vec!["nack pli".to_owned(), "ccm fir".to_owned()],
+        feedback: FEEDBACK.map(str::to_owned).to_vec(),
         ..AcceptRtp::default()
     }
 }

@@ -110,6 +110,7 @@ pub(crate) fn meet(leg: &mut Leg, line: &MediaLine, role: Role) {
             });
             if let Some(format) = rtp.formats.first() {
                 own.clock_rate = format.codec.clock;
+                own.rtcp.get_or_insert_default().codec.clone_from(&format.codec.name);
             }
         }
         (Some(leg::Kind::Msrp(own)), Body::Message(message)) => {

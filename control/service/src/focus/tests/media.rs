@@ -125,6 +125,35 @@ fn audio_is_distributed_in_one_codec_and_plain_phones_get_one_stream() {
     assert!(paths.iter().all(|p| p.mode() != Mode::Select || p.targets.as_ref().unwrap().legs.is_empty()));
 }
 
+// RFC 4585 §4.2: of the feedback that is offered what the data plane can do is answered, and ordered of it.
+#[test]
+fn feedback_is_agreed_and_ordered_as_it_was_offered() {
+    let (mut world, [mut alice, mut bob, ..]) = world();
+    audio(&mut alice, 9000, "96", true);
+    alice.sdp.push_str("a=rtcp-fb:96 nack\r\na=rtcp-fb:* goog-remb\r\na=rtcp-fb:96 transport-cc\r\n");
+    audio(&mut bob, 9002, "96", false);
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let answer = alice.invite(&mut world, request);
+    assert_eq!(answer.code, 200);
+    let taken = sdp_of(&answer.body);
+    let values: Vec<&str> =
+        taken.lines[0].rtp().unwrap().feedback.iter().map(|fb| fb.value.as_str()).collect();
+    assert_eq!(values, ["nack", "goog-remb"], "transport-wide feedback is none of what we send");
+    world.pass(1);
+    bob.answer(&mut world);
+    world.settle();
+    let (legs, _) = ordered(&world);
+    let agreed: Vec<contract::RtcpAgreed> = legs
+        .iter()
+        .filter_map(|leg| {
+            if let Some(leg::Kind::Rtp(rtp)) = &leg.kind { rtp.rtcp.as_deref().cloned() } else { None }
+        })
+        .collect();
+    let plain = contract::RtcpAgreed { codec: "opus".to_owned(), ..Default::default() };
+    let rich = contract::RtcpAgreed { nack: true, remb: true, ..plain.clone() };
+    assert_eq!(agreed, [rich, plain]);
+}
+
 // RFC 4568: who offers keys is answered with keys, who does not is not; both are in one conference.
 #[test]
 fn members_with_keys_and_without_are_in_one_conference() {
