@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use base::{Entropy, Instant, Now, Outbox, UnixTime};
 use contract::{
-    Batch, Change, Context, ExtensionMap, Extensions, Floor, Leg, LegSet, Mode, Path, RtpLeg, RtpLocal,
-    Select, Srtp, SrtpSuite, change::Verb, leg::Kind, path::Parameters,
+    Batch, Change, Context, ExtensionMap, Extensions, Floor, Leg, LegSet, Mode, Path, RtcpAgreed, RtpLeg,
+    RtpLocal, Select, Srtp, SrtpSuite, change::Verb, leg::Kind, path::Parameters,
 };
 use forward::{Attachment, Config, Engine, Input, Limits, Listener, SocketId};
 use rtp::srtp::{Keying, Outbound, Suite, TRAILER_MAX};
@@ -91,6 +91,9 @@ fn engine(mode: Mode, legs: u64, guarded: bool) -> (Engine, Outbox<forward::Outp
             extensions: Some(Box::new(Extensions {
                 ids: vec![ExtensionMap { peer: 1 + n as u32 % 8, context: 1 }],
             })),
+            // Some keep what they are sent, guarded or not, and one is policed.
+            rtcp: (n % 3 == 1).then(|| Box::new(RtcpAgreed { nack: true, ..RtcpAgreed::default() })),
+            bandwidth_kbps: if n == 1 { 100_000 } else { 0 },
             ..RtpLeg::default()
         };
         let leg =
