@@ -191,7 +191,7 @@ impl Media {
         if !may_send {
             return Err(Drop::Direction);
         }
-        if policed && !self.passes_police(leg, bytes.len(), now.mono) {
+        if policed && !self.passes_police(leg, false, bytes.len(), now.mono) {
             return Err(Drop::Bandwidth);
         }
         self.lead(now, leg, &Packet { view, bytes: bytes.len(), shown, opened }, bytes, tx)
@@ -247,6 +247,22 @@ impl Media {
     fn new_source(&mut self, now: Now, leg: u32, view: &RtpView<'_>) -> Result<usize, Drop> {
         /// A source that was quiet for this long makes room for a new one.
         const IDLE: std::time::Duration = std::time::Duration::from_secs(5);
+        let (sources_max, ever_max) = (self.sources_max, self.sources_ever_max);
+        let keyed = self.meets_keys(leg);
+        let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
+        // A key forgets no source (see `rtp::srtp`): one leg must not fill the tables of those that hear it.
+        if keyed && row.sources_ever >= ever_max {
+            return Err(Drop::Sources);
+        }
+        // Looked at before the search for a name, which is long: who sends under ever other SSRCs shall not cause it.
+        if row.sources.len() >= sources_max {
+            let oldest =
+                row.sources.iter().enumerate().min_by_key(|(_, s)| s.last_at).map(|(at, s)| (at, s.last_at));
+            match oldest {
+                Some((at, last)) if now.mono.since(last) >= IDLE => row.forget_source(at),
+                _ => return Err(Drop::Sources),
+            }
+        }
         let ssrc = view.ssrc();
         let context = self.leg(leg).map(|row| row.key.context);
         // RFC 3550 §8.2: what two legs use alike is told apart for the others of the context.
@@ -264,21 +280,7 @@ impl Media {
             }
             shown = self.entropy.u32();
         }
-        let (sources_max, ever_max) = (self.sources_max, self.sources_ever_max);
-        let keyed = self.meets_keys(leg);
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
-        // A key forgets no source (see `rtp::srtp`): one leg must not fill the tables of those that hear it.
-        if keyed && row.sources_ever >= ever_max {
-            return Err(Drop::Sources);
-        }
-        if row.sources.len() >= sources_max {
-            let oldest =
-                row.sources.iter().enumerate().min_by_key(|(_, s)| s.last_at).map(|(at, s)| (at, s.last_at));
-            match oldest {
-                Some((at, last)) if now.mono.since(last) >= IDLE => row.forget_source(at),
-                _ => return Err(Drop::Sources),
-            }
-        }
         row.sources_ever += 1;
         row.sources.push(Source {
             ssrc,

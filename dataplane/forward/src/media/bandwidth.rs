@@ -53,14 +53,10 @@ impl Media {
     /// Transport-wide feedback came from a receiver.
     pub(super) fn arrivals_heard(&mut self, leg: u32, feedback: &Feedback<'_>, now: Now, tx: &mut Tx<'_>) {
         let Some(arrivals) = feedback.transport_wide() else { return };
-        let (mut all, mut came) = (0, 0);
-        for (_, moment) in arrivals.arrivals() {
-            all += 1;
-            came += u32::from(moment.is_some());
-        }
         let Some(row) = self.leg_mut(leg) else { return };
-        row.talk.arrivals.all += all;
-        row.talk.arrivals.came += came;
+        // In sums: two octets of it may speak of 8191 packets.
+        row.talk.arrivals.all += u64::from(arrivals.count);
+        row.talk.arrivals.came += arrivals.arrived() as u64;
         if now.mono.since(row.talk.arrivals.judged_at) < JUDGED_EVERY {
             return;
         }
@@ -156,8 +152,8 @@ impl Media {
 /// What transport-wide feedback has said since it was last judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrivals {
-    all: u32,
-    came: u32,
+    all: u64,
+    came: u64,
     judged_at: Instant,
     /// Octets sent until then.
     sent: u64,
@@ -174,7 +170,7 @@ impl Arrivals {
     fn judge(&mut self, sent: u64, now: Instant, estimate: &mut Option<Estimate>) -> bool {
         let ms = u64::try_from(now.since(self.judged_at).as_millis()).unwrap_or(u64::MAX).max(1);
         let octets = sent.saturating_sub(self.sent);
-        let (all, came) = (u64::from(self.all), u64::from(self.came));
+        let (all, came) = (self.all, self.came);
         let began = self.judged_at != Instant::ZERO && all > 0;
         *self = Arrivals { all: 0, came: 0, judged_at: now, sent, delivered: self.delivered };
         if !began {
@@ -182,7 +178,7 @@ impl Arrivals {
         }
         let rate = octets.saturating_mul(8000) / ms;
         let lost_permille = (all - came) * 1000 / all;
-        self.delivered = rate * came / all;
+        self.delivered = u64::try_from(u128::from(rate) * u128::from(came) / u128::from(all)).unwrap_or(rate);
         let before = estimate.map(|e| e.bits_per_second);
         let bits_per_second = match (lost_permille, before) {
             // Half the lost share less.
@@ -216,7 +212,7 @@ mod tests {
         let mut estimate = None;
         let mut now = Instant::from_millis(1000);
         let mut sent = 0;
-        let mut second = |arrivals: &mut Arrivals, estimate: &mut Option<Estimate>, came: u32| {
+        let mut second = |arrivals: &mut Arrivals, estimate: &mut Option<Estimate>, came: u64| {
             now += Duration::from_secs(1);
             sent += 125_000; // 1 Mbit/s
             (arrivals.all, arrivals.came) = (100, came);

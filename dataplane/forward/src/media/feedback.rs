@@ -59,11 +59,14 @@ impl Media {
             Heard::Learned | Heard::Candidate if is_whole => self.latch(leg, on.rtcp, from, tx),
             Heard::Learned | Heard::Candidate | Heard::Peer => {}
         }
-        if let Some(row) = self.leg_mut(leg) {
-            row.last_at = now.mono;
-        }
-        if self.leg(leg).is_some_and(|row| row.captured) {
+        let row = self.leg_mut(leg).ok_or(Drop::NoLeg)?;
+        row.last_at = now.mono;
+        let (captured, policed) = (row.captured, row.policed);
+        if captured {
             self.spool_in(now, leg, from, bytes, tx);
+        }
+        if policed && !self.passes_police(leg, true, bytes.len(), now.mono) {
+            return Err(Drop::Bandwidth);
         }
         for packet in packets {
             self.rtcp_packet(now, leg, packet, tx);

@@ -11,19 +11,37 @@ use super::{Media, RtpLeg};
 /// Headers below RTP, which an SDP's bandwidth counts too (RFC 8866 §5.8): IPv4 and UDP.
 const HEADERS: u64 = 28;
 
+/// So much RTCP may any leg send, kbit/s: who says little may have much to say of what he hears. Above it the same as the
+/// media, of which RFC 3550 §6.2 leaves it a twentieth.
+const RTCP_LEAST_KBPS: u32 = 256;
+
+/// The buckets of a leg.
 #[derive(Debug)]
 pub(crate) struct Police {
     kbps: u32,
+    rtp: Bucket,
+    rtcp: Bucket,
+}
+
+impl Police {
+    fn new(kbps: u32, burst_ms: u64, now: Instant) -> Self {
+        let bucket = |kbps| Bucket::new(kbps, burst_ms, now);
+        Police { kbps, rtp: bucket(kbps), rtcp: bucket(kbps.max(RTCP_LEAST_KBPS)) }
+    }
+}
+
+#[derive(Debug)]
+struct Bucket {
     /// Picoseconds that an octet takes.
     octet_ps: u64,
     burst: Duration,
     used_until: Instant,
 }
 
-impl Police {
+impl Bucket {
     fn new(kbps: u32, burst_ms: u64, now: Instant) -> Self {
         let octet_ps = 8_000_000_000 / u64::from(kbps.max(1));
-        Police { kbps, octet_ps, burst: Duration::from_millis(burst_ms), used_until: now }
+        Bucket { octet_ps, burst: Duration::from_millis(burst_ms), used_until: now }
     }
 
     /// Whether a datagram of so many octets may pass now.
@@ -50,9 +68,10 @@ impl RtpLeg {
 impl Media {
     /// Whether a packet from a policed leg passes.
     #[cold]
-    pub(super) fn passes_police(&mut self, leg: u32, octets: usize, now: Instant) -> bool {
+    pub(super) fn passes_police(&mut self, leg: u32, rtcp: bool, octets: usize, now: Instant) -> bool {
         let Some(row) = self.leg_mut(leg) else { return false };
-        let passes = row.police.as_mut().is_none_or(|police| police.passes(octets, now));
+        let bucket = row.police.as_mut().map(|police| if rtcp { &mut police.rtcp } else { &mut police.rtp });
+        let passes = bucket.is_none_or(|bucket| bucket.passes(octets, now));
         row.talk.policed += u64::from(!passes);
         passes
     }
@@ -67,7 +86,7 @@ mod tests {
     fn what_was_agreed_passes_for_ever_and_twice_as_much_does_not() {
         // G.711 at 20 ms: 172 + 28 octets, 80 kbit/s.
         for (packets, passed) in [(1, 1000), (2, 1050)] {
-            let mut police = Police::new(80, 1000, Instant::ZERO);
+            let mut police = Bucket::new(80, 1000, Instant::ZERO);
             let mut now = Instant::from_millis(1);
             let mut count = 0;
             for _ in 0..1000 {
@@ -88,7 +107,7 @@ mod tests {
             burst in 1..2000u64,
             arrivals in prop::collection::vec((0..50_000u64, 0..1500usize), 1..400),
         ) {
-            let mut police = Police::new(kbps, burst, Instant::ZERO);
+            let mut police = Bucket::new(kbps, burst, Instant::ZERO);
             let (mut now, mut octets) = (Instant::ZERO, 0);
             let mut largest = 0;
             for (us, length) in arrivals {

@@ -2,6 +2,7 @@
 
 use contract::{Learning, Mode};
 use proptest::prelude::*;
+use rtp::RtcpWriter;
 
 use super::rig::*;
 use crate::{Drop, SocketId};
@@ -43,6 +44,48 @@ fn a_leg_has_no_more_sources_than_its_limit() {
     assert_eq!((passed, rig.engine.dropped(Drop::Sources)), (4, 96));
     rig.pass(6000);
     assert!(!rig.hear_peer(1, &packet(1000, 1, 1, 0, &[1])).is_empty(), "an idle one makes room");
+}
+
+#[test]
+fn who_sends_under_ever_other_ssrcs_beyond_the_limit_has_none_of_them_named() {
+    // Leg 2 uses 0..1000 too, so that a name for one of leg 1's is searched for among all legs, and drawn anew.
+    let run = |flood: u32| {
+        let mut rig =
+            Rig::with(crate::Limits { leg_sources_max: 4, sockets_max: 64, ..crate::Limits::default() });
+        rig.set(vec![rtp_leg(1), rtp_leg(2)], vec![path(1, Mode::Distribute, &[1, 2], &[1, 2])]);
+        (0..4).for_each(|n| drop(rig.hear_peer(2, &packet(n, 1, 1, 0, &[1]))));
+        (10..14).for_each(|n| drop(rig.hear_peer(1, &packet(n, 1, 1, 0, &[1]))));
+        (0..flood).for_each(|n| drop(rig.hear_peer(1, &packet(n % 4, 1, 1, 0, &[1]))));
+        assert_eq!(rig.engine.dropped(Drop::Sources), u64::from(flood));
+        rig.pass(6000);
+        let done = rig.hear_peer(1, &packet(0, 1, 1, 0, &[1]));
+        sent(&done)[0].1.to_vec()
+    };
+    assert_eq!(run(0), run(1000), "what was refused has drawn a name");
+}
+
+#[test]
+fn feedback_that_claims_to_speak_of_very_many_packets_is_summed_up() {
+    // draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1.3: eight runs of 8191 that have not arrived, and one of 7.
+    let mut feedback = vec![0x8f, 205, 0, 9, 0, 0, 0, 9, 0, 0, 0, 5, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+    (0..8).for_each(|_| feedback.extend([0x1f, 0xff]));
+    feedback.extend([0, 7, 0, 0]);
+    let mut compound = RtcpWriter::new().receiver(9, &[]).finish().to_vec();
+    (0..30).for_each(|_| compound.extend(&feedback));
+    let mut rig = Rig::new();
+    rig.set(vec![rtp_leg(1), rtp_leg(2)], vec![path(1, Mode::Distribute, &[1, 2], &[1, 2])]);
+    // More than 32 bits hold within the second after which it is judged.
+    for _ in 0..3 {
+        for _ in 0..2300 {
+            rig.hear_peer(2, &compound);
+        }
+        rig.hear_peer(1, &packet(5, 1, 1, 0, &[1; 160]));
+        rig.pass(1000);
+    }
+    rig.hear_peer(2, &compound);
+    let (_, counters) = rig.engine.counters(rig.now, None).unwrap();
+    assert_eq!(counters.legs[1].dropped, 0);
+    rig.check_sum();
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {

@@ -383,6 +383,31 @@ fn over_its_bandwidth_nothing_passes_and_all_is_counted() {
 }
 
 #[test]
+fn rtcp_is_no_way_around_the_agreed_bandwidth() {
+    let mut rig = Rig::with(Limits { sockets_max: 64, police_burst_ms: 100, ..Limits::default() });
+    rig.set(
+        vec![edit(rtp_leg(1), |rtp| rtp.bandwidth_kbps = 80), rtp_leg(2)],
+        vec![path(1, Mode::Relay, &[1], &[2]), path(2, Mode::Relay, &[2], &[1])],
+    );
+    // RR, and an APP (RFC 3550 §6.7) that fills the datagram: 960 octets.
+    let mut compound = RtcpWriter::new().receiver(5, &[]).finish().to_vec();
+    compound.extend([0x80, 204, 0, 237, 0, 0, 0, 5]);
+    compound.resize(960, 0);
+    let mut octets = 0;
+    for _ in 0..1000 {
+        for _ in 0..10 {
+            octets += sent(&rig.hear_peer(1, &compound)).iter().map(|(_, b)| b.len() + 28).sum::<usize>();
+        }
+        // What media has agreed to is not used up by it.
+        assert_eq!(rig.hear_peer(1, &packet(5, 1, 0, 0, &[1; 120])).len(), 1);
+        rig.pass(20);
+    }
+    assert!((600_000..=650_000).contains(&octets), "{octets} in 20 s: 256 kbit/s");
+    assert_eq!(rig.engine.dropped(Drop::Bandwidth), counters(&rig, 1).policed);
+    rig.check_sum();
+}
+
+#[test]
 fn silence_on_hold_does_not_count_and_after_it_counts_anew() {
     // CPM-FACTS §4.7.
     let leg = |direction| directed(edit(rtp_leg(1), |rtp| rtp.media_timeout_ms = 60_000), direction);

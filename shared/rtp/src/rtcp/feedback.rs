@@ -151,6 +151,41 @@ fn symbols(chunk: [u8; 2]) -> impl Iterator<Item = Option<Symbol>> {
     })
 }
 
+/// What a chunk says in sum of the packets that are left to speak of.
+struct Tally {
+    packets: usize,
+    arrived: usize,
+    /// Octets of their deltas.
+    octets: usize,
+}
+
+/// In a step or a few whatever the run claims: two octets may stand for 8191 packets, and a datagram has room for hundreds
+/// of such. `None`: a symbol that has no meaning.
+fn tally(chunk: [u8; 2], left: usize) -> Option<Tally> {
+    let word = u16::from_be_bytes(chunk);
+    let mut sum = Tally { packets: 0, arrived: 0, octets: 0 };
+    let mut add = |symbol: Symbol, packets: usize| {
+        let (arrived, octets) = match symbol {
+            Symbol::Missing => (0, 0),
+            Symbol::Small => (packets, packets),
+            Symbol::Large => (packets, 2 * packets),
+        };
+        sum.packets += packets;
+        sum.arrived += arrived;
+        sum.octets += octets;
+    };
+    if word >> 15 == 0 {
+        if let Some(first) = symbols(chunk).next() {
+            add(first?, usize::from(word & 0x1fff).min(left));
+        }
+    } else {
+        for symbol in symbols(chunk).take(left) {
+            add(symbol?, 1);
+        }
+    }
+    Some(sum)
+}
+
 impl<'a> TransportWide<'a> {
     fn read(fci: &'a [u8]) -> Option<Self> {
         let ([f0, f1, c0, c1, r0, r1, r2, number], rest) = fci.split_first_chunk::<8>()?;
@@ -159,19 +194,13 @@ impl<'a> TransportWide<'a> {
         while left > 0 {
             let chunk = rest.get(at..)?.first_chunk::<2>()?;
             at += 2;
-            let before = left;
-            for symbol in symbols(*chunk).take(left) {
-                octets += match symbol? {
-                    Symbol::Missing => 0,
-                    Symbol::Small => 1,
-                    Symbol::Large => 2,
-                };
-                left -= 1;
-            }
+            let tally = tally(*chunk, left)?;
             // A run of no packets would go on for ever.
-            if left == before {
+            if tally.packets == 0 {
                 return None;
             }
+            octets += tally.octets;
+            left -= tally.packets;
         }
         let (chunks, rest) = rest.split_at_checked(at)?;
         Some(TransportWide {
@@ -182,6 +211,18 @@ impl<'a> TransportWide<'a> {
             chunks,
             deltas: rest.get(..octets)?,
         })
+    }
+
+    /// How many of the packets that are spoken of have arrived.
+    pub fn arrived(&self) -> usize {
+        let mut left = usize::from(self.count);
+        let chunks = self.chunks.as_chunks::<2>().0.iter();
+        let each = chunks.map_while(|chunk| {
+            let tally = tally(*chunk, left)?;
+            left -= tally.packets;
+            Some(tally.arrived)
+        });
+        each.sum()
     }
 
     /// Each packet with the moment of its arrival, in units of 250 us since the reference; `None`: it has not arrived.

@@ -161,6 +161,7 @@ fn transport_wide_chunks_are_read() {
         let short = Feedback { fci: &fci[..cut], ..feedback };
         assert_eq!(short.transport_wide(), None, "{why}");
     }
+    assert_eq!(wide.arrived(), 4);
     let nothing = Feedback { fci: &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], ..feedback };
     assert_eq!(nothing.transport_wide(), None, "a run of none");
     let reserved = Feedback { fci: &[0, 0, 0, 1, 0, 0, 0, 0, 0x60, 1, 0, 0], ..feedback };
@@ -201,6 +202,7 @@ proptest! {
         prop_assert!(feedback.lost().count() <= fci.len() / 4 * 17);
         if let Some(wide) = feedback.transport_wide() {
             prop_assert_eq!(wide.arrivals().count(), usize::from(wide.count));
+            prop_assert_eq!(wide.arrived(), wide.arrivals().filter(|(_, at)| at.is_some()).count());
         }
         let _ = feedback.receiver_estimate().map(|r| r.ssrcs.count());
         prop_assert!(feedback.full_intra().count() <= 8);
