@@ -98,7 +98,8 @@ pub(crate) struct Talk {
     pub(crate) codec: Option<Impairment>,
     /// Of the leg, as control put it; 0: nobody knows.
     pub(crate) kbps: u32,
-    sent: [Option<Report>; SENT_MAX],
+    /// Grows with the reports: most legs of a relay have a handful.
+    sent: Vec<Report>,
     next: usize,
     pub(crate) round_trip: Option<Duration>,
     far: Vec<Far>,
@@ -130,7 +131,7 @@ impl Talk {
             agreed: Agreed::default(),
             codec: None,
             kbps: 0,
-            sent: [None; SENT_MAX],
+            sent: Vec::new(),
             next: 0,
             round_trip: None,
             far: Vec::new(),
@@ -159,8 +160,10 @@ impl Talk {
 
     /// A report with a clock in it goes to the peer.
     pub(crate) fn sent(&mut self, ssrc: u32, middle: u32, at: Instant) {
-        if let Some(place) = self.sent.get_mut(self.next % SENT_MAX) {
-            *place = Some(Report { ssrc, middle, at });
+        let report = Report { ssrc, middle, at };
+        match self.sent.get_mut(self.next) {
+            Some(place) => *place = report,
+            None => self.sent.push(report),
         }
         self.next = (self.next + 1) % SENT_MAX;
     }
@@ -170,7 +173,7 @@ impl Talk {
         if middle == 0 {
             return;
         }
-        let known = self.sent.iter().flatten().find(|r| r.ssrc == ssrc && r.middle == middle);
+        let known = self.sent.iter().find(|r| r.ssrc == ssrc && r.middle == middle);
         if let Some(sent) = known {
             let waited = Duration::from_nanos(u64::from(delay) * 1_000_000_000 / 65_536);
             // Who says that it waited longer than the time since then has a coarse clock: as good as none.
@@ -298,7 +301,7 @@ mod tests {
             talk.sent(ssrc, ssrc + 1, at(0));
             talk.clock(ssrc, 1 << 32, at(0));
         }
-        assert_eq!((talk.far.len(), talk.clocks.len()), (FAR_MAX, CLOCKS_MAX));
+        assert_eq!((talk.far.len(), talk.clocks.len(), talk.sent.len()), (FAR_MAX, CLOCKS_MAX, SENT_MAX));
         assert_eq!(talk.far().0, 200);
         talk.block(&block(99, 5, 0, 0), at(200));
         assert_eq!(talk.far().0, 203, "the same stream again takes its place");
