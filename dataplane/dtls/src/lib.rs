@@ -158,13 +158,17 @@ impl Handshake {
         if self.over {
             return;
         }
+        let bytes = if self.connected { bytes } else { before_clear_alert(bytes) };
+        if bytes.is_empty() {
+            return;
+        }
         let taken = self.dtls.handle_timeout(now).and_then(|()| {
             // Each change is followed by a look at what it caused.
             self.drain(out);
             self.dtls.handle_packet(bytes)
         });
         self.drain(out);
-        self.fail_on(taken.is_err(), out);
+        self.fail_on(taken.is_err_and(|error| !is_passed_by(&error)), out);
     }
 
     /// Time has passed.
@@ -232,6 +236,35 @@ impl Handshake {
             }
         }
     }
+}
+
+/// What the library has let be, though it says so: as client it waits on for the server's first words (RFC 6347
+/// §4.1.2.7).
+fn is_passed_by(error: &dimpl::Error) -> bool {
+    use dimpl::UnexpectedMessageError::UnrecognizedAutoServerResponse;
+    matches!(error, dimpl::Error::UnexpectedMessage(UnrecognizedAutoServerResponse))
+}
+
+/// The records before the first alert in clear. Before there are keys nobody can tell whose an alert is, and anybody who
+/// knows both addresses could end a handshake with one: it is let go by (RFC 6347 §4.1.2.7), and a peer that has really
+/// given up is noticed by its silence.
+fn before_clear_alert(bytes: &[u8]) -> &[u8] {
+    /// RFC 6347 §4.1: type, version, epoch, sequence number, length.
+    const HEAD: usize = 13;
+    /// RFC 5246 §6.2.1: ContentType.
+    const ALERT: u8 = 21;
+    let mut at = 0;
+    while let Some([kind, _, _, e0, e1, .., l0, l1]) = bytes.get(at..).and_then(|b| b.first_chunk::<HEAD>()) {
+        if *kind == ALERT && [*e0, *e1] == [0, 0] {
+            break;
+        }
+        // What is not in clear (RFC 9147 §4) has another header, and no alert in clear behind it.
+        if !(20..=26).contains(kind) {
+            return bytes;
+        }
+        at += HEAD + usize::from(u16::from_be_bytes([*l0, *l1]));
+    }
+    bytes.get(..at).unwrap_or(bytes)
 }
 
 /// RFC 5764 §4.2: the client's key, the server's, the client's salt, the server's. What we send with comes first.

@@ -111,6 +111,35 @@ fn octets_of_any_kind_do_no_harm() {
 }
 
 #[test]
+fn rfc6347_s4_1_2_7_an_alert_in_clear_ends_no_handshake() {
+    let alert = |level: u8, what: u8| vec![21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 7, 0, 2, level, what];
+    for alert in [alert(2, 40), alert(1, 0), alert(2, 0)] {
+        for behind in [false, true] {
+            let mut pair = Pair::new(&identity(), &identity());
+            let mut out = Vec::new();
+            // Alone, and behind a record that is none of ours.
+            let mut bytes =
+                if behind { vec![23, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 9] } else { vec![] };
+            bytes.extend(&alert);
+            let now = pair.now;
+            (0..2).for_each(|at| pair.ends[at].datagram(now, &bytes, &mut out));
+            assert!(!pair.ends.iter().any(Handshake::is_over), "{:?}", out.last());
+            // And in its midst.
+            let mut sent = Vec::new();
+            pair.ends[0].timeout(now, &mut sent);
+            for event in sent {
+                let Event::Send(hello) = event else { continue };
+                pair.ends[1].datagram(now, &hello, &mut out);
+                pair.ends[1].datagram(now, &bytes, &mut out);
+            }
+            pair.now += Duration::from_secs(2);
+            pair.talk(|_, _| true);
+            assert!(pair.keys.iter().all(Option::is_some), "{alert:?} {:?}", pair.over);
+        }
+    }
+}
+
+#[test]
 fn rfc5764_s4_2_the_order_of_the_material() {
     let material: Vec<u8> = (0..56).collect();
     let (send, receive) = split(&material, SrtpProfile::AEAD_AES_128_GCM, true).unwrap();
