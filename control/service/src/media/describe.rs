@@ -100,7 +100,8 @@ pub(crate) fn meet(leg: &mut Leg, line: &MediaLine, role: Role) {
             own.remote = socket.map(Into::into);
             own.rtcp_mux = rtp.rtcp_mux && own.rtcp_mux;
             own.remote_rtcp = socket.map(|mut addr| {
-                let port = match (&rtp.rtcp, rtp.rtcp_mux) {
+                // RFC 5761 §5.1.1: on one port only where both sides said so.
+                let port = match (&rtp.rtcp, own.rtcp_mux) {
                     (_, true) => line.port,
                     (Some(rtcp), _) => rtcp.port,
                     (None, false) => line.port.saturating_add(1),
@@ -231,4 +232,33 @@ pub(crate) fn local(
 pub(crate) fn host_of(description: &Session) -> Host {
     let first = description.lines.iter().find_map(|l| l.host.clone());
     first.or_else(|| description.host.clone()).unwrap_or(Host::Ip(std::net::Ipv4Addr::LOCALHOST.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rtcp_goes_to_the_media_port_only_where_both_sides_said_mux() {
+        // RFC 5761 §5.1.1, RFC 3605 §2.1.
+        for (ours, lines, port) in [
+            (true, "a=rtcp-mux\r\n", 4000),
+            (true, "a=rtcp-mux\r\na=rtcp:4010\r\n", 4000),
+            (false, "a=rtcp-mux\r\n", 4001),
+            (false, "a=rtcp-mux\r\na=rtcp:4010\r\n", 4010),
+            (true, "", 4001),
+            (true, "a=rtcp:4010\r\n", 4010),
+        ] {
+            let text = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n{lines}"
+            );
+            let said = Session::parse(text.as_bytes(), &Limits::default()).unwrap();
+            let own = RtpLeg { rtcp_mux: ours, ..RtpLeg::default() };
+            let mut leg = Leg { kind: Some(leg::Kind::Rtp(own)), ..Leg::default() };
+            meet(&mut leg, said.lines.first().unwrap(), Role::Passive);
+            let Some(leg::Kind::Rtp(own)) = leg.kind else { panic!("an RTP leg stays one") };
+            assert_eq!(own.remote_rtcp.map(|at| at.port), Some(port), "{ours} {lines}");
+            assert_eq!(own.rtcp_mux, ours && lines.starts_with("a=rtcp-mux"));
+        }
+    }
 }
