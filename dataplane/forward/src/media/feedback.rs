@@ -68,6 +68,9 @@ impl Media {
         if policed && !self.passes_police(leg, true, bytes.len(), now.mono) {
             return Err(Drop::Bandwidth);
         }
+        if !self.may_report(leg, bytes) {
+            return Err(Drop::Sources);
+        }
         for packet in packets {
             self.rtcp_packet(now, leg, packet, tx);
         }
@@ -86,6 +89,19 @@ impl Media {
             (false, false, true) => Err(Drop::NoTarget),
             (false, false, false) => Err(Drop::NoPath),
         }
+    }
+
+    /// A key forgets no source (see `rtp::srtp`), and who sends reports need not send media: one leg must not fill the tables
+    /// of those that it reports to.
+    fn may_report(&mut self, leg: u32, bytes: &[u8]) -> bool {
+        let max = self.sources_ever_max;
+        let Some(row) = self.leg(leg) else { return false };
+        let mut targets = row.relays_rtcp.iter().filter_map(|(target, _)| self.leg(*target));
+        if !targets.any(|target| target.guard.is_some()) {
+            return true;
+        }
+        let Ok(ssrc) = rtp::srtp::rtcp_sender(bytes) else { return false };
+        self.leg_mut(leg).is_some_and(|row| row.talk.may_report_as(ssrc, max))
     }
 
     fn rtcp_packet(&mut self, now: Now, leg: u32, packet: Packet<'_>, tx: &mut Tx<'_>) {

@@ -103,6 +103,8 @@ pub(crate) struct Talk {
     next: usize,
     pub(crate) round_trip: Option<Duration>,
     far: Vec<Far>,
+    /// Under which SSRCs the peer's RTCP was passed on to legs with keys.
+    reporters: Vec<u32>,
     /// Lost of streams that are not in `far` any more.
     far_lost: u64,
     /// Clocks of the peer's sources that only receive (RFC 3611 §4.4).
@@ -135,6 +137,7 @@ impl Talk {
             next: 0,
             round_trip: None,
             far: Vec::new(),
+            reporters: Vec::new(),
             far_lost: 0,
             clocks: Vec::new(),
             size: 128,
@@ -197,6 +200,18 @@ impl Talk {
             self.far_lost += lost(&gone);
         }
         self.far.push(far);
+    }
+
+    /// Whether RTCP of the peer under that SSRC may be passed on: of so many at most.
+    pub(crate) fn may_report_as(&mut self, ssrc: u32, max: usize) -> bool {
+        if self.reporters.contains(&ssrc) {
+            return true;
+        }
+        let fits = self.reporters.len() < max;
+        if fits {
+            self.reporters.push(ssrc);
+        }
+        fits
     }
 
     /// A DLRR entry (RFC 3611 §4.5) about our own clock.

@@ -123,3 +123,33 @@ proptest! {
         rig.check_sum();
     }
 }
+
+#[test]
+fn rtcp_under_ever_other_ssrcs_leaves_room_for_media() {
+    // A key's table has 256 places and forgets nobody: reports alone took them all.
+    let mut rig = Rig::new();
+    let guarded = edit(rtp_leg(2), |rtp| {
+        rtp.srtp = Some(Box::new(contract::Srtp {
+            suite: contract::SrtpSuite::AeadAes128Gcm.into(),
+            send_key: vec![1; 28],
+            receive_key: vec![2; 28],
+        }));
+    });
+    rig.set(
+        vec![rtp_leg(1), guarded, rtp_leg(3)],
+        vec![path(1, Mode::Relay, &[1], &[2]), path(2, Mode::Distribute, &[3], &[2])],
+    );
+    let mut passed = 0;
+    for n in 0..300 {
+        passed += rig.hear_peer(1, &RtcpWriter::new().receiver(5000 + n, &[]).finish()).len();
+    }
+    let max = crate::Limits::default().leg_sources_ever_max;
+    assert_eq!((passed, rig.engine.dropped(Drop::Sources)), (max, 300 - max as u64));
+    assert_eq!(
+        rig.hear_peer(1, &RtcpWriter::new().receiver(5000, &[]).finish()).len(),
+        1,
+        "who was heard goes on"
+    );
+    assert_eq!(rig.hear_peer(3, &packet(7, 1, 1, 0, &[1; 160])).len(), 1, "another leg's media");
+    rig.check_sum();
+}

@@ -45,9 +45,9 @@ fn head(bytes: &[u8]) -> Result<(usize, u16, u32), Malformed> {
     Ok((octets, u16::from_be_bytes([s0, s1]), u32::from_be_bytes([c0, c1, c2, c3])))
 }
 
-/// The sender of an RTCP packet.
+/// The sender of an RTCP packet, protected or not: under whose index it goes (RFC 3711 §3.4).
 #[inline]
-fn rtcp_sender(bytes: &[u8]) -> Result<u32, Malformed> {
+pub fn rtcp_sender(bytes: &[u8]) -> Result<u32, Malformed> {
     let [first, _, _, _, c0, c1, c2, c3] = *bytes.first_chunk::<RTCP_HEAD>().ok_or(Malformed::Short)?;
     if first >> 6 != 2 {
         return Err(Malformed::Version);

@@ -23,7 +23,7 @@ mod tests;
 mod window;
 
 pub use aws::AwsLc;
-pub use context::{Inbound, Outbound};
+pub use context::{Inbound, Outbound, rtcp_sender};
 pub use crypto::{Aead, CounterMode, Crypto, Mac};
 pub use error::SrtpError;
 pub use streams::{Config, Progress};
