@@ -140,7 +140,8 @@ impl Media {
         tx: &mut Tx<'_>,
     ) -> Result<Fate, Drop> {
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
-        let heard = hear(&row.rtp, row.learning, from, now.mono)?;
+        let heard = hear(&row.rtp, row.learning, from, now.mono)
+            .or_else(|why| row.hear_nominated(from, now.mono, why))?;
         if row.guard.is_some() {
             return self.rtp_guarded(now, leg, from, heard, bytes, tx);
         }

@@ -24,10 +24,12 @@ impl Media {
         let leg = on.leg;
         let row = self.leg(leg).ok_or(Drop::NoLeg)?;
         let port = if on.rtcp { row.rtcp.as_ref().ok_or(Drop::NoLeg)? } else { &row.rtp };
-        let heard = hear(port, row.learning, from, now.mono)?;
+        let heard = hear(port, row.learning, from, now.mono)
+            .or_else(|why| row.hear_nominated(from, now.mono, why))?;
         if row.guard.is_some() {
             let heard = heard.with_key();
             return self.opened(leg, bytes, true, |media, clear| {
+                let heard = media.settled(leg, from, heard, tx);
                 media.rtcp_clear(now, on, from, (heard, true), clear, tx)
             });
         }
@@ -57,7 +59,7 @@ impl Media {
             }
             Heard::Learned if !is_whole && port.told != Some(from) => return Err(Drop::Source),
             Heard::Learned | Heard::Candidate if is_whole => self.latch(leg, on.rtcp, from, tx),
-            Heard::Learned | Heard::Candidate | Heard::Peer => {}
+            Heard::Learned | Heard::Candidate | Heard::Peer | Heard::Nominated => {}
         }
         let row = self.leg_mut(leg).ok_or(Drop::NoLeg)?;
         row.last_at = now.mono;

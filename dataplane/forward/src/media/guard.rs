@@ -99,6 +99,11 @@ impl Guard {
         }
     }
 
+    /// Whether what comes can be opened.
+    pub(super) const fn opens(&self) -> bool {
+        self.inbound.is_some()
+    }
+
     /// Whether something may be sent.
     pub(crate) const fn sends(&self) -> bool {
         self.outbound.is_some()
@@ -328,6 +333,7 @@ impl Media {
     ) -> Result<Fate, Drop> {
         let heard = heard.with_key();
         self.opened(leg, bytes, false, |media, clear| {
+            let heard = media.settled(leg, from, heard, tx);
             media.rtp_clear(now, leg, from, (heard, true), clear, tx)
         })
     }

@@ -4,10 +4,14 @@
 //!
 //! ```text
 //!             a check                        a check that nominates
-//!   Unmet ──────────────► Met, aims there ─────────────────────────► Nominated ─┐ nominates another: aims there
-//!                          │ handshake from another checked address      ▲      │
+//!   Unmet ──────────────► Met, aims there ─────────────────────────► Nominated ─┐ nominates another, and a packet that
+//!                          │ handshake from another checked address      ▲      │ its keys open comes from there: aims there
 //!                          └─► Met, aims there                           └──────┘
 //! ```
+//!
+//! The integrity of a check does not cover where it comes from, so a check that somebody has recorded and kept from us, or
+//! that was forgotten meanwhile, nominates whatever address he sends it from. Whoever sends media from there has the keys,
+//! and no packet of his opens twice. Before there are keys a nomination is enough.
 //!
 //! A restart (other user fragment or password of ours) forgets who has checked and keeps the aim until it is nominated
 //! anew (RFC 8445 §9).
@@ -20,7 +24,8 @@ use bytes::Bytes;
 use rtp::stun::{self, Class, Key, Message, Refusal};
 
 use super::arrive::Fate;
-use super::leg::PortState;
+use super::latch::Heard;
+use super::leg::{PortState, RtpLeg};
 use super::{Media, Tx, What};
 use crate::{Drop, Output, SocketId};
 
@@ -42,11 +47,19 @@ pub(crate) struct Ice {
     key: Key,
     nominated: bool,
     moved_at: Option<Instant>,
-    checked: Vec<SocketAddr>,
+    checked: Vec<Checked>,
     transactions: Vec<([u8; 12], SocketAddr)>,
     next: usize,
     /// The last authentic check.
     pub(super) last_at: Instant,
+}
+
+/// An address from which an authentic check has come.
+#[derive(Clone, Copy, Debug)]
+struct Checked {
+    at: SocketAddr,
+    /// It was nominated after the pair in use: the leg goes there with the first packet that opens.
+    nominated: bool,
 }
 
 /// Whether what control put can be done.
@@ -92,7 +105,7 @@ impl Ice {
 
     /// An authentic check has come from there.
     pub(super) fn knows(&self, from: SocketAddr) -> bool {
-        self.checked.contains(&from)
+        self.checked.iter().any(|checked| checked.at == from)
     }
 
     pub(super) fn is_nominated(&self) -> bool {
@@ -138,19 +151,33 @@ impl Ice {
             return;
         }
         if self.checked.len() >= CHECKED_MAX
-            && let Some(at) = self.checked.iter().position(|a| Some(*a) != peer)
+            && let Some(at) = self.checked.iter().position(|checked| Some(checked.at) != peer)
         {
             self.checked.remove(at);
         }
-        self.checked.push(from);
+        self.checked.push(Checked { at: from, nominated: false });
     }
 
-    /// Whether a check from `from` makes the leg send there.
-    fn moves(&mut self, from: SocketAddr, peer: Option<SocketAddr>, nominates: bool, now: Instant) -> bool {
+    fn may_move(&self, now: Instant) -> bool {
+        self.moved_at.is_none_or(|at| now.since(at) >= MOVES_EVERY)
+    }
+
+    /// Whether a check from `from` makes the leg send there at once. `keyed`: who is there can be told by what he sends.
+    fn moves(
+        &mut self,
+        from: SocketAddr,
+        peer: Option<SocketAddr>,
+        (nominates, keyed): (bool, bool),
+        now: Instant,
+    ) -> bool {
         // After a restart the old pair stays until one is nominated.
         let first = peer.is_none();
-        let due = self.moved_at.is_none_or(|at| now.since(at) >= MOVES_EVERY);
-        if !(first || (nominates && due)) {
+        if !(first || (nominates && self.may_move(now))) {
+            return false;
+        }
+        if keyed && self.nominated && peer != Some(from) {
+            let checked = self.checked.iter_mut().find(|checked| checked.at == from);
+            checked.into_iter().for_each(|checked| checked.nominated = true);
             return false;
         }
         self.nominated |= nominates;
@@ -159,6 +186,29 @@ impl Ice {
         }
         self.moved_at = Some(now);
         true
+    }
+
+    /// A packet came from there: if it opens, the leg goes there.
+    pub(super) fn awaits(&self, from: SocketAddr, now: Instant) -> bool {
+        self.checked.iter().any(|checked| checked.nominated && checked.at == from) && self.may_move(now)
+    }
+
+    /// The leg has gone to what was nominated last; what was nominated before counts no more (RFC 8445 §8.1.1).
+    fn moved(&mut self, now: Instant) {
+        self.moved_at = Some(now);
+        self.checked.iter_mut().for_each(|checked| checked.nominated = false);
+    }
+}
+
+impl RtpLeg {
+    /// How a datagram is to be taken that is not from the leg's peer: `why` it would be dropped, unless it comes from where
+    /// the peer has nominated an address.
+    #[cold]
+    pub(super) fn hear_nominated(&self, from: SocketAddr, now: Instant, why: Drop) -> Result<Heard, Drop> {
+        let ice = self.web.as_ref().and_then(|web| web.ice.as_ref());
+        let awaits =
+            why == Drop::Source && self.guard.is_some() && ice.is_some_and(|ice| ice.awaits(from, now));
+        if awaits { Ok(Heard::Nominated) } else { Err(why) }
     }
 }
 
@@ -174,6 +224,7 @@ impl Media {
     ) -> Result<Fate, Drop> {
         let row = self.leg_mut(leg).ok_or(Drop::NoLeg)?;
         let (socket, peer) = (row.rtp.socket, row.rtp.peer);
+        let keyed = row.guard.as_ref().is_some_and(|guard| guard.opens());
         let web = row.web.as_mut().ok_or(Drop::Stun)?;
         let ice = web.ice.as_mut().ok_or(Drop::Stun)?;
         let message = Message::parse(bytes).map_err(|_| Drop::StunMalformed)?;
@@ -200,12 +251,26 @@ impl Media {
         answer(socket, peer, from, &stun::success(&message.transaction, from, &ice.key), tx);
         ice.last_at = now.mono;
         ice.remember(from, peer);
-        let moves = ice.moves(from, peer, message.use_candidate, now.mono);
+        let moves = ice.moves(from, peer, (message.use_candidate, keyed), now.mono);
         web.lost = false;
         if moves {
             self.point(leg, from, tx);
         }
         Ok(Fate::Consumed)
+    }
+
+    /// A packet has opened. Where it came from an address that was nominated and waited for one, the peer is there now.
+    pub(super) fn settled(&mut self, leg: u32, from: SocketAddr, heard: Heard, tx: &mut Tx<'_>) -> Heard {
+        if heard != Heard::Nominated {
+            return heard;
+        }
+        let now = self.now;
+        let web = self.leg_mut(leg).and_then(|row| row.web.as_mut());
+        if let Some(ice) = web.and_then(|web| web.ice.as_mut()) {
+            ice.moved(now);
+            self.point(leg, from, tx);
+        }
+        Heard::Peer
     }
 
     /// The peer is there: a check of its own has said so.

@@ -27,6 +27,8 @@ pub(crate) enum Heard {
     Learned,
     /// The same, but only when the address of the SDP has stayed silent meanwhile ([`Port::waits`]).
     Candidate,
+    /// If it opens, its source is the leg's peer from now on: that one has nominated it (`ice`).
+    Nominated,
 }
 
 impl Heard {

@@ -219,6 +219,8 @@ impl Media {
                     tx.totals.packets_out += u64::from(sent);
                 }
             }
+            // What is agreed stays agreed: other keys are another handshake, and that is control's to ask for.
+            DtlsWord::Keys(_) | DtlsWord::Failed if shake.state == State::Done => {}
             // RFC 8122 §6.2, RFC 5763 §5: another certificate than the signalling announced is nobody's.
             DtlsWord::Keys(keys) if shake.fingerprints.contains(&keys.fingerprint) => {
                 shake.state = State::Done;

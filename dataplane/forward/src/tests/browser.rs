@@ -44,6 +44,11 @@ impl Edge {
         self.identity.fingerprint()
     }
 
+    /// The handshake that was begun last.
+    pub(crate) fn last(&self) -> Option<DtlsId> {
+        self.running.keys().max_by_key(|id| id.serial).copied()
+    }
+
     /// Does what is wanted of handshakes, until nothing is; everything else that was done.
     pub(crate) fn run(&mut self, rig: &mut Rig, done: Vec<Done>) -> Vec<Done> {
         let (mut rest, mut queue) = (Vec::new(), std::collections::VecDeque::from(done));
@@ -136,6 +141,10 @@ impl Browser {
         let dtls =
             Dtls { setup: Setup::Passive.into(), fingerprints: vec![self.identity.fingerprint().to_vec()] };
         edit(rtp_leg(self.n), |rtp| rtp.dtls = Some(Box::new(dtls)))
+    }
+
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        self.identity.fingerprint()
     }
 
     pub(crate) fn check(&mut self, nominates: bool) -> Vec<u8> {

@@ -156,11 +156,15 @@ fn a_nomination_of_another_address_moves_the_leg_and_consent_goes_on_being_answe
     assert!(rig.datagram(socket(1), new, &wire).is_empty(), "its media is not heard from there yet");
     let check = browser.check(true);
     let done = rig.datagram(socket(1), new, &check);
+    assert_eq!((aimed(&done, socket(1)), news(&done).len()), (Some(Some(old)), 0), "it may be a recording");
+    let wire = browser.says(&voice(21));
+    let done = rig.datagram(socket(1), new, &wire);
     assert_eq!(aimed(&done, socket(1)), Some(Some(new)));
     assert!(matches!(news(&done)[..], [news::What::Latched(l)] if l.remote == address(new)));
-    let wire = browser.says(&voice(21));
-    assert_eq!(sockets(&rig.datagram(socket(1), new, &wire)), [socket(2)]);
+    assert_eq!(sockets(&done), [socket(2)]);
     assert_eq!(sockets(&rig.hear_peer(2, &voice(9))), [socket(1)]);
+    let wire = browser.says(&voice(22));
+    assert!(rig.datagram(socket(1), old, &wire).is_empty(), "what was on its way moves nothing back");
     // RFC 7675: consent is asked for on the pair in use.
     for _ in 0..5 {
         rig.pass(5000);
@@ -185,6 +189,82 @@ fn a_recorded_nomination_sent_from_elsewhere_moves_nothing() {
     assert_eq!(rig.engine.dropped(Drop::StunReplayed), 1);
     // A retransmission of the peer's own is answered again.
     assert_eq!(sent(&rig.hear_peer(1, &check)).len(), 1);
+    rig.check_sum();
+}
+
+// Hostile reading, finding 6.
+#[test]
+fn a_nomination_recorded_long_ago_moves_nothing() {
+    let (mut browser, mut edge) = (Browser::new(1), Edge::new());
+    let mut rig = pair(&browser);
+    browser.connect(&mut rig, &mut edge);
+    let (recorded, media) = (browser.check(true), browser.says(&voice(2)));
+    rig.hear_peer(1, &recorded);
+    rig.hear_peer(1, &media);
+    for _ in 0..64 {
+        rig.pass(2500);
+        let check = browser.check(true);
+        rig.hear_peer(1, &check);
+    }
+    rig.pass(1000);
+    let (at, stranger) = (browser.at, addr("203.0.113.66:66"));
+    let done = rig.datagram(socket(1), stranger, &recorded);
+    assert_eq!((aimed(&done, socket(1)), news(&done).len()), (Some(Some(at)), 0), "{done:?}");
+    // Nor does it with media that was recorded too, or made up.
+    let mut altered = browser.says(&voice(3));
+    altered[20] ^= 1;
+    for bytes in [&media, &altered, &voice(4)] {
+        assert!(rig.datagram(socket(1), stranger, bytes).is_empty());
+    }
+    assert_eq!([Drop::SrtpReplayed, Drop::SrtpUnauthentic].map(|why| rig.engine.dropped(why)), [1, 2]);
+    let wire = browser.says(&voice(5));
+    assert_eq!(sockets(&rig.hear_peer(1, &wire)), [socket(2)]);
+    let done = rig.hear_peer(2, &voice(9));
+    assert!(matches!(addressed(&done, socket(1), Some(at))[..], [(Some(to), _)] if to == at));
+    rig.check_sum();
+}
+
+#[test]
+fn who_only_receives_moves_with_its_reports_and_who_has_no_keys_yet_with_a_nomination() {
+    let (mut browser, mut edge) = (Browser::new(1), Edge::new());
+    let mut rig = pair(&browser);
+    let (first, new) = (addr("203.0.113.7:7"), addr("203.0.113.8:8"));
+    let check = browser.check(true);
+    rig.datagram(socket(1), first, &check);
+    rig.pass(100);
+    let check = browser.check(true);
+    let done = rig.hear_peer(1, &check);
+    assert_eq!(aimed(&done, socket(1)), Some(Some(browser.at)));
+    browser.connect(&mut rig, &mut edge);
+    rig.pass(100);
+    let check = browser.check(true);
+    rig.datagram(socket(1), new, &check);
+    let mut writer = RtcpWriter::new();
+    writer.receiver(5, &[]).description([(5, "x")].into_iter());
+    let report = browser.reports(writer.octets());
+    let done = rig.datagram(socket(1), new, &report);
+    assert_eq!((aimed(&done, socket(1)), sockets(&done)), (Some(Some(new)), vec![socket(2)]));
+    rig.check_sum();
+}
+
+// Hostile reading, finding 10: what is agreed stays agreed.
+#[test]
+fn nothing_that_comes_of_a_finished_handshake_takes_its_keys_away() {
+    let (mut browser, mut edge) = (Browser::new(1), Edge::new());
+    let mut rig = pair(&browser);
+    let done = browser.connect(&mut rig, &mut edge);
+    assert!(done.iter().any(|d| matches!(d, Done::Answer(_))));
+    let id = edge.last().unwrap();
+    let other = |key| rtp::srtp::Keying::new(rtp::srtp::Suite::AeadAes128Gcm, &[key; 28]).unwrap();
+    for fingerprint in [[7; 32], browser.fingerprint()] {
+        let keys = crate::DtlsKeys { fingerprint, send: other(1), receive: other(2) };
+        let done = rig.input(crate::Input::Dtls { id, word: crate::DtlsWord::Keys(Box::new(keys)) });
+        assert!(done.is_empty(), "{done:?}");
+    }
+    assert!(rig.input(crate::Input::Dtls { id, word: crate::DtlsWord::Failed }).is_empty());
+    let wire = browser.says(&voice(5));
+    assert_eq!(sockets(&rig.hear_peer(1, &wire)), [socket(2)]);
+    assert_eq!((rig.engine.totals().handshakes, rig.engine.totals().handshakes_refused), (1, 0));
     rig.check_sum();
 }
 
