@@ -37,6 +37,8 @@ pub(crate) enum ToShard {
     Act { conn: u64, what: Act },
     /// From the thread of handshakes.
     Dtls { id: DtlsId, word: DtlsWord },
+    /// From the same: so many datagrams found no room on their way to a shard.
+    HandshakesMissed(u64),
 }
 
 /// How a connection came.

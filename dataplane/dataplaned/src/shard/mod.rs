@@ -292,6 +292,7 @@ impl Shard {
                 ToShard::Remote { conn, what } => self.input(now, remote(conn, what)),
                 ToShard::Act { conn, what } => self.hands.act(conn, what),
                 ToShard::Dtls { id, word } => self.input(now, Input::Dtls { id, word }),
+                ToShard::HandshakesMissed(count) => self.hands.handshakes_missed += count,
             }
         }
     }
