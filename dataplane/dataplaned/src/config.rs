@@ -282,6 +282,10 @@ pub struct LimitSettings {
     pub nack_ms: u64,
     /// Milliseconds by which a leg with a bandwidth may run ahead of it for a moment.
     pub police_burst_ms: u64,
+    /// RTCP that a leg with a bandwidth may send in any case, kbit/s.
+    pub rtcp_min_kbps: u32,
+    /// However little one receiver says that it can take (REMB, TMMBR, losses), its source is told no less than this, kbit/s.
+    pub estimate_min_kbps: u32,
     /// Stream connections.
     pub connections_max: usize,
     /// Stream connections that one address may open (one /64 with IPv6). Many phones behind one NAT are one address.
@@ -322,6 +326,8 @@ impl Default for LimitSettings {
             nack_bytes_max: engine.nack_bytes_max,
             nack_ms: engine.nack_ms,
             police_burst_ms: engine.police_burst_ms,
+            rtcp_min_kbps: engine.rtcp_min_kbps,
+            estimate_min_kbps: engine.estimate_min_kbps,
             connections_max: 4096,
             connections_per_address_max: 1024,
             queue_bytes_max: engine.queue_bytes_max,
@@ -352,6 +358,8 @@ impl LimitSettings {
             nack_bytes_max: self.nack_bytes_max,
             nack_ms: self.nack_ms,
             police_burst_ms: self.police_burst_ms,
+            rtcp_min_kbps: self.rtcp_min_kbps,
+            estimate_min_kbps: self.estimate_min_kbps,
             connections_max: self.connections_max,
             queue_bytes_max: self.queue_bytes_max,
             message_bytes_max: self.message_bytes_max,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use base::Budget;
 
 use crate::media::{
-    Binding, Guard, HELD_BYTES, RepairSizes, Route, RtpLeg, Source, Stream, Talk, Web, WebLimits,
+    Binding, Guard, HELD_BYTES, Names, RepairSizes, Route, RtpLeg, Source, Spent, Stream, Talk, Web,
+    WebLimits,
 };
 use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
 
@@ -75,6 +76,10 @@ pub struct Limits {
     pub nack_ms: u64,
     /// How far ahead of its bandwidth a policed leg may run for a moment.
     pub police_burst_ms: u64,
+    /// RTCP that a policed leg may send whatever its bandwidth, kbit/s.
+    pub rtcp_min_kbps: u32,
+    /// However little one receiver says that it can take, its source is told no less than this, kbit/s.
+    pub estimate_min_kbps: u32,
     /// Stream connections at once.
     pub connections_max: usize,
     /// Sessions on one connection (RFC 4975 §5.4 reuse).
@@ -139,6 +144,8 @@ impl Default for Limits {
             nack_bytes_max: 256 << 10,
             nack_ms: 1000,
             police_burst_ms: 1000,
+            rtcp_min_kbps: 256,
+            estimate_min_kbps: 64,
             connections_max: 8192,
             connection_sessions_max: 64,
             inflight_bytes_max: 64 << 10,
@@ -196,6 +203,8 @@ impl Limits {
             )
             .row("srtp keys, two a leg", legs, size(size_of::<Guard>()))
             .row("srtp sources, two tables a leg", legs * 2, self.srtp().octets_max())
+            .row("srtp keys put before", legs, size(Spent::octets_max(self.srtp_sources_max)))
+            .row("srtp names of what taps are sent", legs, size(Names::octets_max(self.srtp_sources_max)))
             .row("srtp packets on their way", n(self.targets_max), size(HELD_BYTES))
             .row("ice and dtls", legs, size(size_of::<Web>()) + 4096)
             .row("what rtcp says and hears", legs, size(size_of::<Talk>()) + 4096)

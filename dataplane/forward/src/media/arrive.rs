@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 
-use base::Now;
+use base::{Instant, Now};
 use rtp::{Kind, Malformed, Reception, RtpView};
 
 use super::latch::{Heard, hear};
 use super::leg::{Route, Source};
-use super::{Media, Tx};
+use super::{Binding, Media, Tx};
 use crate::modes::slot::Part;
 use crate::modes::{distribute, floor, relay, select, tap};
-use crate::{Drop, Output, SocketId};
+use crate::{Drop, Output, SocketId, Totals};
 
 /// An RTP packet on its way.
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +71,20 @@ impl Route {
         self.bytes += packet.bytes as u64;
     }
 
+    /// What the target calls a payload type; `None`: not agreed.
+    #[inline]
+    pub(crate) fn payload_type(&self, had: u8) -> Option<u8> {
+        match &self.payloads {
+            None => Some(had),
+            Some(table) => table.get(usize::from(had)).copied().filter(|p| *p != 255),
+        }
+    }
+
     #[inline]
     pub(crate) fn output(&self, packet: &Packet<'_>, ssrc: u32) -> Option<Output> {
         let view = &packet.view;
         let had = view.payload_type();
-        let payload_type = match &self.payloads {
-            None => had,
-            Some(table) => *table.get(usize::from(had)).filter(|p| **p != 255)?,
-        };
+        let payload_type = self.payload_type(had)?;
         if payload_type == had && ssrc == view.ssrc() {
             return Some(Output::Forward { socket: self.socket });
         }
@@ -103,13 +109,29 @@ impl Media {
         bytes: &[u8],
         tx: &mut Tx<'_>,
     ) {
-        tx.totals.packets_in += 1;
         self.held.clear();
         self.now = now.mono;
-        let Some(binding) = self.binding(socket) else {
-            tx.totals.drop(Drop::NoLeg);
-            return;
-        };
+        match self.binding(socket) {
+            Some(binding) if binding.unseen => self.take_unseen(now, binding, from, bytes, tx),
+            Some(binding) => self.take(now, binding, from, bytes, tx),
+            None => {
+                tx.totals.packets_in += 1;
+                tx.totals.drop(Drop::NoLeg);
+            }
+        }
+    }
+
+    /// A datagram from the peer of a leg that is unseen: no sum of the shard tells of it (DESIGN §3), what the leg itself counts
+    /// does.
+    #[cold]
+    fn take_unseen(&mut self, now: Now, binding: Binding, from: SocketAddr, bytes: &[u8], tx: &mut Tx<'_>) {
+        let mut nowhere = Totals::default();
+        self.take(now, binding, from, bytes, &mut Tx { out: &mut *tx.out, totals: &mut nowhere });
+    }
+
+    #[inline]
+    fn take(&mut self, now: Now, binding: Binding, from: SocketAddr, bytes: &[u8], tx: &mut Tx<'_>) {
+        tx.totals.packets_in += 1;
         let fate = match rtp::kind(bytes) {
             Kind::Rtp if !binding.rtcp => self.rtp(now, binding.leg, from, bytes, tx),
             Kind::Rtcp => self.rtcp(now, binding, from, bytes, tx),
@@ -294,6 +316,7 @@ impl Media {
             key_frame_at: None,
             key_frame_waits: false,
             fir: 0,
+            left_at: Instant::ZERO,
         });
         Ok(row.sources.len() - 1)
     }

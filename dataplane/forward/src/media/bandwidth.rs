@@ -92,7 +92,9 @@ impl Media {
         let Some(row) = self.leg(source) else { return };
         let agreed = row.talk.agreed;
         let Some(socket) = row.rtcp_out().filter(|_| agreed.remb || agreed.tmmbr) else { return };
-        let Some(bits_per_second) = self.least(source, now.mono) else { return };
+        // One receiver that says 0 must not silence the source for all.
+        let floor = self.estimate_min;
+        let Some(bits_per_second) = self.least(source, now.mono).map(|bits| bits.max(floor)) else { return };
         if !row.talk.told.is_none_or(|told| {
             let since = now.mono.since(told.at);
             let less = u128::from(bits_per_second) * 100 < u128::from(told.bits_per_second) * 97;
@@ -101,7 +103,7 @@ impl Media {
             return;
         }
         let own = row.stream.ssrc;
-        let recent = row.sources.iter().filter(|s| now.mono.since(s.last_at) < FRESH);
+        let recent = row.present().filter(|s| now.mono.since(s.last_at) < FRESH);
         let ssrcs: Vec<u32> = recent.map(|s| s.ssrc).take(NAMED_MAX).collect();
         if ssrcs.is_empty() {
             return;
@@ -110,7 +112,7 @@ impl Media {
         if agreed.remb {
             writer.receiver_estimate(own, bits_per_second, &ssrcs);
         } else {
-            let each = bits_per_second / ssrcs.len() as u64;
+            let each = (bits_per_second / ssrcs.len() as u64).max(floor);
             let entry = |ssrc| TmmbrEntry { ssrc, bits_per_second: each, overhead: OVERHEAD };
             let entries: Vec<TmmbrEntry> = ssrcs.into_iter().map(entry).collect();
             writer.rate_request(own, &entries);
@@ -142,7 +144,7 @@ impl Media {
         let row = self.leg(target).filter(|row| !row.unseen)?;
         let estimate = row.talk.estimate(now)?;
         let sending = |leg: &u32| {
-            self.leg(*leg).is_some_and(|from| from.sources.iter().any(|s| now.since(s.last_at) < FRESH))
+            self.leg(*leg).is_some_and(|from| from.present().any(|s| now.since(s.last_at) < FRESH))
         };
         let sources = row.feeders.iter().filter(|leg| sending(leg)).count().max(1);
         Some(estimate / sources as u64)

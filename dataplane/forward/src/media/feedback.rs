@@ -130,7 +130,7 @@ impl Media {
             }
             Packet::Bye(gone) => {
                 for ssrc in gone {
-                    self.source_left(leg, ssrc, tx);
+                    self.source_left(leg, ssrc, now, tx);
                 }
             }
             Packet::Payload(feedback) if terminates => match feedback.format {
@@ -160,12 +160,13 @@ impl Media {
         }
     }
 
-    /// A source said BYE: its receivers hear it too, once (RFC 3550 §6.6).
-    fn source_left(&mut self, leg: u32, ssrc: u32, tx: &mut Tx<'_>) {
+    /// A source said BYE: its receivers hear it too, once (RFC 3550 §6.6). It lingers as if it had fallen silent (§6.3.4): its
+    /// late packets find it, and who says BYE after each packet is no new source each time, whose name must be looked for.
+    fn source_left(&mut self, leg: u32, ssrc: u32, now: Now, tx: &mut Tx<'_>) {
         let Some(row) = self.leg_mut(leg) else { return };
-        let Some(at) = row.sources.iter().position(|s| s.ssrc == ssrc) else { return };
-        let shown = row.sources.get(at).map_or(ssrc, |s| s.shown);
-        row.forget_source(at);
+        let Some(source) = row.sources.iter_mut().find(|s| s.ssrc == ssrc && !s.has_left()) else { return };
+        source.left_at = now.mono;
+        let shown = source.shown;
         self.bye(leg, &[shown], tx);
     }
 
@@ -175,6 +176,7 @@ impl Media {
         if shown.is_empty() {
             return;
         }
+        let serial = row.serial;
         let targets: Vec<u32> = row.fans.iter().chain(&row.taps).map(|route| route.leg).collect();
         for target in targets {
             let Some((row, socket)) =
@@ -182,9 +184,14 @@ impl Media {
             else {
                 continue;
             };
+            let called = |shown: &u32| match &row.names {
+                Some(names) => names.of((serial, *shown)).map_or(*shown, |(ssrc, _)| ssrc),
+                None => *shown,
+            };
+            let gone: Vec<u32> = shown.iter().map(called).collect();
             let mut writer = RtcpWriter::new();
             writer.receiver(row.stream.ssrc, &[]);
-            writer.description([(row.stream.ssrc, row.cname.as_str())].into_iter()).bye(shown);
+            writer.description([(row.stream.ssrc, row.cname.as_str())].into_iter()).bye(&gone);
             self.send_own(target, socket, &writer, tx);
         }
     }

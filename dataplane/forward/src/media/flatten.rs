@@ -117,6 +117,7 @@ impl Media {
     /// Copies each source to each target but itself. The source does not notice: how its RTCP is taken stays with its
     /// other paths, and targets that are unseen change nothing at all.
     fn tap(&mut self, ends: &Ends) {
+        ends.targets.iter().for_each(|to| self.name_taps(*to));
         for from in &ends.sources {
             let mut routes = Vec::with_capacity(ends.targets.len());
             let mut is_seen = false;
@@ -177,10 +178,11 @@ impl Media {
         }
     }
 
-    /// Whether a packet of the leg meets keys on its way.
+    /// Whether a packet of the leg meets keys on its way whose table its sources could fill. Those of taps do not count: their
+    /// copies have names of their own (see `names`), and a source that is refused would show that there is one.
     pub(super) fn meets_keys(&self, at: u32) -> bool {
         let Some(row) = self.leg(at) else { return false };
-        let routes = row.relays.iter().chain(&row.fans).chain(&row.taps);
+        let routes = row.relays.iter().chain(&row.fans);
         let mut targets = routes.filter_map(|route| self.leg(route.leg));
         row.guard.is_some() || targets.any(|target| target.guard.is_some())
     }

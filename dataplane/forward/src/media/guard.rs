@@ -17,7 +17,7 @@ use super::arrive::{Fate, Packet, Sent, drop_of};
 use super::held::HELD_BYTES;
 use super::latch::Heard;
 use super::leg::{Route, RtpLeg};
-use super::{Edit, Media, Tx};
+use super::{Edit, Media, Spent, Tx};
 use crate::{Drop, Output, SocketId};
 
 /// SRTCP indices left out when a leg goes on from a state that control kept: it may be older than what was sent since.
@@ -54,32 +54,66 @@ pub(crate) fn is_sound(srtp: &contract::Srtp) -> bool {
 }
 
 impl Guard {
-    /// From what control put; contexts whose key is the same go on.
-    fn put(old: Option<Guard>, srtp: &contract::Srtp, config: Config) -> Guard {
+    /// From what control put; contexts whose key is the same go on, and so do those whose key was here before.
+    fn put(
+        old: Option<Guard>,
+        srtp: &contract::Srtp,
+        (now, config): (Now, Config),
+        spent: &mut Option<Box<Spent>>,
+    ) -> Guard {
         let key = |octets: &[u8]| keying(srtp.suite(), octets).unwrap_or_default();
         let keys = (key(&srtp.send_key), key(&srtp.receive_key));
-        let old = old.unwrap_or_default();
-        let outbound = match &keys.0 {
-            same if *same == old.keys.0 => old.outbound,
-            Some(key) => Outbound::new(key, config).ok(),
-            None => None,
-        };
-        let inbound = match &keys.1 {
-            same if *same == old.keys.1 => old.inbound,
-            Some(key) => Inbound::new(key, config).ok(),
-            None => None,
-        };
+        let mut old = old.unwrap_or_default();
+        let outbound = if keys.0 == old.keys.0 { old.outbound.take() } else { None };
+        let inbound = if keys.1 == old.keys.1 { old.inbound.take() } else { None };
+        old.lay_aside(spent);
+        let outbound = outbound.or_else(|| {
+            let key = keys.0.as_ref()?;
+            let mut outbound = Outbound::new(key, config).ok()?;
+            if let Some(spent) = spent {
+                if spent.has_forgotten {
+                    outbound.begin_rtcp_at(rtcp_clock(now));
+                }
+                // In its own table it finds room again.
+                for progress in &spent.take_sent(key) {
+                    let _ = outbound.resume(progress, 0);
+                }
+            }
+            Some(outbound)
+        });
+        let inbound = inbound.or_else(|| {
+            let key = keys.1.as_ref()?;
+            let mut inbound = Inbound::new(key, config).ok()?;
+            if let Some(spent) = spent {
+                for progress in &spent.take_received(key) {
+                    let _ = inbound.resume(progress);
+                }
+            }
+            Some(inbound)
+        });
         Guard { keys, inbound, outbound }
+    }
+
+    /// Keeps how far its contexts have come, for the case that their keys come again (RFC 3711 §9.1).
+    fn lay_aside(&self, spent: &mut Option<Box<Spent>>) {
+        if let (Some(key), Some(outbound)) = (&self.keys.0, &self.outbound) {
+            spent.get_or_insert_default().keep_sent(*key, outbound.progress().collect());
+        }
+        if let (Some(key), Some(inbound)) = (&self.keys.1, &self.inbound) {
+            spent.get_or_insert_default().keep_received(*key, inbound.progress().collect());
+        }
+    }
+
+    /// How far the sources have come that we protect.
+    pub(super) fn sent(&self) -> impl Iterator<Item = Progress> {
+        self.outbound.iter().flat_map(Outbound::progress)
     }
 
     /// Goes on with keys that were in use before, from what control kept of them. Of sources that it has not heard of
     /// the SRTCP index is not known: it begins where the clock says, which no earlier life can have reached.
     fn resume(&mut self, continuity: &RtpContinuity, now: Now) {
-        /// Faster than reports are sent: sixteen a second.
-        const TICK_MS: u64 = 64;
-        let clock = now.wall.as_millis() / TICK_MS % (1 << 30);
         if let Some(outbound) = &mut self.outbound {
-            outbound.begin_rtcp_at(clock as u32);
+            outbound.begin_rtcp_at(rtcp_clock(now));
         }
         for progress in &continuity.sent {
             // A table that is full has room for no more: those sources are refused later.
@@ -108,6 +142,13 @@ impl Guard {
     pub(crate) const fn sends(&self) -> bool {
         self.outbound.is_some()
     }
+}
+
+/// An SRTCP index that nobody can have reached before now.
+fn rtcp_clock(now: Now) -> u32 {
+    /// Faster than reports are sent: sixteen a second.
+    const TICK_MS: u64 = 64;
+    (now.wall.as_millis() / TICK_MS % (1 << 30)) as u32
 }
 
 fn of_contract(progress: &SrtpProgress) -> Progress {
@@ -159,19 +200,28 @@ impl RtpLeg {
         if rtp.dtls.is_some() {
             // Nothing passes before the handshake is done.
             if other || self.guard.is_none() {
+                self.lay_keys_aside();
                 self.guard = Some(Box::default());
             }
             return;
         }
         let Some(srtp) = &rtp.srtp else {
-            self.guard = None;
+            self.lay_keys_aside();
             return;
         };
-        let mut guard = Guard::put(self.guard.take().map(|g| *g), srtp, config);
+        let old = self.guard.take().map(|guard| *guard);
+        let mut guard = Guard::put(old, srtp, (now, config), &mut self.spent);
         if let (true, Some(continuity)) = (fresh, &rtp.continuity) {
             guard.resume(continuity, now);
         }
         self.guard = Some(Box::new(guard));
+    }
+
+    /// Its keys are taken back.
+    fn lay_keys_aside(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.lay_aside(&mut self.spent);
+        }
     }
 
     /// Adds what the keys have done to what the leg must go on with elsewhere.
@@ -266,6 +316,23 @@ impl Media {
         Ok(Sent::Yes)
     }
 
+    /// The same towards a tap that has names for what it is sent.
+    pub(crate) fn send_named(
+        &mut self,
+        from: u32,
+        route: &mut Route,
+        (packet, name): (&Packet<'_>, rtp::Patch),
+        bytes: &[u8],
+        tx: &mut Tx<'_>,
+    ) -> Result<Sent, Drop> {
+        let Some(payload_type) = route.payload_type(name.payload_type) else { return Ok(Sent::NotAgreed) };
+        let head = rtp::Patch { payload_type, ..name }.apply(packet.view.head());
+        let edit = Edit { head: Some(head), contributor: None };
+        self.send_copy((from, route.leg, route.socket), (packet, bytes), &edit, tx)?;
+        route.sent(packet);
+        Ok(Sent::Yes)
+    }
+
     /// Passes RTCP on to a relay's target; `bytes` are in clear.
     pub(super) fn pass_rtcp(
         &mut self,
@@ -317,7 +384,9 @@ impl Media {
             }
         };
         let sent = tx.push(Output::SendBytes { socket, bytes });
-        tx.totals.packets_out += u64::from(sent);
+        // Of a leg that is unseen no number tells.
+        let is_seen = self.leg(leg).is_some_and(|row| !row.unseen);
+        tx.totals.packets_out += u64::from(sent && is_seen);
         sent
     }
 

@@ -45,6 +45,13 @@ impl Media {
         if let Some(own) = row.streams().find(|stream| stream.ssrc == media) {
             return own.carries.map(|carried| (carried.leg, carried.ssrc));
         }
+        if let Some(names) = &row.names {
+            let (serial, shown) = names.whose(media)?;
+            let feeder =
+                row.feeders.iter().find(|at| self.leg(**at).is_some_and(|from| from.serial == serial))?;
+            let source = self.leg(*feeder)?.sources.iter().find(|s| s.shown == shown)?;
+            return Some((*feeder, source.ssrc));
+        }
         row.feeders.iter().find_map(|feeder| {
             let source = self.leg(*feeder)?.sources.iter().find(|s| s.shown == media)?;
             Some((*feeder, source.ssrc))

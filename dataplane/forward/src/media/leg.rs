@@ -7,7 +7,7 @@ use contract::{Learning, LegKey};
 use rtp::{Clock, Reception, RtpView, VideoCodec};
 
 use super::police::Police;
-use super::{ExtensionIds, Guard, Repair, Stream, Talk, Web};
+use super::{ExtensionIds, Guard, Names, Repair, Spent, Stream, Talk, Web};
 use crate::SocketId;
 use crate::modes::slot::Part;
 
@@ -148,6 +148,15 @@ pub(crate) struct Source {
     pub(crate) key_frame_at: Option<Instant>,
     pub(crate) key_frame_waits: bool,
     pub(crate) fir: u8,
+    /// When it said BYE last. It lingers (RFC 3550 §6.3.4): its place and its name stay its own for a while.
+    pub(crate) left_at: Instant,
+}
+
+impl Source {
+    /// It said BYE and nothing since.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left_at >= self.last_at
+    }
 }
 
 /// Counters of a leg that outlive its routes.
@@ -244,6 +253,10 @@ pub(crate) struct RtpLeg {
     pub(crate) going: bool,
     /// ICE and DTLS of a WebRTC peer.
     pub(crate) web: Option<Box<Web>>,
+    /// Keys that it had before.
+    pub(crate) spent: Option<Box<Spent>>,
+    /// What copies to it are called, where it is a tap with keys.
+    pub(crate) names: Option<Box<Names>>,
 }
 
 impl RtpLeg {
@@ -251,6 +264,11 @@ impl RtpLeg {
     pub(crate) fn forget_source(&mut self, at: usize) {
         let gone = self.sources.swap_remove(at);
         self.talk.heard.add(&gone.reception);
+    }
+
+    /// The sources that have not said BYE.
+    pub(crate) fn present(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| !source.has_left())
     }
 
     /// Where RTCP for this leg goes out, once its peer is known.

@@ -12,10 +12,12 @@ mod ice;
 mod keyframe;
 mod latch;
 mod leg;
+mod names;
 mod police;
 mod repair;
 mod report;
 mod silence;
+mod spent;
 mod stages;
 mod stream;
 mod table;
@@ -31,7 +33,10 @@ pub(crate) use arrive::Packet;
 pub(crate) use guard::{Guard, is_sound};
 pub(crate) use held::{Edit, ExtensionIds, HELD_BYTES, Held};
 pub(crate) use leg::{Route, RtpLeg, Source};
+pub(crate) use names::Names;
+use police::Limits as PoliceLimits;
 pub(crate) use repair::{Repair, Sizes as RepairSizes};
+pub(crate) use spent::Spent;
 pub(crate) use stages::count as slots;
 pub(crate) use stream::{Entry, Stream};
 pub(crate) use talk::Talk;
@@ -49,6 +54,13 @@ pub(crate) struct Binding {
     pub(crate) leg: u32,
     /// The RTCP port of a leg without rtcp-mux.
     pub(crate) rtcp: bool,
+    /// No number tells of the leg.
+    pub(crate) unseen: bool,
+}
+
+impl Binding {
+    /// Nobody's.
+    pub(crate) const FREE: Binding = Binding { leg: NONE, rtcp: false, unseen: false };
 }
 
 /// Something of a leg is due. The serial tells a leg from a later one in the same row.
@@ -95,7 +107,9 @@ pub(crate) struct Media {
     repairs: usize,
     repairs_max: usize,
     repair_sizes: RepairSizes,
-    police_burst_ms: u64,
+    police: PoliceLimits,
+    /// No source is told to send less than this because of one receiver, bit/s.
+    estimate_min: u64,
     /// Of which names for RTCP are drawn.
     names: [u8; 32],
     srtp: rtp::srtp::Config,
@@ -140,7 +154,7 @@ impl Media {
         entropy.child().fill(&mut names);
         Media {
             legs: Slab::with_capacity(limits.legs_max.min(1024)),
-            sockets: vec![Binding { leg: NONE, rtcp: false }; limits.sockets_max],
+            sockets: vec![Binding::FREE; limits.sockets_max],
             stages: Slab::new(),
             timers: Timers::with_max(limits.legs_max.saturating_mul(5)),
             entropy,
@@ -152,7 +166,8 @@ impl Media {
             repairs: 0,
             repairs_max: limits.nack_legs_max,
             repair_sizes: RepairSizes::of(limits),
-            police_burst_ms: limits.police_burst_ms,
+            police: PoliceLimits::of(limits),
+            estimate_min: u64::from(limits.estimate_min_kbps) * 1000,
             names,
             srtp: limits.srtp(),
             sources_max: limits.leg_sources_max,

@@ -11,9 +11,21 @@ use super::{Media, RtpLeg};
 /// Headers below RTP, which an SDP's bandwidth counts too (RFC 8866 §5.8): IPv4 and UDP.
 const HEADERS: u64 = 28;
 
-/// So much RTCP may any leg send, kbit/s: who says little may have much to say of what he hears. Above it the same as the
-/// media, of which RFC 3550 §6.2 leaves it a twentieth.
-const RTCP_LEAST_KBPS: u32 = 256;
+/// What control does not say of each leg.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Limits {
+    /// How far ahead of its bandwidth a leg may run for a moment.
+    burst_ms: u64,
+    /// So much RTCP may any leg send: who says little may have much to say of what he hears. Above it the same as the media,
+    /// of which RFC 3550 §6.2 leaves it a twentieth.
+    rtcp_min_kbps: u32,
+}
+
+impl Limits {
+    pub(super) const fn of(limits: &crate::Limits) -> Self {
+        Limits { burst_ms: limits.police_burst_ms, rtcp_min_kbps: limits.rtcp_min_kbps }
+    }
+}
 
 /// The buckets of a leg.
 #[derive(Debug)]
@@ -24,9 +36,9 @@ pub(crate) struct Police {
 }
 
 impl Police {
-    fn new(kbps: u32, burst_ms: u64, now: Instant) -> Self {
-        let bucket = |kbps| Bucket::new(kbps, burst_ms, now);
-        Police { kbps, rtp: bucket(kbps), rtcp: bucket(kbps.max(RTCP_LEAST_KBPS)) }
+    fn new(kbps: u32, limits: Limits, now: Instant) -> Self {
+        let bucket = |kbps| Bucket::new(kbps, limits.burst_ms, now);
+        Police { kbps, rtp: bucket(kbps), rtcp: bucket(kbps.max(limits.rtcp_min_kbps)) }
     }
 }
 
@@ -57,9 +69,9 @@ impl Bucket {
 
 impl RtpLeg {
     /// The bandwidth that control put; the same as before goes on.
-    pub(super) fn put_police(&mut self, kbps: u32, burst_ms: u64, now: Instant) {
+    pub(super) fn put_police(&mut self, kbps: u32, limits: Limits, now: Instant) {
         if self.police.as_ref().map_or(0, |police| police.kbps) != kbps {
-            self.police = (kbps > 0).then(|| Box::new(Police::new(kbps, burst_ms, now)));
+            self.police = (kbps > 0).then(|| Box::new(Police::new(kbps, limits, now)));
         }
         self.policed = self.police.is_some();
     }

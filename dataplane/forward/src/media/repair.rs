@@ -305,7 +305,7 @@ impl Media {
         row.talk.retransmitted += 1;
         row.counts.packets_out += 1;
         row.counts.bytes_out += u64::from(length);
-        tx.totals.packets_out += 1;
+        tx.totals.packets_out += u64::from(!row.unseen);
         Again::Sent
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use base::{Instant, Now};
 use rtp::{Block, Ntp, RTCP_MAX, RtcpWriter, SenderInfo, WriteExtended};
 
-use super::{Media, RtpLeg, Source, Stream, Tx, What};
+use super::{Media, Route, RtpLeg, Source, Stream, Tx, What};
 
 /// The shortest mean interval (RFC 3550 §6.2).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ impl Media {
         let blocks: Vec<Block> = row
             .sources
             .iter_mut()
-            .filter(|s| first && recent(s.last_at))
+            .filter(|s| first && recent(s.last_at) && !s.has_left())
             .take(BLOCKS_MAX)
             .map(|s| s.reception.report(now.mono))
             .collect();
@@ -115,11 +115,21 @@ impl Media {
         let mut next = None;
         let more = row.more.iter().filter(|stream| sends(stream));
         let ours = more.map(|stream| (self.own_sender(row, stream, clock, now.mono), row.cname.as_str()));
-        let fed = self.fed(leg).filter(|(_, s)| recent(s.last_at)).filter_map(|(feeder, source)| {
-            let route = feeder.fans.iter().chain(&feeder.taps).find(|r| r.leg == leg)?;
+        let speaks = |s: &Source| recent(s.last_at) && !s.has_left();
+        let fed = self.fed(leg).filter(|(_, s)| speaks(s)).filter_map(|(feeder, source)| {
+            let to_leg = |r: &&Route| r.leg == leg;
+            let (route, name) = match feeder.fans.iter().find(to_leg) {
+                Some(route) => (route, None),
+                None => {
+                    let name = row.names.as_ref().and_then(|names| names.of((feeder.serial, source.shown)));
+                    (feeder.taps.iter().find(to_leg)?, name)
+                }
+            };
             let (packets, octets) = route.of_source(source.shown);
             let (ntp, timestamp) = source.clock_at(feeder, clock, now.mono);
-            let info = SenderInfo { ssrc: source.shown, ntp, timestamp, packets, octets };
+            let (ssrc, offset) = name.unwrap_or((source.shown, 0));
+            let timestamp = timestamp.wrapping_add(offset);
+            let info = SenderInfo { ssrc, ntp, timestamp, packets, octets };
             (packets > 0).then_some((info, feeder.cname.as_str()))
         });
         // RFC 3550 §7.3: a mixer forwards the CNAMEs of its contributing sources.

@@ -52,14 +52,14 @@ impl Media {
             }
             _ => true,
         };
-        let (srtp, burst_ms) = (self.srtp, self.police_burst_ms);
+        let (srtp, police) = (self.srtp, self.police);
         let cname = if rtp.cname.is_empty() { self.name_of(leg) } else { rtp.cname.clone() };
         let known = old.filter(|_| sockets.is_none()).map(|(_, old)| old);
         let other = self.put_web(now.mono, at, rtp, known, tx);
         self.put_repair(at, rtp, old.map(|(_, old)| old));
         let row = self.leg_mut(at)?;
         row.put_guard(now, rtp, (old.is_none(), other), srtp);
-        row.put_police(rtp.bandwidth_kbps, burst_ms, now.mono);
+        row.put_police(rtp.bandwidth_kbps, police, now.mono);
         row.talk.put(rtp);
         row.cname = cname;
         let direction = leg.direction();
@@ -85,6 +85,12 @@ impl Media {
             .then(|| row.payloads.iter().fold(0u128, |set, (peer, _)| set | 1 << (peer & 0x7f)));
         if let Some(local) = rtp.local.as_ref().and_then(|l| address(l.bound.as_ref())) {
             row.local = local;
+        }
+        let sockets = [Some(row.rtp.socket), row.rtcp.map(|port| port.socket)];
+        for socket in sockets.into_iter().flatten() {
+            if let Some(binding) = self.sockets.get_mut(socket.0 as usize) {
+                binding.unseen = leg.unseen;
+            }
         }
         if relearn {
             self.open(at, rtp, now.mono, tx);
@@ -202,12 +208,11 @@ impl Media {
             sources_ever: 0,
             going: false,
             web: None,
+            spent: None,
+            names: None,
         };
         let at = self.legs.insert(row) as u32;
-        self.bind(sockets.rtp, Binding { leg: at, rtcp: false });
-        if let Some(socket) = sockets.rtcp {
-            self.bind(socket, Binding { leg: at, rtcp: true });
-        }
+        self.bind_all(at, sockets);
         at
     }
 
@@ -241,9 +246,13 @@ impl Media {
             row.rtp = port(sockets.rtp);
             row.rtcp = sockets.rtcp.map(port);
         }
-        self.bind(sockets.rtp, Binding { leg: at, rtcp: false });
+        self.bind_all(at, sockets);
+    }
+
+    fn bind_all(&mut self, leg: u32, sockets: &Attachment) {
+        self.bind(sockets.rtp, Binding { leg, ..Binding::FREE });
         if let Some(socket) = sockets.rtcp {
-            self.bind(socket, Binding { leg: at, rtcp: true });
+            self.bind(socket, Binding { leg, rtcp: true, ..Binding::FREE });
         }
     }
 
@@ -257,7 +266,7 @@ impl Media {
         let Some(row) = self.leg(at) else { return };
         let sockets = [Some(row.rtp.socket), row.rtcp.map(|p| p.socket)];
         for socket in sockets.into_iter().flatten() {
-            self.bind(socket, Binding { leg: NONE, rtcp: false });
+            self.bind(socket, Binding::FREE);
             tx.push(Output::CloseSocket { socket });
         }
     }
@@ -272,7 +281,7 @@ impl Media {
     /// Removes a leg. Its context's routes must be made anew after.
     pub(crate) fn remove(&mut self, at: u32, tx: &mut Tx<'_>) {
         let shown: Vec<u32> =
-            self.leg(at).map(|row| row.sources.iter().map(|s| s.shown).collect()).unwrap_or_default();
+            self.leg(at).map(|row| row.present().map(|s| s.shown).collect()).unwrap_or_default();
         self.bye(at, &shown, tx);
         self.say_bye(at, tx);
         if let Some(web) = self.leg(at).and_then(|row| row.web.as_ref()) {

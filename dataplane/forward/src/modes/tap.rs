@@ -1,6 +1,7 @@
 //! `tap`, RTP: a copy of all that a leg's peer sends, whatever other paths make of it, to recorder, history or interception
 //! legs. As with `distribute` each source is seen under one SSRC with its own sequence and timestamp, so that loss can be told
-//! from silence; what was protected is opened, and protected with the tap leg's keys. Nothing that a tap leg sends reaches
+//! from silence (where the tap has keys, under a bounded set of them: `media::names`); what was protected is opened, and
+//! protected with the tap leg's keys. Nothing that a tap leg sends reaches
 //! anybody, and of one that is unseen no number tells: neither its copies nor those that could not be made.
 
 use crate::Drop;
@@ -18,7 +19,10 @@ pub(crate) fn rtp(
     let Some(mut taps) = media.leg_mut(leg).map(|row| std::mem::take(&mut row.taps)) else { return Ok(0) };
     let mut result = Ok(0);
     for tap in &mut taps {
-        let sent = media.send_along(leg, tap, packet, packet.shown, bytes, tx);
+        let sent = match media.named(leg, tap.leg, packet) {
+            Some(name) => media.send_named(leg, tap, (packet, name), bytes, tx),
+            None => media.send_along(leg, tap, packet, packet.shown, bytes, tx),
+        };
         if media.leg(tap.leg).is_none_or(|row: &RtpLeg| row.unseen) {
             continue;
         }

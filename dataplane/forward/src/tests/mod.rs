@@ -16,6 +16,7 @@ mod rtp_extensions;
 mod rtp_floor;
 mod rtp_hostile;
 mod rtp_injection;
+mod rtp_keys;
 mod rtp_latch;
 mod rtp_relay;
 mod rtp_repair;

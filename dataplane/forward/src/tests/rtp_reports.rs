@@ -358,6 +358,32 @@ fn a_source_is_told_the_least_that_its_receivers_can_take() {
 }
 
 #[test]
+fn one_receiver_that_can_take_nothing_silences_no_source() {
+    for (floor, told_bits) in [(Limits::default().estimate_min_kbps, 64_000), (30, 30_000)] {
+        let limits = Limits { sockets_max: 64, estimate_min_kbps: floor, ..Limits::default() };
+        let mut rig = Rig::with(limits);
+        let legs = vec![agreed(1, |a| a.remb = true), agreed(2, |a| a.tmmbr = true), rtp_leg(3), rtp_leg(4)];
+        rig.set(legs, vec![path(1, Mode::Distribute, &[1, 2, 3, 4], &[1, 2, 3, 4])]);
+        rig.hear_peer(1, &packet(5, 1, 0, 96, &[1]));
+        rig.hear_peer(2, &packet(6, 1, 0, 96, &[1]));
+        let remb = RtcpWriter::new().receiver(9, &[]).receiver_estimate(9, 0, &[5]).finish();
+        let done = rig.hear_peer(3, &remb);
+        let said = told(&done, 1).into_iter().find_map(|p| match p {
+            Packet::Payload(f) => f.receiver_estimate().map(|e| e.bits_per_second),
+            _ => None,
+        });
+        // REMB has a mantissa of 18 bits.
+        assert_eq!(said, Some(told_bits));
+        let limit = told(&done, 2).into_iter().find_map(|p| match p {
+            Packet::Transport(f) if f.format == Feedback::TMMBR => f.limits().next(),
+            _ => None,
+        });
+        assert_eq!(limit.map(|l| l.bits_per_second), Some(told_bits));
+        assert_eq!(counters(&rig, 3).bandwidth_bps, 0, "what it said itself is not hidden");
+    }
+}
+
+#[test]
 fn over_its_bandwidth_nothing_passes_and_all_is_counted() {
     let mut rig = Rig::with(Limits { sockets_max: 64, police_burst_ms: 100, ..Limits::default() });
     rig.set(
@@ -384,7 +410,14 @@ fn over_its_bandwidth_nothing_passes_and_all_is_counted() {
 
 #[test]
 fn rtcp_is_no_way_around_the_agreed_bandwidth() {
-    let mut rig = Rig::with(Limits { sockets_max: 64, police_burst_ms: 100, ..Limits::default() });
+    for (min, octets) in [(256, 600_000..=650_000), (512, 1_200_000..=1_300_000)] {
+        rtcp_within(min, octets);
+    }
+}
+
+fn rtcp_within(rtcp_min_kbps: u32, wanted: std::ops::RangeInclusive<usize>) {
+    let limits = Limits { sockets_max: 64, police_burst_ms: 100, rtcp_min_kbps, ..Limits::default() };
+    let mut rig = Rig::with(limits);
     rig.set(
         vec![edit(rtp_leg(1), |rtp| rtp.bandwidth_kbps = 80), rtp_leg(2)],
         vec![path(1, Mode::Relay, &[1], &[2]), path(2, Mode::Relay, &[2], &[1])],
@@ -402,7 +435,7 @@ fn rtcp_is_no_way_around_the_agreed_bandwidth() {
         assert_eq!(rig.hear_peer(1, &packet(5, 1, 0, 0, &[1; 120])).len(), 1);
         rig.pass(20);
     }
-    assert!((600_000..=650_000).contains(&octets), "{octets} in 20 s: 256 kbit/s");
+    assert!(wanted.contains(&octets), "{octets} in 20 s: {rtcp_min_kbps} kbit/s");
     assert_eq!(rig.engine.dropped(Drop::Bandwidth), counters(&rig, 1).policed);
     rig.check_sum();
 }
