@@ -7,7 +7,7 @@
 //!
 //! The link gives each batch its generation and epoch and remembers who ordered it. What is wanted is the lanes'
 //! knowledge (rows of `Table::Context`): after a restart of the data plane they put it again, after every greeting
-//! they hear which contexts it holds and remove what nobody claims.
+//! they hear which contexts it holds, put those that are missing, and remove what nobody claims.
 
 mod greeting;
 mod remote;
@@ -195,6 +195,7 @@ impl Unstarted {
             draining: false,
         };
         tokio::spawn(runner.run())
+            begun: None,
     }
 }
 
@@ -208,6 +209,8 @@ struct Runner {
     announced: bool,
     draining: bool,
 }
+    /// The instance that was linked last: the lanes have been told of it, and have ordered what it lacks.
+    begun: Option<u64>,
 
 impl Runner {
     async fn run(mut self) {
@@ -258,7 +261,11 @@ impl Runner {
 
     fn up(&mut self, greeted: &greeting::Greeted) {
         let welcome = &greeted.welcome;
-        let instance_changed = self.parts.instance != Some(welcome.instance);
+        // A link that breaks before everything was put loses no tables: its lanes go on with what was refused meanwhile, and
+        // the audit names what is missing.
+        let known = [self.parts.instance, self.begun];
+        let instance_changed = !known.contains(&Some(welcome.instance));
+        self.begun = Some(welcome.instance);
         tracing::info!(
             driver = %welcome.driver,
             reason = %welcome.driver_reason,

@@ -71,6 +71,7 @@ impl Functions {
     /// are put again.
     pub(crate) fn audited(&mut self, contexts: &[u64]) {
         self.participating.sessions.put_missing(contexts);
+        self.focus.put_missing(contexts);
         self.strays = contexts.iter().copied().filter(|context| !self.owns_context(*context)).collect();
     }
 

@@ -262,6 +262,41 @@ async fn a_new_instance_is_remembered_when_everything_was_put_into_it() {
 
 #[tokio::test]
 async fn news_go_to_the_lane_of_their_context() {
+/// A link that broke within a second of the first greeting made the living data plane a new one, and every message session was
+/// set up anew.
+#[tokio::test]
+async fn a_link_that_breaks_at_once_comes_back_to_the_same_data_plane() {
+    let mut bench = Bench::new(Settings { retry_ms: 10, ..Settings::default() }, Some(8));
+    let far = bench.linked(9, &[]).await;
+    assert!(bench.greeted(1).await.0, "it has lost its tables");
+    drop(far);
+    let Event::DataplaneDown = bench.event(1).await else { panic!() };
+    // What it holds is told again: what is missing there is put, and nothing else.
+    let mut far = bench.linked(9, &[context(1, 1)]).await;
+    assert_eq!(bench.greeted(1).await, (false, vec![context(1, 1)]));
+    // It is remembered when what was ordered is answered, as ever.
+    bench.program(1, 5);
+    let generation = far.batch().await.generation;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(wait(|done| bench.store.number(INSTANCE, done)), Ok(None));
+    far.applied(generation).await;
+    let Event::Applied { ask: Ask(5), .. } = bench.event(1).await else { panic!() };
+    let start = std::time::Instant::now();
+    while wait(|done| bench.store.number(INSTANCE, done)) != Ok(Some(9)) {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(far);
+    let Event::DataplaneDown = bench.event(1).await else { panic!() };
+    // Another one has lost everything, the first time that it is seen.
+    let far = bench.linked(10, &[]).await;
+    assert_eq!(bench.greeted(1).await, (true, vec![]));
+    drop(far);
+    let Event::DataplaneDown = bench.event(1).await else { panic!() };
+    let _far = bench.linked(10, &[]).await;
+    assert_eq!(bench.greeted(1).await, (false, vec![]));
+}
+
     let mut bench = Bench::new(Settings::default(), Some(9));
     let mut far = bench.linked(9, &[]).await;
     for lane in 0..LANES {

@@ -35,7 +35,7 @@ mod target;
 mod tests;
 mod within;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::{Map, map};
@@ -82,6 +82,8 @@ pub(crate) struct Focus {
     contexts: BTreeMap<String, Vec<Anchor>>,
     /// Conferences whose rooms are to be put again.
     backlog: Vec<u64>,
+    /// All of them are, since the last audit.
+    puts_all: bool,
 }
 
 impl std::fmt::Debug for Focus {
@@ -104,6 +106,7 @@ impl Focus {
             found: BTreeMap::new(),
             contexts: BTreeMap::new(),
             backlog: Vec::new(),
+            puts_all: false,
         }
     }
 
@@ -417,6 +420,19 @@ impl Focus {
     /// The data plane has lost its tables: everything is put again, one room with each `work_off`.
     pub(crate) fn put_again(&mut self) {
         self.backlog = self.conferences.values().filter(|c| c.room.is_some()).map(|c| c.number).collect();
+        self.puts_all = true;
+    }
+
+    /// The data plane holds these contexts only: rooms that it lost are given back to it.
+    pub(crate) fn put_missing(&mut self, held: &[u64]) {
+        if std::mem::take(&mut self.puts_all) {
+            return;
+        }
+        let held: BTreeSet<u64> = held.iter().copied().collect();
+        let lost = |c: &&Conference| c.room.as_ref().is_some_and(|room| !held.contains(&room.anchor.id()));
+        let numbers = self.conferences.values().filter(lost).map(|c| c.number);
+        let numbers: Vec<u64> = numbers.filter(|number| !self.backlog.contains(number)).collect();
+        self.backlog.extend(numbers);
     }
 
     /// True while calls of `work_off` are wanted at once.

@@ -399,6 +399,36 @@ fn a_silent_group_falls_asleep_and_wakes_up() {
     config.controlling.retention_s = 600;
     let (mut world, mut phones) = super::world_with(config);
     let focus = group_of(&mut world, &mut phones, &[1]);
+// DESIGN §2, invariant 8: what an audit misses is put again, what it names is left alone.
+#[test]
+fn a_room_that_the_data_plane_does_not_hold_is_given_back_to_it() {
+    let (mut world, mut phones) = world();
+    group_of(&mut world, &mut phones, &[1]);
+    let crate::Record::Context(body) = world.rows(crate::Table::Context)[0].record.clone() else {
+        panic!("a context")
+    };
+    let welcome = contract::Welcome { instance: 2, ..contract::Welcome::default() };
+    for (held, again) in [(vec![body.context], 0), (vec![], 1)] {
+        world.batches.clear();
+        world.input(Input::DataplaneDown);
+        world.input(Input::DataplaneUp { welcome: welcome.clone(), instance_changed: false });
+        world.input(Input::Audited { contexts: held });
+        world.settle();
+        assert_eq!(ordered(&world).0.is_empty(), again == 0);
+        world.pass(1);
+        for phone in &mut phones[..2] {
+            let invites = phone.take(&mut world);
+            assert_eq!(invites.len(), again, "message legs have new paths then");
+            for (tx, invite) in invites {
+                let sdp = phone.sdp.replace("actpass", "active");
+                world.reply(tx, crate::testing::reply(&invite, 200, "x", &sdp));
+            }
+        }
+    }
+    world.pass(60);
+    assert!(phones.iter().all(|p| p.byes.is_empty()));
+}
+
     let [mut alice, mut bob, ..] = phones;
     let counters = |world: &World, idle_ms| {
         let (legs, _) = ordered(world);
