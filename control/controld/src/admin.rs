@@ -4,6 +4,7 @@
 //!   {"ask":"status"}                                    {"ok":true, ...}
 //!   {"ask":"sessions"}                                  {"ok":true,"sessions":[...]}      1000 at most
 //!   {"ask":"conferences"}                               {"ok":true,"conferences":[...]}   1000 at most
+//!   {"ask":"ended"}                                     {"ok":true,"ended":[...]}         1000 at most, the newest first
 //!   {"ask":"capture","context":7,"on":true,"file":"a.pcap","max_bytes":0}
 //!   {"ask":"drain","on":true}  {"ask":"shutdown"}
 //!                                                       {"ok":false,"error":"..."}
@@ -38,6 +39,8 @@ pub enum Ask {
     Sessions {},
     /// The conferences.
     Conferences {},
+    /// The RTP legs that have ended.
+    Ended {},
     /// Write the packets of a context, or what the peer of one leg of it sends, to a file of the data plane's spool, or stop
     /// that.
     Capture {

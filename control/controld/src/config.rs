@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AdminConfig, DataplaneConfig, MetricsConfig, SipConfig};
+use crate::{AdminConfig, DataplaneConfig, EndedConfig, MetricsConfig, SipConfig};
 
 /// Everything that control can be told. Each key has a default that works on a laptop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub store: store::Settings,
     /// The link to the data plane.
     pub dataplane: DataplaneConfig,
+    /// What is kept of legs that have ended.
+    pub ended: EndedConfig,
     /// The socket that `weir status` speaks to.
     pub admin: AdminConfig,
     /// The Prometheus endpoint.
@@ -58,6 +60,7 @@ impl Default for Config {
             lanes: Lanes::default(),
             store: store::Settings::default(),
             dataplane: DataplaneConfig::default(),
+            ended: EndedConfig::default(),
             admin: AdminConfig::default(),
             metrics: MetricsConfig::default(),
             service: service::Config::default(),

@@ -30,9 +30,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::Shutdown;
+use crate::clock::Clock;
 use crate::lane::{Event, LaneRef, Lanes};
 use crate::metrics::{Label, Metrics, Outcome};
+use crate::{Shutdown, ended};
 pub(crate) use remote::Remote;
 
 /// The section `[dataplane]`.
@@ -163,6 +164,9 @@ pub(crate) struct Parts {
     /// The instance whose tables the rows describe.
     pub(crate) instance: Option<u64>,
     pub(crate) store: Arc<dyn Store>,
+    /// What is kept of legs that have ended.
+    pub(crate) ended: ended::Settings,
+    pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: Shutdown,
 }
@@ -191,11 +195,11 @@ impl Unstarted {
             lanes,
             orders: self.orders,
             state: self.link.state,
+            begun: None,
             announced: false,
             draining: false,
         };
         tokio::spawn(runner.run())
-            begun: None,
     }
 }
 
@@ -205,12 +209,12 @@ struct Runner {
     lanes: Lanes,
     orders: mpsc::Receiver<Order>,
     state: Arc<Mutex<State>>,
+    /// The instance that was linked last: the lanes have been told of it, and have ordered what it lacks.
+    begun: Option<u64>,
     /// The last fault was said aloud.
     announced: bool,
     draining: bool,
 }
-    /// The instance that was linked last: the lanes have been told of it, and have ordered what it lacks.
-    begun: Option<u64>,
 
 impl Runner {
     async fn run(mut self) {

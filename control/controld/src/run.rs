@@ -240,6 +240,8 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         epoch: opened.epoch,
         instance: opened.instance,
         store: opened.store.clone(),
+        ended: config.ended,
+        clock,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
     };
@@ -250,6 +252,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         metrics.clone(),
         lanes.clone(),
         clock,
+        config.ended,
         shutdown.clone(),
     )));
     if let Some(listener) = opened.metrics {

@@ -7,10 +7,10 @@ use service::Table;
 use store::Store;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::Shutdown;
 use crate::clock::Clock;
 use crate::lane::{Lanes, Report, ServiceReport};
 use crate::metrics::{Incident, Live, Metrics};
+use crate::{Shutdown, ended};
 
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +22,7 @@ pub(crate) async fn run(
     metrics: Arc<Metrics>,
     lanes: Lanes,
     clock: Clock,
+    ended: ended::Settings,
     shutdown: Shutdown,
 ) {
     let mut tick = tokio::time::interval(COUNT_EVERY);
@@ -39,6 +40,7 @@ pub(crate) async fn run(
             _ = tick.tick() => {}
         }
         count(&*store, metrics.clone());
+        trim(&*store, ended.rows_max).await;
         if sweep_at <= Instant::now() {
             // A sweep that found much comes again with the next tick: the store has other work to do.
             let more = sweep(&*store, clock).await;
@@ -109,6 +111,23 @@ async fn sweep(store: &dyn Store, clock: Clock) -> bool {
             false
         }
         Err(_) => false,
+    }
+}
+
+/// Forgets the oldest of too many legs that have ended, some thousands at most: the store has other work to do.
+async fn trim(store: &dyn Store, rows_max: u64) {
+    const PIECES_MAX: usize = 32;
+    for _ in 0..PIECES_MAX {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let done = move |trimmed| {
+            let _ = send.send(trimmed);
+        };
+        store.trim(Table::Ended, rows_max, Box::new(done));
+        match receive.await {
+            Ok(Ok(trimmed)) if trimmed.more => {}
+            Ok(Ok(_)) | Err(_) => return,
+            Ok(Err(error)) => return tracing::warn!(%error, "old legs could not be forgotten"),
+        }
     }
 }
 

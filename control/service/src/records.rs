@@ -10,8 +10,8 @@ use base::{Private, UnixTime};
 use serde::{Deserialize, Serialize};
 
 pub use bodies::{
-    AcceptedMessage, Binding, ContextRow, DialogRow, Group, ImdnState, RelayEnd, RelayRow, RosterRow,
-    SessionRow, Side, Subscriber, SubscriptionRow,
+    AcceptedMessage, Binding, ContextRow, DialogRow, EndedLeg, Group, ImdnState, RelayEnd, RelayRow,
+    RosterRow, SessionRow, Side, Subscriber, SubscriptionRow,
 };
 
 use crate::LaneKey;
@@ -41,11 +41,13 @@ pub enum Table {
     Message,
     /// IMDN de-duplication states: key = digest of (Message-ID, originator, recipient).
     Imdn,
+    /// RTP legs that have ended: key = `time/context/leg` in hex, the newest first.
+    Ended,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Subscriber,
         Table::Binding,
         Table::Group,
@@ -57,6 +59,7 @@ impl Table {
         Table::Relay,
         Table::Message,
         Table::Imdn,
+        Table::Ended,
     ];
 
     /// The name in the store and in metrics.
@@ -73,12 +76,13 @@ impl Table {
             Table::Relay => "relay",
             Table::Message => "message",
             Table::Imdn => "imdn",
+            Table::Ended => "ended",
         }
     }
 
     /// Whether a lane is given its rows at start (`Input::Restored`); the others are fetched by `Need`.
     pub const fn restored(self) -> bool {
-        !matches!(self, Table::Subscriber | Table::Group | Table::Imdn)
+        !matches!(self, Table::Subscriber | Table::Group | Table::Imdn | Table::Ended)
     }
 }
 
@@ -122,7 +126,7 @@ pub struct Columns {
     /// Which way.
     pub direction: Direction,
     /// When the store may delete the row by itself; zero = never. Only rows that their lane reads again after
-    /// it (Imdn) have one: what a lane holds in memory it removes itself, or its versions would not fit.
+    /// it (Imdn), and those that no lane reads (Ended), have one: what a lane holds in memory it removes itself, or its versions would not fit.
     pub expires: UnixTime,
 }
 
@@ -175,6 +179,8 @@ pub enum Record {
     Message(Box<AcceptedMessage>),
     /// See [`Table::Imdn`].
     Imdn(ImdnState),
+    /// See [`Table::Ended`].
+    Ended(Box<EndedLeg>),
 }
 
 impl Record {

@@ -86,6 +86,10 @@ pub trait Store: Send + std::marker::Sync + std::fmt::Debug {
     /// Forgets rows that expired more than a day before `now`: a bounded piece of work.
     fn sweep(&self, now: UnixTime, done: Done<Swept>);
 
+    /// Forgets the last rows of a table, in the order of their keys, that are more than `rows_max`: a bounded piece of work.
+    /// For tables that no lane holds versions of.
+    fn trim(&self, table: Table, rows_max: u64, done: Done<Swept>);
+
     /// The first rows of a table, in the order of their keys: for people who look.
     fn list(&self, table: Table, rows_max: usize, done: Done<Vec<Row>>);
 

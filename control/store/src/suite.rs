@@ -274,6 +274,22 @@ pub(crate) fn a_long_sweep_comes_in_pieces(open: Open, folder: &Path) {
     assert!(pieces >= 3, "{pieces}");
 }
 
+pub(crate) fn of_too_many_rows_the_last_are_forgotten(open: Open, folder: &Path) {
+    let store = open(folder);
+    let rows = (0..3000).map(|i| put(roster(&format!("r{i:04}"), 1, b""))).collect();
+    commit(&*store, rows).unwrap();
+    let trim = |max| wait(|done| store.trim(Table::Roster, max, done)).unwrap();
+    assert_eq!(trim(3000), Swept { forgotten: 0, more: false });
+    let mut pieces = 1;
+    while trim(10).more {
+        pieces += 1;
+    }
+    assert!(pieces >= 3, "{pieces}");
+    let left = wait(|done| store.list(Table::Roster, 9000, done)).unwrap();
+    let ids: Vec<_> = left.iter().map(|row| row.key.id.expose().clone()).collect();
+    assert_eq!(ids, (0..10).map(|i| format!("r{i:04}")).collect::<Vec<_>>());
+}
+
 pub(crate) fn a_body_over_the_limit_is_refused_alone(open: Open, folder: &Path) {
     let store = open(folder);
     let refused = commit(&*store, vec![put(roster("a", 1, b"")), put(roster("big", 1, &[0; 2 << 20]))]);

@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// For programs.
     #[arg(long)]
     json: bool,
+    /// What the newest of the RTP legs that have ended came to, instead.
+    #[arg(long)]
+    ended: bool,
 }
 
 /// What control says of itself.
@@ -155,6 +158,17 @@ async fn show(options: &Options) -> anyhow::Result<ExitCode> {
         (None, Some(config)) => config.admin_socket(),
         (None, None) => options.folder.join("control.sock"),
     };
+    if options.ended {
+        let answer =
+            question(&socket, &json!({ "ask": "ended" })).await.context("control does not answer")?;
+        let legs = answer.get("ended").cloned().unwrap_or_default();
+        if options.json {
+            println!("{legs:#}");
+        } else {
+            print!("{}", ended_for_people(&legs));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let status = ask(&socket).await.context("control does not answer")?;
     let mut dropped = BTreeMap::new();
     let mut endpoints = vec![status.at("/metrics").as_str().and_then(|a| a.parse().ok())];
@@ -232,9 +246,51 @@ fn for_people(status: &Status, dropped: &BTreeMap<String, u64>) -> String {
     out
 }
 
+/// The legs of `{"ask":"ended"}`.
+fn ended_for_people(legs: &Value) -> String {
+    let heads =
+        ["ended", "context", "leg", "media", "s", "in", "lost", "ms", "mos", "out", "lost", "ms", "mos"];
+    let mut table = Table::new(&heads);
+    for leg in legs.as_array().map(Vec::as_slice).unwrap_or_default() {
+        let text = |key: &str| match leg.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => "-".to_owned(),
+        };
+        let scaled = |key: &str, by: f64| match leg.get(key).and_then(Value::as_f64) {
+            Some(number) if number > 0.0 => format!("{:.1}", number / by),
+            _ => "-".to_owned(),
+        };
+        let mut row: Vec<String> = ["ended", "context", "leg", "media"].map(text).to_vec();
+        row.push(scaled("up_ms", 1000.0));
+        for way in ["in", "out"] {
+            row.extend([text(&format!("packets_{way}")), text(&format!("lost_{way}"))]);
+            row.push(scaled(&format!("jitter_{way}_us"), 1000.0));
+            row.push(scaled(&format!("mos_{way}_centi"), 100.0));
+        }
+        table.row(row);
+    }
+    table.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn legs_that_have_ended_are_a_line_each() {
+        let legs = json!([{
+            "ended": "2026-01-02T03:04:05Z", "context": "00000000000000ff", "leg": 2, "media": "audio", "up_ms": 61_500,
+            "packets_in": 3000, "lost_in": 7, "jitter_in_us": 1500, "mos_in_centi": 412,
+            "packets_out": 2990, "lost_out": 0, "jitter_out_us": 0, "mos_out_centi": 0,
+        }]);
+        let text = ended_for_people(&legs);
+        let line: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        for part in ["00000000000000ff", "audio", "61.5", "3000", "1.5", "4.1", "2990"] {
+            assert!(line.contains(&part), "{part}: {text}");
+        }
+        assert_eq!(text.lines().count(), ended_for_people(&json!([])).lines().count() + 1);
+    }
 
     fn status() -> Status {
         Status {

@@ -138,6 +138,7 @@ impl Admin {
             Ask::Status {} => Ok(self.status().await),
             Ask::Sessions {} => self.sessions().await,
             Ask::Conferences {} => self.conferences().await,
+            Ask::Ended {} => self.ended().await,
             Ask::Capture { context, on, leg, file, max_bytes } => {
                 self.capture(contract::Capture { context, file, on, max_bytes, leg }).await
             }
@@ -246,6 +247,41 @@ impl Admin {
             })
             .collect();
         Ok(json!({ "conferences": conferences }))
+    }
+
+    /// The legs that have ended, the newest first. Contexts are named as in logs and rows.
+    async fn ended(&self) -> Result<Value, String> {
+        let rows = self.rows(Table::Ended).await?;
+        let ended: Vec<Value> = rows
+            .iter()
+            .filter_map(|row| match &row.record {
+                Record::Ended(leg) => Some(json!({
+                    "context": format!("{:016x}", leg.context),
+                    "leg": leg.leg,
+                    "media": if leg.video { "video" } else { "audio" },
+                    "ended": leg.ended.to_string(),
+                    "up_ms": leg.up_ms,
+                    "packets_in": leg.packets_in,
+                    "packets_out": leg.packets_out,
+                    "bytes_in": leg.bytes_in,
+                    "bytes_out": leg.bytes_out,
+                    "dropped": leg.dropped,
+                    "policed": leg.policed,
+                    "lost_in": leg.lost_in,
+                    "lost_out": leg.lost_out,
+                    "reordered": leg.reordered,
+                    "duplicates": leg.duplicates,
+                    "jitter_in_us": leg.jitter_in_us,
+                    "jitter_out_us": leg.jitter_out_us,
+                    "round_trip_us": leg.round_trip_us,
+                    "mos_in_centi": leg.mos_in_centi,
+                    "mos_out_centi": leg.mos_out_centi,
+                    "retransmitted": leg.retransmitted,
+                })),
+                _ => None,
+            })
+            .collect();
+        Ok(json!({ "ended": ended }))
     }
 
     async fn capture(&self, capture: contract::Capture) -> Result<Value, String> {

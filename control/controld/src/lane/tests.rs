@@ -97,6 +97,10 @@ impl Store for Brittle {
         self.inner.sweep(now, done);
     }
 
+    fn trim(&self, table: Table, rows_max: u64, done: Done<Swept>) {
+        self.inner.trim(table, rows_max, done);
+    }
+
     fn list(&self, table: Table, rows_max: usize, done: Done<Vec<Row>>) {
         self.inner.list(table, rows_max, done);
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::greeting::Greeted;
 use super::{Order, Runner, lost};
+use crate::ended;
 use crate::lane::{Event, LaneRef};
 use crate::metrics::{Heard, Outcome};
 
@@ -290,7 +291,7 @@ impl Runner {
     fn spread_counters(&self, counters: Counters) {
         let mut of_lane = vec![Vec::new(); self.lanes.count()];
         let (ended, legs): (Vec<_>, Vec<_>) = counters.legs.into_iter().partition(|leg| leg.ended);
-        ended.iter().for_each(record);
+        ended::keep(&ended, self.parts.ended, self.parts.clock.now().wall, &*self.parts.store);
         for leg in legs {
             let lane = self.lanes.of_context(leg.leg.as_ref().map_or(0, |leg| leg.context));
             if let Some(list) = of_lane.get_mut(lane) {
@@ -302,34 +303,4 @@ impl Runner {
             self.lanes.tell(lane, Event::News(news));
         }
     }
-}
-
-/// The last counters of a leg, as a record of the call that it was of: its context's number is the call's in all logs and
-/// rows. Whoever charges or watches quality collects the target `weir::cdr`.
-fn record(leg: &contract::LegCounters) {
-    let Some(key) = leg.leg else { return };
-    tracing::info!(
-        target: "weir::cdr",
-        context = format_args!("{:016x}", key.context),
-        leg = key.leg,
-        media = if leg.video { "video" } else { "audio" },
-        up_ms = leg.up_ms,
-        packets_in = leg.packets_in,
-        packets_out = leg.packets_out,
-        bytes_in = leg.bytes_in,
-        bytes_out = leg.bytes_out,
-        dropped = leg.dropped,
-        policed = leg.policed,
-        lost_in = leg.lost,
-        lost_out = leg.lost_out,
-        reordered = leg.reordered,
-        duplicates = leg.duplicates,
-        jitter_in_us = leg.jitter_us,
-        jitter_out_us = leg.jitter_out_us,
-        round_trip_us = leg.round_trip_us,
-        mos_in_centi = leg.mos_centi,
-        mos_out_centi = leg.mos_out_centi,
-        retransmitted = leg.retransmitted,
-        "a leg has ended"
-    );
 }

@@ -45,6 +45,8 @@ impl Bench {
             epoch: 7,
             instance,
             store: store.clone(),
+            ended: ended::Settings::default(),
+            clock: Clock::start(),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         };
@@ -260,8 +262,6 @@ async fn a_new_instance_is_remembered_when_everything_was_put_into_it() {
     }
 }
 
-#[tokio::test]
-async fn news_go_to_the_lane_of_their_context() {
 /// A link that broke within a second of the first greeting made the living data plane a new one, and every message session was
 /// set up anew.
 #[tokio::test]
@@ -297,6 +297,8 @@ async fn a_link_that_breaks_at_once_comes_back_to_the_same_data_plane() {
     assert_eq!(bench.greeted(1).await, (false, vec![]));
 }
 
+#[tokio::test]
+async fn news_go_to_the_lane_of_their_context() {
     let mut bench = Bench::new(Settings::default(), Some(9));
     let mut far = bench.linked(9, &[]).await;
     for lane in 0..LANES {
@@ -381,4 +383,38 @@ async fn it_waits_for_a_data_plane_that_comes_late() {
     let _far = bench.linked(1, &[]).await;
     bench.greeted(0).await;
     assert_eq!(bench.metrics.dataplane_up.get(), 1);
+}
+
+/// Issue 3: statistics per leg in CDR-ready form.
+#[tokio::test]
+async fn the_last_counters_of_a_leg_are_kept() {
+    let mut bench = Bench::new(Settings::default(), Some(9));
+    let mut far = bench.linked(9, &[]).await;
+    bench.greeted(1).await;
+    let leg = |number, ended| LegCounters {
+        leg: Some(LegKey::new(context(1, 1), number)),
+        packets_in: number,
+        ended,
+        ..LegCounters::default()
+    };
+    let counters = Counters { legs: vec![leg(1, false), leg(2, true), leg(3, true)] };
+    far.put(from_dataplane::Body::News(News { what: Some(news::What::Counters(counters)) })).await;
+    let Event::News(News { what: Some(news::What::Counters(heard)) }) = bench.event(1).await else {
+        panic!()
+    };
+    assert_eq!(heard.legs, [leg(1, false)], "its lane has nothing to do with those that are gone");
+    let kept = || wait(|done| bench.store.list(service::Table::Ended, 10, done)).unwrap();
+    let start = std::time::Instant::now();
+    while kept().len() < 2 {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let legs: Vec<u64> = kept()
+        .iter()
+        .map(|row| match &row.record {
+            service::Record::Ended(ended) => ended.packets_in,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(legs, [2, 3]);
 }

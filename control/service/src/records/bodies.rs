@@ -221,6 +221,54 @@ pub struct AcceptedMessage {
     pub taken: Vec<String>,
 }
 
+/// What an RTP leg came to (issue 3 "RTP statistics per leg in CDR-ready form"). In: from its peer; out: to it. Scores are
+/// hundredths of a MOS, 0 where nobody can tell.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct EndedLeg {
+    /// The context, which is the call's number everywhere.
+    pub context: u64,
+    /// The leg within it.
+    pub leg: u64,
+    /// When it ended.
+    pub ended: UnixTime,
+    /// Video, else audio.
+    pub video: bool,
+    /// How long it was there.
+    pub up_ms: u64,
+    /// Datagrams that came.
+    pub packets_in: u64,
+    /// Datagrams that were sent.
+    pub packets_out: u64,
+    /// Octets that came.
+    pub bytes_in: u64,
+    /// Octets that were sent.
+    pub bytes_out: u64,
+    /// Datagrams that were refused.
+    pub dropped: u64,
+    /// Of those, how many were over the agreed bandwidth.
+    pub policed: u64,
+    /// Lost on the way here.
+    pub lost_in: u64,
+    /// Lost on the way to the peer, as it says.
+    pub lost_out: u64,
+    /// That came late.
+    pub reordered: u64,
+    /// That came again.
+    pub duplicates: u64,
+    /// Jitter here.
+    pub jitter_in_us: u32,
+    /// Jitter at the peer, as it says.
+    pub jitter_out_us: u32,
+    /// There and back.
+    pub round_trip_us: u32,
+    /// How good it sounded here.
+    pub mos_in_centi: u32,
+    /// How good it sounds at the peer.
+    pub mos_out_centi: u32,
+    /// Sent again because the peer asked.
+    pub retransmitted: u64,
+}
+
 /// IMDN de-duplication for (Message-ID, originator, recipient): CPM-FACTS §2.11, REQ-PF-17.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ImdnState {

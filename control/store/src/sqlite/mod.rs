@@ -151,6 +151,10 @@ impl Store for Sqlite {
         self.call(Job::Sweep(now, done));
     }
 
+    fn trim(&self, table: Table, rows_max: u64, done: Done<Swept>) {
+        self.call(Job::Trim(table, rows_max, done));
+    }
+
     fn list(&self, table: Table, rows_max: usize, done: Done<Vec<Row>>) {
         self.call(Job::List(table, rows_max, done));
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use service::records::{Columns, Direction};
 use service::{Change, Key, LaneKey, Record, Row, Table};
 
-use crate::{Share, StoreError};
+use crate::{Share, StoreError, Swept};
 
 /// Rows of one part of a restore.
 const PART_ROWS: usize = 256;
@@ -190,6 +190,21 @@ pub(super) fn sweep_conversations(
     }
     let last = some.last().filter(|_| some.len() == SWEEP_ROWS).map(|(id, ..)| id.clone());
     Ok((forgotten, last))
+}
+
+/// Forgets some of the last rows of a table that has more than so many.
+pub(super) fn trim(connection: &Connection, table: Table, rows_max: u64) -> Result<Swept, StoreError> {
+    let name = table.label();
+    let over = count(connection, table)?.saturating_sub(rows_max);
+    let some = over.min(SWEEP_ROWS as u64);
+    if some == 0 {
+        return Ok(Swept::default());
+    }
+    let mut statement = connection.prepare_cached(&format!(
+        "DELETE FROM \"{name}\" WHERE id IN (SELECT id FROM \"{name}\" ORDER BY id DESC LIMIT ?1)"
+    ))?;
+    let forgotten = statement.execute([int(some)])?;
+    Ok(Swept { forgotten, more: over > some })
 }
 
 pub(super) fn count(connection: &Connection, table: Table) -> Result<u64, StoreError> {

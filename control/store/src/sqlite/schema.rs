@@ -28,7 +28,7 @@ use crate::StoreError;
 const APPLICATION: i64 = 0x5765_6972;
 
 /// One step for each version; step n makes version n + 1. A step that was released never changes.
-const STEPS: [Step; 1] = [first];
+const STEPS: [Step; 2] = [first, second];
 
 type Step = fn(&Transaction<'_>) -> Result<(), StoreError>;
 
@@ -70,28 +70,37 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
+fn make(transaction: &Transaction<'_>, table: Table) -> Result<(), StoreError> {
+    let name = table.label();
+    Ok(transaction.execute_batch(&format!(
+        "CREATE TABLE \"{name}\" (
+            id TEXT NOT NULL PRIMARY KEY,
+            bucket INTEGER NOT NULL,
+            version INTEGER NOT NULL,
+            owner TEXT NOT NULL,
+            conversation TEXT NOT NULL,
+            contribution TEXT NOT NULL,
+            direction INTEGER NOT NULL,
+            uid INTEGER NOT NULL,
+            modseq INTEGER NOT NULL,
+            expires INTEGER NOT NULL,
+            body BLOB NOT NULL
+        ) STRICT;
+        CREATE INDEX \"{name}_owner\" ON \"{name}\" (owner) WHERE owner <> '';
+        CREATE INDEX \"{name}_conversation\" ON \"{name}\" (conversation, uid) WHERE conversation <> '';
+        CREATE INDEX \"{name}_contribution\" ON \"{name}\" (contribution) WHERE contribution <> '';
+        CREATE INDEX \"{name}_expires\" ON \"{name}\" (expires) WHERE expires <> 0;"
+    ))?)
+}
+
+/// Legs that have ended.
+fn second(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    make(transaction, Table::Ended)
+}
+
 fn first(transaction: &Transaction<'_>) -> Result<(), StoreError> {
-    for table in Table::ALL {
-        let name = table.label();
-        transaction.execute_batch(&format!(
-            "CREATE TABLE \"{name}\" (
-                id TEXT NOT NULL PRIMARY KEY,
-                bucket INTEGER NOT NULL,
-                version INTEGER NOT NULL,
-                owner TEXT NOT NULL,
-                conversation TEXT NOT NULL,
-                contribution TEXT NOT NULL,
-                direction INTEGER NOT NULL,
-                uid INTEGER NOT NULL,
-                modseq INTEGER NOT NULL,
-                expires INTEGER NOT NULL,
-                body BLOB NOT NULL
-            ) STRICT;
-            CREATE INDEX \"{name}_owner\" ON \"{name}\" (owner) WHERE owner <> '';
-            CREATE INDEX \"{name}_conversation\" ON \"{name}\" (conversation, uid) WHERE conversation <> '';
-            CREATE INDEX \"{name}_contribution\" ON \"{name}\" (contribution) WHERE contribution <> '';
-            CREATE INDEX \"{name}_expires\" ON \"{name}\" (expires) WHERE expires <> 0;"
-        ))?;
+    for table in Table::ALL.into_iter().filter(|table| *table != Table::Ended) {
+        make(transaction, table)?;
     }
     Ok(transaction.execute_batch(
         "CREATE TABLE number (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -116,8 +125,22 @@ mod tests {
         for _ in 0..2 {
             let mut connection = Connection::open(&file).unwrap();
             prepare(&mut connection, &Settings::default()).unwrap();
-            assert_eq!(version(&connection), 1);
+            assert_eq!(version(&connection), 2);
         }
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_gets_what_came_after() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let transaction = connection.transaction().unwrap();
+        first(&transaction).unwrap();
+        transaction.pragma_update(None, "user_version", 1).unwrap();
+        transaction.pragma_update(None, "application_id", APPLICATION).unwrap();
+        transaction.commit().unwrap();
+        let rows = |c: &Connection| c.query_row("SELECT count(*) FROM ended", [], |row| row.get::<_, i64>(0));
+        assert!(rows(&connection).is_err());
+        migrate(&mut connection).unwrap();
+        assert_eq!((version(&connection), rows(&connection).unwrap()), (2, 0));
     }
 
     #[test]
@@ -130,7 +153,7 @@ mod tests {
         drop(connection);
         let mut connection = Connection::open(&file).unwrap();
         let refused = prepare(&mut connection, &Settings::default());
-        assert_eq!(refused, Err(StoreError::Schema { found: 99, known: 1 }));
+        assert_eq!(refused, Err(StoreError::Schema { found: 99, known: 2 }));
         assert_eq!(version(&connection), 99);
     }
 

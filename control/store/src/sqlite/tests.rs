@@ -31,6 +31,7 @@ suite! {
     a_table_is_listed_up_to_a_limit
     rows_are_forgotten_a_day_after_they_expired
     a_long_sweep_comes_in_pieces
+    of_too_many_rows_the_last_are_forgotten
     a_body_over_the_limit_is_refused_alone
 }
 

@@ -19,13 +19,17 @@ pub(super) enum Job {
     Number(&'static str, Done<Option<u64>>),
     SetNumber(&'static str, u64, Done<()>),
     Sweep(UnixTime, Done<Swept>),
+    Trim(Table, u64, Done<Swept>),
     List(Table, usize, Done<Vec<Row>>),
     Count(Done<Vec<u64>>),
 }
 
 impl Job {
     fn writes(&self) -> bool {
-        matches!(self, Job::Commit(..) | Job::TakeEpoch(..) | Job::SetNumber(..) | Job::Sweep(..))
+        matches!(
+            self,
+            Job::Commit(..) | Job::TakeEpoch(..) | Job::SetNumber(..) | Job::Sweep(..) | Job::Trim(..)
+        )
     }
 
     pub(super) fn fail(self, error: &StoreError) {
@@ -36,7 +40,7 @@ impl Job {
             Job::Restore(_, _, done) => done(Err(error)),
             Job::TakeEpoch(done) => done(Err(error)),
             Job::Number(_, done) => done(Err(error)),
-            Job::Sweep(_, done) => done(Err(error)),
+            Job::Sweep(_, done) | Job::Trim(_, _, done) => done(Err(error)),
             Job::Count(done) => done(Err(error)),
         }
     }
@@ -135,6 +139,10 @@ impl Engine {
             Job::Sweep(now, done) => {
                 let swept = self.sweep(now);
                 verdict(done, watch(swept, lost))
+            }
+            Job::Trim(table, rows_max, done) => {
+                let trimmed = rows::trim(&self.connection, table, rows_max);
+                verdict(done, watch(trimmed, lost))
             }
             Job::List(table, rows_max, done) => verdict(done, self.list(table, rows_max)),
             Job::Count(done) => {
