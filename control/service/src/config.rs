@@ -199,6 +199,10 @@ pub struct Media {
     pub learning_ms: u32,
     /// An RTP leg without packets for so long is lost, milliseconds; 0 = never.
     pub rtp_timeout_ms: u32,
+    /// What a peer sends is held to the bandwidth that it was told (b=AS, b=TIAS), where it was told one.
+    pub police: bool,
+    /// So much more of it passes, per cent: many phones name what their codec needs and leave the headers out.
+    pub police_headroom_percent: u32,
     /// Octets of one MSRP message; 0 = the data plane's limit.
     pub msrp_max_bytes: u64,
     /// What becomes of lines with keys (RTP/SAVP, RFC 4568).
@@ -216,6 +220,8 @@ impl Default for Media {
             latching: Latching::Window,
             learning_ms: 10_000,
             rtp_timeout_ms: 60_000,
+            police: true,
+            police_headroom_percent: 100,
             msrp_max_bytes: 0,
             srtp: Srtp::Mirror,
             dtls: Srtp::Terminate,
@@ -227,6 +233,14 @@ impl Default for Media {
                 SrtpSuite::AesCm128HmacSha1_32,
             ],
         }
+    }
+}
+
+impl Media {
+    /// The bandwidth that a leg is held to whose peer was told so much; 0: to none.
+    pub(crate) fn policed_kbps(&self, told_kbps: u64) -> u32 {
+        let more = told_kbps.saturating_mul(u64::from(self.police_headroom_percent)) / 100;
+        if self.police { u32::try_from(told_kbps.saturating_add(more)).unwrap_or(u32::MAX) } else { 0 }
     }
 }
 

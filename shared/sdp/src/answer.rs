@@ -4,9 +4,11 @@
 //! Formats keep the offer's payload types and order. Directions are the offer's, mirrored and cut to ours.
 
 use crate::{
-    Body, Chatroom, Codec, Crypto, Direction, DtlsEnd, File, Fingerprint, Format, Host, MediaLine, Message,
-    Origin, Rtcp, Rtp, Session, Setup,
+    Bandwidth, Body, Chatroom, Codec, Crypto, Direction, DtlsEnd, File, Fingerprint, Format, Host, MediaLine,
+    Message, Origin, Rtcp, Rtp, Session, Setup,
 };
+
+use crate::rtp::xr_name;
 
 /// What we say to one line of an offer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,6 +70,12 @@ pub struct AcceptRtp {
     pub extensions: Vec<String>,
     /// Feedback that we understand, such as `nack pli`; what is offered of it is answered.
     pub feedback: Vec<String>,
+    /// RTCP of reduced size (RFC 5506), if the offer has it.
+    pub rtcp_rsize: bool,
+    /// Extended reports that we take part in by agreement, such as `rcvr-rtt` (RFC 3611 §5.2), if the offer has them.
+    pub reports: Vec<String>,
+    /// What we take at most, with the headers below RTP, kbit/s: a `b=AS` line (RFC 8866 §5.8).
+    pub bandwidth_kbps: Option<u64>,
     /// Our key under the tag and suite of an a=crypto line of the offer ([`Rtp::choose_crypto`]). An `RTP/SAVP` or
     /// `RTP/SAVPF` line without it is refused.
     pub crypto: Option<Crypto>,
@@ -120,6 +128,10 @@ fn accepted(line: &MediaLine, accept: Accept) -> Option<MediaLine> {
         AcceptBody::Rtp(own) if line.proto.is_dtls() => Some(own.dtls.clone()?),
         _ => None,
     };
+    let kbps = match &accept.body {
+        AcceptBody::Rtp(own) => own.bandwidth_kbps,
+        AcceptBody::Message(_) => None,
+    };
     let (body, setup, own_direction) = match (&line.body, accept.body) {
         (Body::Rtp(offered), AcceptBody::Rtp(own)) => {
             (Body::Rtp(rtp(offered, &own, line.proto.is_sdes())?), None, accept.direction)
@@ -135,6 +147,7 @@ fn accepted(line: &MediaLine, accept: Accept) -> Option<MediaLine> {
     };
     let mut taken = MediaLine::new(line.kind.clone(), accept.port, line.proto.clone(), body);
     taken.host = accept.host;
+    taken.bandwidths.extend(kbps.map(Bandwidth::kbps));
     taken.direction = line.effective_direction().answered(own_direction);
     taken.setup = setup;
     taken.fingerprints = accept.fingerprints;
@@ -189,7 +202,8 @@ fn rtp(offered: &Rtp, own: &AcceptRtp, sdes: bool) -> Option<Rtp> {
     let mut answer = Rtp {
         formats,
         rtcp_mux,
-        rtcp_rsize: false,
+        rtcp_rsize: offered.rtcp_rsize && own.rtcp_rsize,
+        rtcp_xr: own.answered_reports(offered),
         rtcp: own.rtcp_port.filter(|_| !rtcp_mux).map(|port| Rtcp { port, host: None }),
         ptime: own.ptime,
         maxptime: None,
@@ -204,6 +218,15 @@ fn rtp(offered: &Rtp, own: &AcceptRtp, sdes: bool) -> Option<Rtp> {
 }
 
 impl AcceptRtp {
+    /// What of the offer's reports is ours too. Its parameters say what the other one does: they are not repeated, but for who
+    /// measures (`rcvr-rtt=all`), which both must say alike.
+    fn answered_reports(&self, offered: &Rtp) -> Option<Vec<String>> {
+        let ours = |word: &&String| self.reports.iter().any(|own| own.eq_ignore_ascii_case(xr_name(word)));
+        let words = offered.rtcp_xr.iter().flatten().filter(ours);
+        let words: Vec<String> = words.filter_map(|word| Some(word.split(':').next()?.to_owned())).collect();
+        (!words.is_empty()).then_some(words)
+    }
+
     /// Whether we take a format, and with which parameters.
     fn takes(&self, format: &Format) -> Option<Option<String>> {
         if self.codecs.is_empty() {

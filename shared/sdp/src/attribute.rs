@@ -39,6 +39,13 @@ pub struct Bandwidth {
     pub value: u64,
 }
 
+impl Bandwidth {
+    /// A `b=AS` line.
+    pub fn kbps(kbps: u64) -> Self {
+        Bandwidth { kind: "AS".to_owned(), value: kbps }
+    }
+}
+
 /// An a=group line (RFC 5888, RFC 9143).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Group {

@@ -264,6 +264,22 @@ impl MediaLine {
         self.others.iter().find(|a| a.name == name).and_then(|a| a.value.as_deref())
     }
 
+    /// What may be sent to the line's writer, with the headers of IPv4 and UDP, kbit/s: its `b=AS` (RFC 8866 §5.8), or its
+    /// `b=TIAS`, to which the headers of as many packets are added as `a=maxprate` says (RFC 3890 §6.2, §6.4); the larger one.
+    /// `None`: it does not say, or 0.
+    pub fn bandwidth_kbps(&self) -> Option<u64> {
+        /// Octets of IPv4 and UDP.
+        const HEADERS: f64 = 28.0;
+        let of = |kind: &str| {
+            let line = self.bandwidths.iter().find(|b| b.kind.eq_ignore_ascii_case(kind));
+            line.map(|b| b.value).filter(|value| *value > 0)
+        };
+        let rate = self.value("maxprate").and_then(|rate| rate.parse::<f64>().ok());
+        let rate = rate.filter(|rate| (0.0..=100_000.0).contains(rate)).unwrap_or(0.0);
+        let tias = of("TIAS").map(|bits| bits.div_ceil(1000).saturating_add((rate * HEADERS / 125.0) as u64));
+        of("AS").into_iter().chain(tias).max()
+    }
+
     /// What the line is about over RTP.
     pub fn rtp(&self) -> Option<&Rtp> {
         match &self.body {
@@ -322,6 +338,29 @@ impl fmt::Debug for MediaLine {
 #[cfg(test)]
 mod tests {
     use super::Direction::{self, *};
+
+    #[test]
+    fn what_may_be_sent_is_as_or_tias_with_headers() {
+        use crate::{Limits, Session};
+        // RFC 8866 §5.8, RFC 3890 §6.2, §6.3.
+        for (lines, kbps) in [
+            ("", None),
+            ("b=AS:80\r\n", Some(80)),
+            ("b=AS:0\r\n", None),
+            ("b=CT:900\r\nb=RR:800\r\n", None),
+            ("b=TIAS:64000\r\n", Some(64)),
+            ("b=TIAS:64001\r\na=maxprate:50.0\r\n", Some(65 + 11)),
+            ("b=TIAS:64000\r\na=maxprate:nan\r\n", Some(64)),
+            ("b=TIAS:18446744073709551615\r\na=maxprate:99999\r\n", Some(18_446_744_073_709_552 + 22_399)),
+            ("b=AS:80\r\nb=TIAS:64000\r\n", Some(80)),
+        ] {
+            let text = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n{lines}"
+            );
+            let said = Session::parse(text.as_bytes(), &Limits::default()).unwrap();
+            assert_eq!(said.lines.first().unwrap().bandwidth_kbps(), kbps, "{lines}");
+        }
+    }
 
     #[test]
     fn rfc3264_s6_1_directions() {

@@ -276,6 +276,7 @@ impl Rtp {
             match attribute.name.as_str() {
                 "rtcp-mux" => self.rtcp_mux = true,
                 "rtcp-rsize" => self.rtcp_rsize = true,
+                "rtcp-xr" => self.rtcp_xr = Some(Vec::new()),
                 _ => return Ok(false),
             }
             return Ok(true);
@@ -295,6 +296,7 @@ impl Rtp {
                 }
             }
             "rtcp" => self.rtcp = Some(rtcp(value).ok_or(SdpError::Attribute)?),
+            "rtcp-xr" => self.rtcp_xr = Some(value.split_ascii_whitespace().map(str::to_owned).collect()),
             "ptime" | "maxptime" => {
                 let Ok(milliseconds) = value.parse() else { return Ok(false) };
                 let field = if attribute.name == "ptime" { &mut self.ptime } else { &mut self.maxptime };

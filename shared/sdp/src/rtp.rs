@@ -11,6 +11,8 @@ pub struct Rtp {
     pub rtcp_mux: bool,
     /// a=rtcp-rsize (RFC 5506)
     pub rtcp_rsize: bool,
+    /// a=rtcp-xr (RFC 3611 §5.1): the reports that are spoken of; with none, `None` where the line is not there.
+    pub rtcp_xr: Option<Vec<String>>,
     /// a=rtcp (RFC 3605)
     pub rtcp: Option<Rtcp>,
     /// a=ptime, milliseconds
@@ -31,12 +33,22 @@ impl Rtp {
         self.formats.iter().find(|f| f.payload == payload)
     }
 
+    /// Whether a=rtcp-xr speaks of a report, whatever its parameters.
+    pub fn reports(&self, name: &str) -> bool {
+        self.rtcp_xr.iter().flatten().any(|word| xr_name(word).eq_ignore_ascii_case(name))
+    }
+
     /// Keeps the formats of which `keep` is true, with their feedback.
     pub fn retain(&mut self, keep: impl Fn(&Format) -> bool) {
         self.formats.retain(keep);
         let formats = &self.formats;
         self.feedback.retain(|fb| fb.payload.is_none_or(|pt| formats.iter().any(|f| f.payload == pt)));
     }
+}
+
+/// The name in a word of a=rtcp-xr: `rcvr-rtt` in `rcvr-rtt=all:10000`.
+pub(crate) fn xr_name(word: &str) -> &str {
+    word.split('=').next().unwrap_or_default()
 }
 
 /// a=rtcp: where RTCP goes when not to the next port.

@@ -146,6 +146,11 @@ impl Rtp {
         if self.rtcp_rsize {
             lines.flag("rtcp-rsize");
         }
+        match self.rtcp_xr.as_deref() {
+            Some([]) => lines.flag("rtcp-xr"),
+            Some(words) => lines.value("rtcp-xr", words.join(" ")),
+            None => {}
+        }
         for crypto in &self.crypto {
             lines.value("crypto", crypto.to_value());
         }

@@ -9,7 +9,7 @@ use contract::{
 use sdp::{Direction, Format, Host, MediaLine, Message, Proto, Rtp};
 
 use super::config::Medium;
-use super::offer::{FEEDBACK, Terms};
+use super::offer::{FEEDBACK, REPORTS, Terms};
 use super::room::Room;
 
 /// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take; it passes
@@ -76,6 +76,8 @@ fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[
     leg.learning = contract::Learning::from(terms.media.latching).into();
     leg.learning_ms = terms.media.learning_ms;
     leg.media_timeout_ms = terms.media.rtp_timeout_ms;
+    let medium = if leg.video { Medium::Video } else { Medium::Audio };
+    leg.bandwidth_kbps = terms.controlling.kbps(medium).map_or(0, |kbps| terms.media.policed_kbps(kbps));
     leg.payloads = formats
         .iter()
         .filter_map(|ours| {
@@ -103,6 +105,9 @@ fn rtcp_agreed(rtp: &Rtp, codec: &str) -> RtcpAgreed {
         fir: takes("ccm fir"),
         tmmbr: takes("ccm tmmbr"),
         remb: takes("goog-remb"),
+        // Both ways alike: it has offered it and we answer so, or it answers so to an offer of ours.
+        reduced: rtp.rtcp_rsize,
+        extended: REPORTS.iter().any(|name| rtp.reports(name)),
         codec: codec.to_owned(),
         ..RtcpAgreed::default()
     }

@@ -111,6 +111,10 @@ pub struct Controlling {
     pub audio_codecs: Vec<String>,
     /// Video codecs, the preferred one first.
     pub video_codecs: Vec<String>,
+    /// What a phone is told that it may send of audio, with headers, kbit/s (b=AS), and is held to; 0 = nothing is said.
+    pub audio_kbps: u32,
+    /// The same of video.
+    pub video_kbps: u32,
     /// Which phones get one stream instead of everybody's.
     pub plain_phones: Plain,
     /// Audio to phones that are not plain: everybody's, or of those who speak.
@@ -174,6 +178,8 @@ impl Default for Controlling {
             media: Medium::ALL.to_vec(),
             audio_codecs: words(&["PCMU", "PCMA", "opus", "AMR-WB", "AMR", "EVS", "G722"]),
             video_codecs: words(&["H264", "VP8"]),
+            audio_kbps: 0,
+            video_kbps: 0,
             plain_phones: Plain::Detect,
             audio_mode: Spread::Distribute,
             audio_slots: 3,
@@ -229,6 +235,16 @@ impl Controlling {
             return value("controlling.groups.members", "more than controlling.members_max");
         }
         Ok(())
+    }
+
+    /// What a phone may send of a medium, kbit/s.
+    pub(crate) fn kbps(&self, medium: Medium) -> Option<u64> {
+        let kbps = match medium {
+            Medium::Audio => self.audio_kbps,
+            Medium::Video => self.video_kbps,
+            Medium::Message => 0,
+        };
+        (kbps > 0).then_some(u64::from(kbps))
     }
 
     /// The group whose conference has this name.

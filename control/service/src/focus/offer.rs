@@ -11,9 +11,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use base::Entropy;
 use contract::{Leg, leg};
 use sdp::{
-    Accept, AcceptBody, AcceptMessage, AcceptRtp, Body, Chatroom, Choice, Crypto, Direction, DtlsEnd,
-    Extension, Fingerprint, Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session, Setup,
-    Stamp,
+    Accept, AcceptBody, AcceptMessage, AcceptRtp, Bandwidth, Body, Chatroom, Choice, Crypto, Direction,
+    DtlsEnd, Extension, Fingerprint, Format, Host, Kind, MediaLine, Message, Origin, Proto, Rtp, Session,
+    Setup, Stamp,
 };
 
 use super::attach::{AUDIO_LEVEL, attach};
@@ -355,7 +355,9 @@ fn accepted(
             let leg = room.anchor.leg(strand.leg)?;
             let crypto = agreed(leg, Some(line))?.pop();
             let dtls = dtls_end(leg, terms, true)?;
-            let body = AcceptRtp { codecs, codecs_max: 1, crypto, dtls, ..our_rtp(leg, local.rtcp_port) };
+            let bandwidth_kbps = terms.controlling.kbps(medium);
+            let own = our_rtp(leg, local.rtcp_port);
+            let body = AcceptRtp { codecs, codecs_max: 1, crypto, dtls, bandwidth_kbps, ..own };
             (local.advertised.as_ref(), AcceptBody::Rtp(body))
         }
     };
@@ -388,6 +390,9 @@ fn dtls_end(leg: &Leg, terms: &Terms<'_>, answering: bool) -> Option<Option<Dtls
 /// wait for feedback of ours.
 pub(super) const FEEDBACK: [&str; 5] = ["nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"];
 
+/// Extended reports that it takes part in (RFC 3611 §5.1): who sends nothing learns its round trip by them.
+pub(super) const REPORTS: [&str; 1] = ["rcvr-rtt"];
+
 fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
     let mux = matches!(&leg.kind, Some(leg::Kind::Rtp(rtp)) if rtp.rtcp_mux);
     AcceptRtp {
@@ -395,6 +400,8 @@ fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
         rtcp_port: u16::try_from(rtcp_port).ok().filter(|p| !mux && *p != 0),
         extensions: vec![AUDIO_LEVEL.to_owned()],
         feedback: FEEDBACK.map(str::to_owned).to_vec(),
+        rtcp_rsize: true,
+        reports: REPORTS.map(str::to_owned).to_vec(),
         ..AcceptRtp::default()
     }
 }
@@ -428,6 +435,8 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
             let body = Body::Rtp(Rtp {
                 formats: room.line(medium)?.formats.clone(),
                 rtcp_mux: own.rtcp_mux,
+                // RFC 5506 §5: with a profile that has feedback.
+                rtcp_rsize: dtls.is_some(),
                 rtcp: own.rtcp_port.map(|port| sdp::Rtcp { port, host: None }),
                 extensions: audio_level(medium).into_iter().collect(),
                 crypto,
@@ -439,6 +448,7 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
     line.host = Some(Host::Ip(addr.ip()));
     line.port = addr.port();
     line.label = Some(label(medium).to_owned());
+    line.bandwidths.extend(terms.controlling.kbps(medium).map(Bandwidth::kbps));
     if let Some(dtls) = &dtls {
         line.secure_by_dtls(dtls);
     }

@@ -10,6 +10,7 @@ use sdp::{
 
 use super::{srtp, webrtc};
 use crate::Config;
+use crate::config::Media;
 use crate::turn::Turn;
 
 /// Reads a description; the error is the SIP status.
@@ -134,6 +135,14 @@ pub(crate) fn meet(leg: &mut Leg, line: &MediaLine, role: Role) {
             own.max_size = message.max_size.unwrap_or(own.max_size);
         }
         _ => {}
+    }
+}
+
+/// Holds what the peer of a leg sends to what it was told that it may (b=AS, b=TIAS in a line that it was sent), with the
+/// configured headroom.
+pub(crate) fn grant(leg: &mut Leg, told: &MediaLine, config: &Media) {
+    if let Some(leg::Kind::Rtp(rtp)) = &mut leg.kind {
+        rtp.bandwidth_kbps = told.bandwidth_kbps().map_or(0, |kbps| config.policed_kbps(kbps));
     }
 }
 

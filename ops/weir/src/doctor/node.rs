@@ -81,7 +81,9 @@ fn advice(reason: &str) -> &'static str {
         }
         "srtp_unauthentic" => "keys that do not fit, or somebody injects: compare a=crypto of both ends",
         "payload" => "a peer sends a payload type that its description did not offer",
-        "bandwidth" => "a peer sends more than its b= line: raise that, or limits.police_burst_ms for bursts",
+        "bandwidth" => {
+            "a peer sends more than it was told (b=): control.service.media.police_headroom_percent, or limits.police_burst_ms"
+        }
         "no_target" | "no_path" => {
             "media before the answer, or on hold, is normal; for long it is a leg without its other side"
         }

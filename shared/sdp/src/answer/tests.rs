@@ -135,6 +135,42 @@ fn only_feedback_and_extensions_of_both_are_answered() {
 }
 
 #[test]
+fn reduced_size_reports_and_bandwidth_are_answered_where_they_are_both_sides() {
+    // RFC 5506 §5, RFC 3611 §5.2, RFC 8866 §5.8.
+    let offered = |lines: &str| offer(&format!("m=audio 9 RTP/AVPF 0\r\n{lines}"));
+    let own_rtp = AcceptRtp {
+        rtcp_rsize: true,
+        reports: vec!["rcvr-rtt".into()],
+        bandwidth_kbps: Some(100),
+        ..AcceptRtp::default()
+    };
+    for (lines, own, expected) in [
+        (
+            "a=rtcp-rsize\r\na=rtcp-xr:pkt-loss-rle rcvr-rtt=all:10000 voip-metrics\r\n",
+            own_rtp.clone(),
+            "b=AS:100\na=rtcp-rsize\na=rtcp-xr:rcvr-rtt=all\n",
+        ),
+        ("a=rtcp-rsize\r\na=rtcp-xr:rcvr-rtt=all\r\n", AcceptRtp::default(), ""),
+        ("a=rtcp-xr\r\n", own_rtp.clone(), "b=AS:100\n"),
+        ("a=rtcp-xr:voip-metrics\r\n", own_rtp, "b=AS:100\n"),
+    ] {
+        let offer = offered(lines);
+        let (origin, host) = self::own();
+        let answer =
+            answer(&offer, origin, host, |_, _| accept(Direction::SendRecv, AcceptBody::Rtp(own.clone())));
+        let said = text(&answer);
+        let said = said.split_once("m=audio 4000 RTP/AVPF 0\n").unwrap().1;
+        assert_eq!(said.split_once("a=rtpmap").unwrap().0, expected, "{lines}");
+        assert_eq!(answer.lines[0].rtp().unwrap().reports("RCVR-RTT"), expected.contains("rtt"));
+    }
+    // What is said is written as it was read.
+    let offer = offered("a=rtcp-xr\r\n");
+    assert!(text(&offer).contains("a=rtcp-xr\n"));
+    let offer = offered("a=rtcp-xr:rcvr-rtt=all:10000 stat-summary=loss\r\n");
+    assert!(text(&offer).contains("a=rtcp-xr:rcvr-rtt=all:10000 stat-summary=loss\n"));
+}
+
+#[test]
 fn rfc6135_s4_2_setup() {
     use Setup::{ActPass, Active, HoldConn, Passive};
     for (offered, reachable, expected) in [

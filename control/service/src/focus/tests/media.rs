@@ -154,6 +154,37 @@ fn feedback_is_agreed_and_ordered_as_it_was_offered() {
     assert_eq!(agreed, [rich, plain]);
 }
 
+// RFC 5506 §5, RFC 3611 §5.2, RFC 8866 §5.8: what is offered of it is answered and ordered; what may be sent is said and held.
+#[test]
+fn reduced_size_round_trips_and_bandwidth_are_agreed_and_ordered() {
+    let mut config = super::config();
+    (config.controlling.audio_kbps, config.media.police_headroom_percent) = (96, 25);
+    let (mut world, [mut alice, mut bob, ..]) = super::world_with(config);
+    audio(&mut alice, 9000, "96", true);
+    alice.sdp.push_str("a=rtcp-rsize\r\na=rtcp-xr:rcvr-rtt=all:10000 voip-metrics\r\n");
+    audio(&mut bob, 9002, "96", false);
+    let request = alice.founding(&[entry("bob")], "1", "");
+    let answer = alice.invite(&mut world, request);
+    assert_eq!(answer.code, 200);
+    let taken = &sdp_of(&answer.body).lines[0];
+    let rtp = taken.rtp().unwrap();
+    assert!(rtp.rtcp_rsize && rtp.reports("rcvr-rtt") && !rtp.reports("voip-metrics"));
+    assert_eq!(taken.bandwidth_kbps(), Some(96));
+    world.pass(1);
+    bob.answer(&mut world);
+    world.settle();
+    let (legs, _) = ordered(&world);
+    let agreed: Vec<(bool, bool, u32)> = legs
+        .iter()
+        .filter_map(|leg| {
+            let Some(leg::Kind::Rtp(rtp)) = &leg.kind else { return None };
+            let rtcp = rtp.rtcp.as_deref()?;
+            Some((rtcp.reduced, rtcp.extended, rtp.bandwidth_kbps))
+        })
+        .collect();
+    assert_eq!(agreed, [(true, true, 120), (false, false, 120)]);
+}
+
 // RFC 4568: who offers keys is answered with keys, who does not is not; both are in one conference.
 #[test]
 fn members_with_keys_and_without_are_in_one_conference() {
@@ -368,6 +399,36 @@ fn a_new_data_plane_gets_the_room_again() {
     assert!(phones.iter().all(|p| p.byes.is_empty()));
 }
 
+// DESIGN §2, invariant 8: what an audit misses is put again, what it names is left alone.
+#[test]
+fn a_room_that_the_data_plane_does_not_hold_is_given_back_to_it() {
+    let (mut world, mut phones) = world();
+    group_of(&mut world, &mut phones, &[1]);
+    let crate::Record::Context(body) = world.rows(crate::Table::Context)[0].record.clone() else {
+        panic!("a context")
+    };
+    let welcome = contract::Welcome { instance: 2, ..contract::Welcome::default() };
+    for (held, again) in [(vec![body.context], 0), (vec![], 1)] {
+        world.batches.clear();
+        world.input(Input::DataplaneDown);
+        world.input(Input::DataplaneUp { welcome: welcome.clone(), instance_changed: false });
+        world.input(Input::Audited { contexts: held });
+        world.settle();
+        assert_eq!(ordered(&world).0.is_empty(), again == 0);
+        world.pass(1);
+        for phone in &mut phones[..2] {
+            let invites = phone.take(&mut world);
+            assert_eq!(invites.len(), again, "message legs have new paths then");
+            for (tx, invite) in invites {
+                let sdp = phone.sdp.replace("actpass", "active");
+                world.reply(tx, crate::testing::reply(&invite, 200, "x", &sdp));
+            }
+        }
+    }
+    world.pass(60);
+    assert!(phones.iter().all(|p| p.byes.is_empty()));
+}
+
 // A peer that accepts every new path and never connects is given up, not re-invited for ever.
 #[test]
 fn repairs_are_counted() {
@@ -399,36 +460,6 @@ fn a_silent_group_falls_asleep_and_wakes_up() {
     config.controlling.retention_s = 600;
     let (mut world, mut phones) = super::world_with(config);
     let focus = group_of(&mut world, &mut phones, &[1]);
-// DESIGN §2, invariant 8: what an audit misses is put again, what it names is left alone.
-#[test]
-fn a_room_that_the_data_plane_does_not_hold_is_given_back_to_it() {
-    let (mut world, mut phones) = world();
-    group_of(&mut world, &mut phones, &[1]);
-    let crate::Record::Context(body) = world.rows(crate::Table::Context)[0].record.clone() else {
-        panic!("a context")
-    };
-    let welcome = contract::Welcome { instance: 2, ..contract::Welcome::default() };
-    for (held, again) in [(vec![body.context], 0), (vec![], 1)] {
-        world.batches.clear();
-        world.input(Input::DataplaneDown);
-        world.input(Input::DataplaneUp { welcome: welcome.clone(), instance_changed: false });
-        world.input(Input::Audited { contexts: held });
-        world.settle();
-        assert_eq!(ordered(&world).0.is_empty(), again == 0);
-        world.pass(1);
-        for phone in &mut phones[..2] {
-            let invites = phone.take(&mut world);
-            assert_eq!(invites.len(), again, "message legs have new paths then");
-            for (tx, invite) in invites {
-                let sdp = phone.sdp.replace("actpass", "active");
-                world.reply(tx, crate::testing::reply(&invite, 200, "x", &sdp));
-            }
-        }
-    }
-    world.pass(60);
-    assert!(phones.iter().all(|p| p.byes.is_empty()));
-}
-
     let [mut alice, mut bob, ..] = phones;
     let counters = |world: &World, idle_ms| {
         let (legs, _) = ordered(world);

@@ -154,13 +154,13 @@ impl Session {
                 self.drop_legs(side);
             }
         }
-        self.meet_answer(at, &offered, &answer);
+        self.meet_answer(turn, at, &offered, &answer);
         self.order(turn);
         Ok(())
     }
 
     /// Puts what an answer says into the legs, and wires its lines.
-    fn meet_answer(&mut self, at: usize, offered: &Description, answer: &Description) {
+    fn meet_answer(&mut self, turn: &Turn<'_>, at: usize, offered: &Description, answer: &Description) {
         let legs = self.side(at).map(|s| s.legs.clone()).unwrap_or_default();
         for (index, (line, asked)) in answer.lines.iter().zip(&offered.lines).enumerate() {
             let id = legs.get(index).copied().unwrap_or(0);
@@ -180,7 +180,22 @@ impl Session {
                 });
             }
             self.mirror_direction(at, index, line);
+            self.grant(turn, at, index, [asked, line]);
             self.wire(index);
+        }
+    }
+
+    /// Each side may send what the other one takes (RFC 8866 §5.8): `at` was asked by the one line and has answered with the other.
+    fn grant(&mut self, turn: &Turn<'_>, at: usize, index: usize, [asked, answered]: [&MediaLine; 2]) {
+        if self.plan != Plan::Relay {
+            return;
+        }
+        let other = if at == UPSTREAM { self.others(UPSTREAM).first().copied() } else { Some(UPSTREAM) };
+        for (side, told) in [(Some(at), asked), (other, answered)] {
+            let leg = side.and_then(|side| self.side(side)?.legs.get(index).copied());
+            if let (Some(id), Some(anchor)) = (leg, &mut self.anchor) {
+                anchor.change_leg(id, |leg| media::grant(leg, told, &turn.config().media));
+            }
         }
     }
 
@@ -343,7 +358,7 @@ impl Session {
             None => return Err(500),
         };
         sdp::check_answer(&offered, &answer).map_err(|_| 488_u16)?;
-        self.meet_answer(at, &offered, &answer);
+        self.meet_answer(turn, at, &offered, &answer);
         self.order(turn);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Flows of the Participating Function (CPM-FACTS §7.3), through the lane.
 
+mod bandwidth;
 mod group;
 mod late_offer;
 mod message;
