@@ -124,6 +124,10 @@ pub struct ShardSettings {
     /// The cores to pin to by their ids, one shard each; isolated cores are welcome. Empty: every core but the first
     /// one, and at least one.
     pub cores: Vec<usize>,
+    /// A conference of more than this weight is spread over all shards: a leg of audio weighs 1, one of video 8. Only what
+    /// is distributed to all is spread, and such a conference is refused paths of other modes from then on (selection of
+    /// speakers, floor, relay, tap). 0: every conference is on one shard whole.
+    pub context_weight_max: usize,
 }
 
 /// What moves the packets.

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use contract::{Audited, Batch, CaptureState, Decide, from_dataplane};
+use contract::refusal::Reason;
+use contract::{Audited, Batch, CaptureState, Decide, LegKey, RtpLocal, from_dataplane};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use forward::{CloseReason, DtlsId, DtlsWord};
+use forward::{CloseReason, DtlsId, DtlsWord, Elsewhere, Handed, Standing};
 use netio::{Tally, Wake};
 
 use crate::spool::ToSpool;
@@ -39,7 +40,33 @@ pub(crate) enum ToShard {
     Dtls { id: DtlsId, word: DtlsWord },
     /// From the same: so many datagrams found no room on their way to a shard.
     HandshakesMissed(u64),
+    /// From the steward: the capture of a context that is at home elsewhere begins.
+    Trace { context: u64 },
+    /// From the steward, to an outpost: bind what the legs of this batch need, and see whether there is room for contexts of
+    /// so many legs.
+    Bind { round: u64, batch: Box<Batch>, sizes: Vec<(u64, usize)> },
+    /// The round came to nothing: what was bound for it is given back.
+    Unbind { round: u64 },
+    /// From the steward, to the home: a batch of contexts that are on several shards.
+    SpreadBatch(Box<SpreadBatch>),
+    /// From the home: its contexts as they stand now.
+    Follow { round: u64, standings: Vec<Standing> },
+    /// From another shard of a context.
+    Handed(Box<Handed>),
 }
+
+/// A batch whose outposts have bound what it needs of them.
+#[derive(Debug)]
+pub(crate) struct SpreadBatch {
+    pub(crate) round: u64,
+    pub(crate) batch: Batch,
+    pub(crate) elsewhere: Vec<Elsewhere>,
+    /// Which contexts each outpost is to follow.
+    pub(crate) outposts: Vec<(u16, Vec<u64>)>,
+}
+
+/// What an outpost has bound; or which change of what it was sent could not be, and why.
+pub(crate) type Bound = Result<Vec<(LegKey, RtpLocal)>, (usize, Reason, &'static str)>;
 
 /// How a connection came.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +101,12 @@ pub(crate) enum ToSteward {
     Audited { link: u64, id: u64, part: Audited, last: bool },
     /// A shard's sums.
     Figures(Box<Figures>),
+    /// From an outpost.
+    Bound { round: u64, shard: u16, bound: Bound },
+    /// From the home: its answer to a batch of contexts on several shards.
+    Decided { round: u64, body: from_dataplane::Body },
+    /// From an outpost: its contexts are what the home says.
+    Followed { round: u64, shard: u16 },
     /// From the spool. `over`: it takes no more packets of the context.
     Captured { state: CaptureState, over: bool },
 }
@@ -150,6 +183,17 @@ impl<T, W: Waker> Outgoing<T, W> {
         }
     }
 
+    /// Sends what may be lost; false when it is. It never waits, and leaves a quarter of the mailbox to what may not be lost.
+    pub(crate) fn offer(&mut self, message: T) -> bool {
+        let max = self.sender.capacity().unwrap_or(usize::MAX);
+        if !self.late.is_empty() || self.sender.len() >= max - max / 4 {
+            return false;
+        }
+        let sent = self.sender.try_send(message).is_ok();
+        self.told &= !sent;
+        sent
+    }
+
     /// Tries what waits again, and wakes the owner if there is something new for it.
     pub(crate) fn flush(&mut self) {
         while let Some(message) = self.late.pop_front() {
@@ -203,5 +247,20 @@ mod tests {
         }
         assert_eq!(got, [0, 1, 2, 3, 4]);
         assert_eq!((out.late(), count.0.get()), (0, 4));
+    }
+
+    #[test]
+    fn what_may_be_lost_leaves_room_and_overtakes_nothing() {
+        let (sender, receiver) = mailbox(8);
+        let mut out = Outgoing::new(sender, ());
+        assert_eq!((0..10).filter(|n| out.offer(*n)).count(), 6);
+        (10..13).for_each(|n| out.send(n));
+        assert_eq!(out.late(), 1);
+        let first: Vec<i32> = (0..8).filter_map(|_| receiver.try_recv().ok()).collect();
+        assert_eq!(first, [0, 1, 2, 3, 4, 5, 10, 11]);
+        assert!(!out.offer(99), "12 waits");
+        out.flush();
+        assert!(out.offer(13));
+        assert_eq!((receiver.try_recv(), receiver.try_recv()), (Ok(12), Ok(13)));
     }
 }

@@ -52,6 +52,7 @@ pub(crate) struct Metrics {
     last: Mutex<Vec<Figures>>,
     packets: IntCounterVec,
     requests: IntCounterVec,
+    handed: IntCounterVec,
     drops: IntCounterVec,
     send_failures: IntCounterVec,
     unreachable: IntCounter,
@@ -87,6 +88,12 @@ impl Metrics {
         let metrics = Metrics {
             last: Mutex::new(vec![Figures::default(); shards]),
             packets: counters(r, "packets_total", "Datagrams, by what became of them.", "way")?,
+            handed: counters(
+                r,
+                "handed_total",
+                "Packets, and words about them, from shard to shard.",
+                "way",
+            )?,
             requests: counters(r, "requests_total", "MSRP requests and responses.", "way")?,
             drops: counters(r, "drops_total", "What arrived and went no further.", "reason")?,
             send_failures: counters(
@@ -158,6 +165,7 @@ impl Metrics {
         let drops: Vec<&str> = forward::Drop::ALL.iter().map(|why| why.label()).chain(DRIVER_DROPS).collect();
         zero(&self.drops, &drops);
         zero(&self.packets, &["in", "forwarded", "consumed", "out"]);
+        zero(&self.handed, &["out", "in", "taken"]);
         zero(&self.requests, &["in", "taken", "out"]);
         zero(&self.send_failures, &SEND_FAILURES);
         zero(&self.receives, &["starved", "error"]);
@@ -190,6 +198,9 @@ impl Metrics {
         add(&self.packets, "forwarded", t.packets_forwarded, b.packets_forwarded);
         add(&self.packets, "consumed", t.packets_consumed, b.packets_consumed);
         add(&self.packets, "out", t.packets_out, b.packets_out);
+        add(&self.handed, "out", t.handed_out, b.handed_out);
+        add(&self.handed, "in", t.handed_in, b.handed_in);
+        add(&self.handed, "taken", t.handed_taken, b.handed_taken);
         add(&self.requests, "in", t.requests_in, b.requests_in);
         add(&self.requests, "taken", t.requests_taken, b.requests_taken);
         add(&self.requests, "out", t.requests_out, b.requests_out);

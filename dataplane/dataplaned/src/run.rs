@@ -18,7 +18,7 @@ use crate::mail::{Outgoing, ToShard, ToSteward, mailbox};
 use crate::metrics::{Endpoint, Metrics};
 use crate::shard::{self, Ends, Plan, Ready};
 use crate::spool::{self, Keep, Spool, ToSpool};
-use crate::steward::{self, Door, Identity, Steward};
+use crate::steward::{self, Door, Identity, Rounds, Steward};
 use crate::{Shutdown, certificate};
 
 /// For so long a listener's port is tried: the kernel frees those of a process that died late.
@@ -202,6 +202,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         door,
         identity,
         shards: (0..senders.len()).map(outgoing).collect(),
+        rounds: Rounds::new(&config, senders.len()),
         mailbox: steward_mailbox,
         metrics,
         stop: Arc::clone(&stop),
@@ -354,6 +355,10 @@ fn say_limits(config: &Config, shards: usize) {
         config.limits.mailbox_max as u64,
         size_of::<ToShard>() as u64,
     );
+    if config.shards.context_weight_max > 0 {
+        // Three quarters of the mailbox, at most: see `mail`.
+        budget.row("packets of other shards", config.limits.mailbox_max as u64, 2048 + 128);
+    }
     // Of each leg with DTLS, for as long as it lives: measured.
     budget.row("dtls handshakes", config.limits.legs_max as u64, 20 << 10);
     for line in budget.to_string().lines() {

@@ -10,7 +10,10 @@ use contract::{
 use crate::engine::{Context, Engine, Seat};
 use crate::media::Tx;
 use crate::wanted::{Present, Refused, Staged, Wanted, stage};
-use crate::{Attachment, Output, SocketId};
+use crate::{Attachment, Elsewhere, Output, SocketId};
+
+/// What the process bound for a batch, here and on other shards.
+type Bound<'a> = (&'a [Attachment], &'a [Elsewhere]);
 
 impl Engine {
     /// Checks a batch whole and applies all of it or nothing; the answer goes out.
@@ -18,21 +21,15 @@ impl Engine {
         &mut self,
         now: Now,
         batch: &Batch,
-        attachments: &[Attachment],
+        bound: Bound<'_>,
         out: &mut base::Outbox<Output>,
     ) {
-        let answer = self.judge(now, batch, attachments, out);
+        let answer = self.judge(now, batch, bound, out);
         // The room for it was asked for: see `room_needed`.
         let _ = out.push(Output::Answer(Box::new(FromDataplane { body: Some(answer) })));
     }
 
-    fn judge(
-        &mut self,
-        now: Now,
-        batch: &Batch,
-        attachments: &[Attachment],
-        out: &mut base::Outbox<Output>,
-    ) -> Body {
+    fn judge(&mut self, now: Now, batch: &Batch, bound: Bound<'_>, out: &mut base::Outbox<Output>) -> Body {
         let generation = batch.generation;
         let refusal = |reason: contract::refusal::Reason, change: usize, detail: &str| {
             let change = u32::try_from(change).unwrap_or(u32::MAX);
@@ -55,11 +52,20 @@ impl Engine {
         }
         let limits = self.config.limits.clone();
         let draining = self.draining;
-        let staged = match stage(batch, attachments, self, &limits, draining) {
+        if let Some(moved) = bound.1.iter().find(|e| self.is_moved(e)) {
+            let puts = |change: &contract::Change| match &change.verb {
+                Some(contract::change::Verb::PutLeg(leg)) => leg.key() == moved.leg,
+                _ => false,
+            };
+            let change = batch.changes.iter().position(puts).unwrap_or(0);
+            let reason = contract::refusal::Reason::Unsupported;
+            return refusal(reason, change, "a leg cannot change its shard");
+        }
+        let staged = match stage(batch, bound, self, &limits, draining) {
             Ok(staged) => staged,
             Err(Refused { reason, change, detail }) => return refusal(reason, change, detail),
         };
-        let placements = self.apply(now, batch, staged, attachments, out);
+        let placements = self.apply(now, batch, staged, bound, out);
         let answer = Body::Applied(Applied { generation, placements });
         if ordered {
             (self.epoch, self.generation) = (batch.epoch, generation);
@@ -73,34 +79,71 @@ impl Engine {
         now: Now,
         batch: &Batch,
         staged: Staged,
-        attachments: &[Attachment],
+        (attachments, elsewhere): Bound<'_>,
         out: &mut base::Outbox<Output>,
     ) -> Vec<Placement> {
         for (id, wanted) in staged {
-            let known = self.contexts.remove(&id);
-            self.totals.contexts_begun += u64::from(known.is_none() && wanted.is_some());
-            let mut context = known.unwrap_or_default();
-            let next = wanted.as_ref().cloned().unwrap_or_default();
-            self.remove_legs(now, &mut context, &next, out);
-            self.put_legs(now, &mut context, &next, attachments, out);
-            self.message.forget_estates(now, &mut Tx { out, totals: &mut self.totals });
-            context.wanted = next;
-            if wanted.is_some() {
-                self.contexts.insert(id, context);
-            } else {
-                self.media.forget_context(id);
-                self.message.forget_context(id);
-            }
-            self.flatten(now, id, out);
+            let of = |e: &&Elsewhere| e.leg.context == id;
+            let places = elsewhere.iter().filter(of).map(|e| (e.leg.leg, e.shard));
+            self.settle(now, (id, wanted), |context| context.places.extend(places), attachments, out);
         }
-        self.totals.contexts = self.contexts.len() as u64;
-        let seen = |context: &Context| context.wanted.legs.values().filter(|leg| !leg.unseen).count() as u64;
-        self.totals.legs = self.contexts.values().map(seen).sum();
+        self.recount();
         let put = batch.changes.iter().filter_map(|c| match &c.verb {
             Some(contract::change::Verb::PutLeg(leg)) => Some(leg.key()),
             _ => None,
         });
         put.filter_map(|key| self.placement(key)).collect()
+    }
+
+    /// Makes a context what is wanted of it; `None`: it goes. `spread` says where its legs are.
+    pub(crate) fn settle(
+        &mut self,
+        now: Now,
+        (id, wanted): (u64, Option<Wanted>),
+        spread: impl FnOnce(&mut Context),
+        attachments: &[Attachment],
+        out: &mut base::Outbox<Output>,
+    ) {
+        let known = self.contexts.remove(&id);
+        let begins = known.is_none() && wanted.is_some();
+        let mut context = known.unwrap_or_default();
+        spread(&mut context);
+        self.totals.contexts_begun += u64::from(begins && context.home.is_none());
+        let stays = wanted.is_some();
+        let next = wanted.unwrap_or_default();
+        context.places.retain(|leg, _| next.legs.contains_key(leg));
+        self.remove_legs(now, &mut context, &next, out);
+        self.put_legs(now, &mut context, &next, attachments, out);
+        self.message.forget_estates(now, &mut Tx { out, totals: &mut self.totals });
+        context.wanted = next;
+        if stays {
+            self.contexts.insert(id, context);
+        } else {
+            self.media.forget_context(id);
+            self.message.forget_context(id);
+        }
+        self.flatten(now, id, out);
+    }
+
+    /// Counts what is at home here, and the legs that are here.
+    pub(crate) fn recount(&mut self) {
+        let here = self.config.shard;
+        let at_home = |context: &&Context| context.home.is_none();
+        self.totals.contexts = self.contexts.values().filter(at_home).count() as u64;
+        let seen = |context: &Context| {
+            let legs = context.wanted.legs.values();
+            legs.filter(|leg| !leg.unseen && context.place_of(leg.id, here).is_none()).count() as u64
+        };
+        self.totals.legs = self.contexts.values().map(seen).sum();
+    }
+
+    /// Whether a leg that is there has another place than that.
+    fn is_moved(&self, elsewhere: &Elsewhere) -> bool {
+        let Elsewhere { leg, shard, .. } = elsewhere;
+        self.contexts.get(&leg.context).is_some_and(|context| {
+            context.wanted.legs.contains_key(&leg.leg)
+                && context.place_of(leg.leg, self.config.shard) != Some(*shard)
+        })
     }
 
     fn remove_legs(
@@ -160,6 +203,10 @@ impl Engine {
             if old == Some(leg) {
                 continue;
             }
+            if let Some(shard) = context.place_of(*id, self.config.shard) {
+                self.put_stand_in(now, context, leg, shard);
+                continue;
+            }
             let mut tx = Tx { out, totals: &mut self.totals };
             match (&leg.kind, context.seats.get(id).copied()) {
                 (Some(Kind::Rtp(rtp)), seat) => {
@@ -187,6 +234,18 @@ impl Engine {
         }
     }
 
+    /// A leg that is on another shard. MSRP legs have no stand-in: nothing of them crosses.
+    fn put_stand_in(&mut self, now: Now, context: &mut Context, leg: &contract::Leg, shard: u16) {
+        let Some(Kind::Rtp(rtp)) = &leg.kind else { return };
+        let old = match context.seats.get(&leg.id) {
+            Some(Seat::Rtp(at)) => Some(*at),
+            _ => None,
+        };
+        let at = self.media.put_away(now, leg, rtp, (shard, old));
+        self.media.capture(std::iter::once(at), context.captured);
+        context.seats.insert(leg.id, Seat::Rtp(at));
+    }
+
     /// Makes a context's routes anew.
     pub(crate) fn flatten(&mut self, now: Now, id: u64, out: &mut base::Outbox<Output>) {
         let Some(context) = self.contexts.get(&id) else { return };
@@ -198,6 +257,9 @@ impl Engine {
             .collect();
         if !rtp.is_empty() || self.media.has_stages(id) {
             self.media.flatten(now, id, &rtp, &context.wanted, &mut tx);
+        }
+        if context.home.is_some() {
+            return; // its messages are at home
         }
         let msrp: BTreeMap<u64, u32> = context
             .seats

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::Budget;
 
 use crate::media::{
-    Binding, Guard, HELD_BYTES, Names, RepairSizes, Route, RtpLeg, Source, Spent, Stream, Talk, Web,
+    Binding, Guard, HELD_BYTES, Names, RepairSizes, Route, RtpLeg, Source, Spent, Spread, Stream, Talk, Web,
     WebLimits,
 };
 use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
@@ -207,6 +207,7 @@ impl Limits {
             .row("srtp names of what taps are sent", legs, size(Names::octets_max(self.srtp_sources_max)))
             .row("srtp packets on their way", n(self.targets_max), size(HELD_BYTES))
             .row("ice and dtls", legs, size(size_of::<Web>()) + 4096)
+            .row("legs of contexts on several shards", legs, size(size_of::<Spread>()) + 64)
             .row("what rtcp says and hears", legs, size(size_of::<Talk>()) + 4096)
             .row("packets kept for nack", n(self.nack_legs_max), size(RepairSizes::of(self).bytes()))
             .row("sockets", n(self.sockets_max), size(size_of::<Binding>()))

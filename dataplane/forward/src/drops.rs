@@ -85,6 +85,12 @@ drops! {
     KeyFrame => "key_frame",
     /// Too old or a duplicate by its sequence number, where a mode keeps order.
     Late => "late",
+    /// Another shard's mailbox had no room for what was to be handed over to it.
+    OutpostFull => "outpost_full",
+    /// Handed over by another shard for a leg that is not known here (yet, or any more).
+    OutpostUnknown => "outpost_unknown",
+    /// A packet that another shard handed over and that went to nobody here.
+    OutpostUnsent => "outpost_unsent",
     /// The outbox had no room: the driver did not check it.
     Outbox => "outbox",
     /// MSRP bytes that do not parse; the connection is closed.

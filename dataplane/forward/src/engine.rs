@@ -24,6 +24,10 @@ pub(crate) struct Context {
     /// Rows by leg id.
     pub(crate) seats: BTreeMap<u64, Seat>,
     pub(crate) captured: bool,
+    /// The shard where it is at home; `None`: here.
+    pub(crate) home: Option<u16>,
+    /// Legs that are not on the home shard, and where they are.
+    pub(crate) places: BTreeMap<u64, u16>,
 }
 
 /// The forwarding engine of one shard.
@@ -45,7 +49,7 @@ pub struct Engine {
 impl Engine {
     /// An engine with empty tables.
     pub fn new(config: Config, mut entropy: Entropy) -> Self {
-        let media = Media::new(&config.limits, entropy.child());
+        let media = Media::new(config.shard, &config.limits, entropy.child());
         let message = Message::new(&config, entropy.child());
         Engine {
             config,
@@ -65,7 +69,10 @@ impl Engine {
     /// one batch can cause at most. (A batch touches each of its legs' sockets.)
     pub fn room_needed(&self) -> usize {
         let limits = &self.config.limits;
-        limits.targets_max * 2 + limits.batch_changes_max.min(limits.legs_max) * 4 + 64
+        limits.targets_max * 2
+            + limits.batch_changes_max.min(limits.legs_max) * 4
+            + usize::from(self.config.shards)
+            + 64
     }
 
     /// Takes one input.
@@ -83,7 +90,12 @@ impl Engine {
             Input::Received { conn, bytes } => self.message.received(now, conn, bytes, &mut tx),
             Input::Sent { conn, bytes } => self.message.sent(now, conn, bytes, &mut tx),
             Input::Closed { conn, why } => self.message.closed(now, conn, why, &mut tx),
-            Input::Batch { batch, attachments } => self.batch(now, batch, attachments, out),
+            Input::Batch { batch, attachments } => self.batch(now, batch, (attachments, &[]), out),
+            Input::SpreadBatch { batch, attachments, elsewhere } => {
+                self.batch(now, batch, (attachments, elsewhere), out)
+            }
+            Input::Follow { standing, attachments } => self.follow(now, standing, attachments, out),
+            Input::Handed(handed) => self.handed(now, handed, out),
             Input::Dtls { id, word } => self.media.dtls_word(id, word, &mut tx),
             Input::Decide(decide) => self.message.decide(now, decide, &mut tx),
             Input::Capture { context, leg: None, on } => self.capture(context, on),
@@ -127,7 +139,7 @@ impl Engine {
 
     fn record(&mut self, id: u64, leg: u64, on: bool) {
         let seat = self.contexts.get(&id).and_then(|context| context.seats.get(&leg));
-        if let Some(Seat::Rtp(at)) = seat {
+        if let Some(Seat::Rtp(at)) = seat.filter(|_| self.is_recordable(id, leg)) {
             self.media.record(*at, on);
         }
     }
@@ -135,11 +147,12 @@ impl Engine {
     /// Whether a leg is up whose packets can be recorded.
     pub fn is_recordable(&self, context: u64, leg: u64) -> bool {
         let seat = self.contexts.get(&context).and_then(|context| context.seats.get(&leg));
-        matches!(seat, Some(Seat::Rtp(_)))
+        matches!(seat, Some(Seat::Rtp(at)) if !self.media.is_away(*at))
     }
 
     /// A part of the state, in the order of context ids, starting after the context `after`; `None` at the end.
-    /// Whole contexts, at least one. The caller fills in `id` and `more`.
+    /// Whole contexts, at least one; of those that are at home elsewhere (see [`Engine::is_outpost`]) only the legs that are
+    /// here. The caller fills in `id` and `more`.
     pub fn audit(&self, after: Option<u64>) -> Option<Audited> {
         /// Nouns in one part, so that its frame stays small.
         const PART_MAX: usize = 512;
@@ -150,7 +163,8 @@ impl Engine {
                 break;
             }
             part.contexts.push(contract::Context { id: *id });
-            for leg in context.wanted.legs.values() {
+            let here = |id: u64| context.place_of(id, self.config.shard).is_none();
+            for leg in context.wanted.legs.values().filter(|leg| here(leg.id)) {
                 let mut leg = contract::Leg::clone(leg);
                 if let (Some(contract::leg::Kind::Rtp(rtp)), Some(Seat::Rtp(at))) =
                     (&mut leg.kind, context.seats.get(&leg.id))
@@ -160,7 +174,8 @@ impl Engine {
                 part.placements.extend(self.placement(leg.key()));
                 part.legs.push(leg);
             }
-            part.paths.extend(context.wanted.paths.values().map(|p| contract::Path::clone(p)));
+            let paths = context.wanted.paths.values().filter(|_| context.home.is_none());
+            part.paths.extend(paths.map(|p| contract::Path::clone(p)));
         }
         (!part.contexts.is_empty()).then_some(part)
     }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use rtp::srtp::Keying;
 
+use crate::{Elsewhere, Handed, Standing};
+
 /// A UDP socket of this shard. Dense: the driver numbers its sockets from 0, below [`crate::Limits::sockets_max`],
 /// and may reuse a number after it performed [`crate::Output::CloseSocket`] for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -148,6 +150,25 @@ pub enum Input<'a> {
         /// What the process bound for it.
         attachments: &'a [Attachment],
     },
+    /// The same for a context some of whose legs are on other shards; this one is its home.
+    SpreadBatch {
+        /// The batch.
+        batch: &'a contract::Batch,
+        /// What the process bound for it here.
+        attachments: &'a [Attachment],
+        /// Each RTP leg that the batch puts and that is on another shard.
+        elsewhere: &'a [Elsewhere],
+    },
+    /// A context's home has changed it, and some of its legs are here, or were. Answers nothing and is never refused:
+    /// whoever bound the legs' sockets has asked [`crate::Engine::has_room`].
+    Follow {
+        /// What its home says.
+        standing: &'a Standing,
+        /// What the process bound for its legs here.
+        attachments: &'a [Attachment],
+    },
+    /// Another shard hands something over. Of a packet, [`Handed::datagram`] is the datagram just handled.
+    Handed(&'a Handed),
     /// A handshake that the engine asked for has something to say.
     Dtls {
         /// Which.

@@ -26,6 +26,7 @@ mod input;
 mod media;
 mod message;
 mod modes;
+mod outposts;
 mod output;
 mod totals;
 mod wanted;
@@ -34,6 +35,7 @@ pub use config::{Config, Limits, Listener};
 pub use drops::Drop;
 pub use engine::Engine;
 pub use input::{Attachment, CloseReason, ConnId, DialId, DtlsId, DtlsKeys, DtlsWord, Input, SocketId};
+pub use outposts::{Elsewhere, Handed, Standing};
 pub use output::{DtlsOrder, HEAD_BYTES, Output, Packet, Transport};
 pub use totals::Totals;
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base::UnixTime;
 use bytes::Bytes;
 
-use crate::{ConnId, DialId, DtlsId, SocketId};
+use crate::{ConnId, DialId, DtlsId, Handed, SocketId};
 
 /// Octets of the fixed RTP header, which is what a rewritten packet replaces.
 pub const HEAD_BYTES: usize = 12;
@@ -116,6 +116,14 @@ pub enum Output {
         shard: u16,
         /// All that was received so far.
         bytes: Bytes,
+    },
+    /// Into another shard's mailbox, in order; its engine gets [`crate::Input::Handed`]. Where there is no room it is lost:
+    /// say so by [`crate::Engine::not_handed`].
+    Hand {
+        /// Which shard.
+        shard: u16,
+        /// What.
+        handed: Box<Handed>,
     },
     /// Something for a DTLS handshake; answered by [`crate::Input::Dtls`].
     Dtls {

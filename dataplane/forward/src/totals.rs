@@ -17,6 +17,14 @@ pub struct Totals {
     pub packets_consumed: u64,
     /// Datagrams sent, copies and our own RTCP included.
     pub packets_out: u64,
+    /// Copies of packets, and words about them, that were handed to other shards of a context. Those that found no room on
+    /// their way count here and as [`Drop::OutpostFull`].
+    pub handed_out: u64,
+    /// The same from other shards. `handed_in = handed_taken +` the drops [`Drop::OutpostUnknown`] and
+    /// [`Drop::OutpostUnsent`]; no drop of `Outpost*` belongs to a datagram of `packets_in`.
+    pub handed_in: u64,
+    /// Those that were acted upon.
+    pub handed_taken: u64,
     /// MSRP requests and responses that arrived whole.
     pub requests_in: u64,
     /// Those that were acted upon.
@@ -49,6 +57,9 @@ impl Default for Totals {
             packets_forwarded: 0,
             packets_consumed: 0,
             packets_out: 0,
+            handed_out: 0,
+            handed_in: 0,
+            handed_taken: 0,
             requests_in: 0,
             requests_taken: 0,
             requests_out: 0,

@@ -10,7 +10,7 @@ use contract::{Batch, LegSet, change::Verb, leg::Kind, refusal::Reason};
 
 use paths::{check_path, names, slots, unname};
 
-use crate::{Attachment, Limits};
+use crate::{Attachment, Elsewhere, Limits};
 
 /// The wanted state of one context.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +58,7 @@ struct Stage<'a, P> {
     present: &'a mut P,
     limits: &'a Limits,
     attachments: &'a [Attachment],
+    elsewhere: &'a [Elsewhere],
     staged: Staged,
     /// Which change last touched a context, and which put a path.
     touched: BTreeMap<u64, usize>,
@@ -70,7 +71,7 @@ type Step = Result<(), (Reason, &'static str)>;
 /// Stages a whole batch, or says what is wrong with it.
 pub(crate) fn stage<P: Present>(
     batch: &Batch,
-    attachments: &[Attachment],
+    (attachments, elsewhere): (&[Attachment], &[Elsewhere]),
     present: &mut P,
     limits: &Limits,
     draining: bool,
@@ -79,6 +80,7 @@ pub(crate) fn stage<P: Present>(
         present,
         limits,
         attachments,
+        elsewhere,
         staged: Staged::new(),
         touched: BTreeMap::new(),
         put: BTreeMap::new(),
@@ -232,6 +234,15 @@ impl<P: Present> Stage<'_, P> {
         }
         let port = |local: &contract::RtpLocal| local.bound.as_ref().map_or(0, |b| b.port);
         let asked = rtp.local.as_ref().map_or(0, port);
+        if let Some(elsewhere) = self.elsewhere.iter().find(|e| e.leg == key) {
+            // Its own shard has bound it, and looked at the sockets.
+            rtp.local = match (&elsewhere.local, old) {
+                (Some(local), _) => Some(local.clone()),
+                (None, Some(old)) if asked == 0 || asked == port(&old) => Some(old),
+                (None, _) => return Err((Reason::NoPort, "no socket was bound for the leg")),
+            };
+            return Ok(());
+        }
         let attached = self.attachments.iter().find(|a| a.leg == key);
         rtp.local = match (attached, old) {
             (Some(attached), _) => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base::{HashSeed, Map};
 use contract::refusal::Reason;
 use contract::{Batch, LegKey, RtpLeg, RtpLocal, change::Verb, leg::Kind};
-use forward::{Attachment, SocketId};
+use forward::{Attachment, Elsewhere, SocketId};
 use netio::Driver;
 use netio::udp::{self, UdpOptions};
 
@@ -60,10 +60,11 @@ impl Attached {
         }
     }
 
-    /// Binds what a batch needs. On refusal nothing stays bound.
+    /// Binds what a batch needs but for legs that are elsewhere. On refusal nothing stays bound.
     pub(crate) fn prepare(
         &mut self,
         batch: &Batch,
+        elsewhere: &[Elsewhere],
         driver: &mut dyn Driver,
     ) -> Result<Vec<Attachment>, Refused> {
         let mut attachments: Vec<Attachment> = Vec::new();
@@ -74,6 +75,7 @@ impl Attached {
             let known = self.legs.get(&(leg.context, leg.id));
             if known.is_some_and(|bound| asked == 0 || asked == bound.port)
                 || attachments.iter().any(|attached| attached.leg == leg.key())
+                || elsewhere.iter().any(|elsewhere| elsewhere.leg == leg.key())
             {
                 continue;
             }

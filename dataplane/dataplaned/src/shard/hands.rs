@@ -2,7 +2,7 @@
 
 use base::Map;
 use contract::from_dataplane::Body;
-use forward::{DtlsId, DtlsOrder, Output};
+use forward::{DtlsId, DtlsOrder, Handed, Output};
 use netio::{Driver, Tls};
 
 use super::attach::Attached;
@@ -45,6 +45,8 @@ pub(crate) struct Hands {
     conns: Map<u64, Held>,
     /// Whose answer an `Applied` or `Refusal` is.
     pub(crate) link: Option<u64>,
+    /// The same when the batch is one of contexts on several shards.
+    pub(crate) round: Option<u64>,
     /// The batch that is being applied was refused.
     pub(crate) refused: bool,
     /// Sends that wait in the driver and make a flush due.
@@ -81,6 +83,7 @@ impl Hands {
             handshakes: parts.handshakes,
             conns: base::map(parts.seed),
             link: None,
+            round: None,
             refused: false,
             sends_max: parts.sends_max,
             spool_missed: 0,
@@ -95,8 +98,8 @@ impl Hands {
             Output::Forward { socket } => self.driver.forward(at, socket.0),
             Output::ForwardPatched { socket, head } => self.driver.forward_patched(at, socket.0, &head),
             Output::SendBytes { socket, bytes } => self.driver.send(socket.0, &bytes),
-            // The shard takes these out: their octets are the engine's.
-            Output::SendHeld { .. } => {}
+            // The shard takes these out: their octets are the engine's, and so is their loss.
+            Output::SendHeld { .. } | Output::Hand { .. } => {}
             Output::Aim { socket, to, exclusive } => {
                 if let Err(error) = self.driver.aim(socket.0, to, exclusive) {
                     tracing::warn!(%error, "a socket cannot be aimed");
@@ -143,7 +146,14 @@ impl Hands {
         }
     }
 
-    fn answer(&mut self, body: Option<Body>) {
+    /// Hands something over to another shard; false when there is no room.
+    pub(crate) fn hand(&mut self, shard: u16, handed: Box<Handed>) -> bool {
+        let peer = self.peers.get_mut(usize::from(shard)).and_then(Option::as_mut);
+        peer.is_some_and(|peer| peer.offer(ToShard::Handed(handed)))
+    }
+
+    /// Says something to control: an answer, or news.
+    pub(crate) fn answer(&mut self, body: Option<Body>) {
         let Some(body) = body else { return };
         let link = match &body {
             Body::News(_) => {
@@ -159,7 +169,12 @@ impl Hands {
             }
             _ => self.link,
         };
-        self.steward.send(ToSteward::Say { link, body });
+        let is_answer = matches!(body, Body::Applied(_) | Body::Refusal(_));
+        let message = match self.round.filter(|_| is_answer) {
+            Some(round) => ToSteward::Decided { round, body },
+            None => ToSteward::Say { link, body },
+        };
+        self.steward.send(message);
     }
 
     /// Does something with a connection, here or through the shard that has it.

@@ -3,6 +3,7 @@
 
 mod attach;
 mod hands;
+mod outposts;
 mod ports;
 
 use std::net::TcpListener;
@@ -14,7 +15,7 @@ use base::{Entropy, HashSeed, Instant, Now, Outbox, UnixTime};
 use contract::from_dataplane::Body;
 use contract::{Audited, Batch, CaptureState, News, Refusal, news};
 use crossbeam::channel::{Receiver, Sender};
-use forward::{CloseReason, ConnId, DialId, Engine, Input, Output, SocketId};
+use forward::{Attachment, CloseReason, ConnId, DialId, Elsewhere, Engine, Input, Output, SocketId};
 use netio::{Driver, DriverConfig, Event, Gone, Kind, Tls, Wake};
 
 use crate::config::{Config, RtpSettings};
@@ -24,8 +25,10 @@ use crate::spool::{Keep, ToSpool};
 use attach::Attached;
 use hands::{Hands, Parts, SHARD_SHIFT};
 
-/// Messages from the mailbox in one turn: the packets of the next batch wait meanwhile.
+/// Messages from the mailbox in one turn: the packets of the next batch wait meanwhile. A packet of another shard is a
+/// fraction of one.
 const MAIL_TURN: usize = 32;
+const HANDED_PER_MAIL: usize = 8;
 /// Contexts whose counters are reported in one turn.
 const COUNTERS_TURN: usize = 16;
 /// Nanoseconds of one send, for the cap of a batch by time (DESIGN §4).
@@ -139,6 +142,10 @@ struct Shard {
     ticked: Instant,
     /// At the last round of counters.
     legs_silent: u64,
+    /// What is bound here for a round that is not decided yet.
+    bound: Option<(u64, Vec<Attachment>)>,
+    /// A packet of another shard with a head of its own.
+    patched: Vec<u8>,
 }
 
 impl Shard {
@@ -174,6 +181,8 @@ impl Shard {
             cpu_ns: 0,
             ticked: Instant::ZERO,
             legs_silent: 0,
+            bound: None,
+            patched: Vec::new(),
         }
     }
 
@@ -259,16 +268,35 @@ impl Shard {
                 Output::SendHeld { socket, at, length } => {
                     self.hands.send(socket.0, self.engine.held(at, length));
                 }
+                Output::Hand { shard, handed } => {
+                    if !self.hands.hand(shard, handed) {
+                        self.engine.not_handed();
+                    }
+                }
                 other => self.hands.perform(at, other),
             }
         }
     }
 
     fn mail(&mut self, now: Now) {
-        for _ in 0..MAIL_TURN {
+        let mut done = 0;
+        while done < MAIL_TURN * HANDED_PER_MAIL {
             let Ok(message) = self.mailbox.try_recv() else { break };
+            done += if matches!(message, ToShard::Handed(_)) { 1 } else { HANDED_PER_MAIL };
             match message {
-                ToShard::Batch { link, batch } => self.batch(link, &batch, now),
+                ToShard::Handed(handed) => self.handed(&handed, now),
+                ToShard::Batch { link, batch } => {
+                    self.hands.link = Some(link);
+                    self.batch(&batch, &[], now);
+                    self.hands.link = None;
+                }
+                ToShard::SpreadBatch(spread) => self.spread_batch(*spread, now),
+                ToShard::Bind { round, batch, sizes } => self.bind(round, &batch, &sizes),
+                ToShard::Unbind { round } => self.unbind(round),
+                ToShard::Follow { round, standings } => self.follow(round, &standings, now),
+                ToShard::Trace { context } => {
+                    self.input(now, Input::Capture { context, leg: None, on: true });
+                }
                 ToShard::Decide(decide) => self.input(now, Input::Decide(&decide)),
                 ToShard::Capture { context, leg, order } => self.capture(context, leg, order, now),
                 ToShard::CaptureOver { context, leg } => {
@@ -313,24 +341,29 @@ impl Shard {
         self.perform(0);
     }
 
-    /// All or nothing, ports included.
-    fn batch(&mut self, link: u64, batch: &Batch, now: Now) {
-        self.hands.link = Some(link);
+    /// All or nothing, ports included; whether it was applied. Whose answer it is was noted.
+    fn batch(&mut self, batch: &Batch, elsewhere: &[Elsewhere], now: Now) -> bool {
         // The same again is answered from memory, and what it asks for is bound already.
         let again = batch.generation != 0 && batch.generation <= self.engine.generation();
         let prepared = match again {
             true => Ok(Vec::new()),
-            false => self.hands.attached.prepare(batch, &mut *self.hands.driver),
+            false => self.hands.attached.prepare(batch, elsewhere, &mut *self.hands.driver),
         };
         match prepared {
             Ok(attachments) => {
                 self.hands.refused = false;
-                self.input(now, Input::Batch { batch, attachments: &attachments });
+                let attached = &attachments;
+                let input = match elsewhere {
+                    [] => Input::Batch { batch, attachments: attached },
+                    _ => Input::SpreadBatch { batch, attachments: attached, elsewhere },
+                };
+                self.input(now, input);
                 if self.hands.refused {
                     self.hands.attached.give_back(&attachments, &mut *self.hands.driver);
                 } else {
                     self.hands.attached.keep(&attachments);
                 }
+                !self.hands.refused
             }
             Err((change, reason, detail)) => {
                 let refusal = Refusal {
@@ -339,16 +372,18 @@ impl Shard {
                     change: u32::try_from(change).unwrap_or(u32::MAX),
                     detail: detail.to_owned(),
                 };
-                self.hands.steward.send(ToSteward::Say { link: Some(link), body: Body::Refusal(refusal) });
+                self.hands.answer(Some(Body::Refusal(refusal)));
+                false
             }
         }
-        self.hands.link = None;
     }
 
     fn audit(&mut self, link: u64, id: u64) {
         let mut after = None;
-        while let Some(part) = self.engine.audit(after) {
+        while let Some(mut part) = self.engine.audit(after) {
             after = part.contexts.last().map(|context| context.id);
+            // The home speaks for the context.
+            part.contexts.retain(|context| !self.engine.is_outpost(context.id));
             self.hands.steward.send(ToSteward::Audited { link, id, part, last: false });
             if after.is_none() {
                 break;

@@ -54,7 +54,7 @@ impl Steward {
     pub(super) fn read(&mut self, state: &mut State, token: usize) {
         state.held = false;
         loop {
-            if self.shards.iter().any(|shard| shard.late() > LATE_MAX) {
+            if self.rounds.is_busy() || self.shards.iter().any(|shard| shard.late() > LATE_MAX) {
                 state.held = true;
                 return;
             }

@@ -4,7 +4,9 @@
 mod door;
 mod link;
 mod links;
+mod rounds;
 mod second;
+mod spread;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -30,6 +32,7 @@ use crate::spool::ToSpool;
 pub(crate) use door::{Door, adapter};
 pub(crate) use link::End;
 use link::Link;
+pub(crate) use rounds::Rounds;
 pub(crate) use wire::Remote;
 
 const LISTENER: Token = Token(0);
@@ -68,6 +71,8 @@ pub(crate) struct Steward {
     pub(crate) door: Option<Door>,
     pub(crate) identity: Identity,
     pub(crate) shards: Vec<Outgoing<ToShard, Wake>>,
+    /// Where the legs of contexts on several shards are.
+    pub(crate) rounds: Rounds,
     pub(crate) mailbox: Receiver<ToSteward>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -150,6 +155,7 @@ impl Steward {
                 self.accept_remote(&mut state);
             }
             self.mail(&mut state);
+            self.go_on(&mut state);
             let ready: Vec<usize> = match state.held {
                 true => state.links.keys().copied().collect(),
                 false => tokens.iter().map(|token| token.0).filter(|token| *token >= FIRST_LINK).collect(),
@@ -223,6 +229,9 @@ impl Steward {
             let detail = "contexts of several shards in one batch";
             return self.refuse(state, token, generation, Reason::Unsupported, change, detail);
         }
+        if self.rounds.is_on() {
+            return self.spread(state, token, first, batch);
+        }
         if let Some(shard) = self.shards.get_mut(first) {
             shard.send(ToShard::Batch { link: token as u64, batch: Box::new(batch) });
         }
@@ -248,7 +257,14 @@ impl Steward {
                 true => ToSpool::Open { context, leg, file, max_bytes },
                 false => ToSpool::Close { context, leg },
             };
-            return self.send_home(context, ToShard::Capture { context, leg, order });
+            let at = self.shard_of(context, leg);
+            if let Some(shard) = self.shards.get_mut(at) {
+                shard.send(ToShard::Capture { context, leg, order });
+            }
+            if leg.is_none() {
+                self.trace(context, on);
+            }
+            return;
         }
         if let Some(link) = state.links.get_mut(&token) {
             let refused = CaptureState {
@@ -268,23 +284,16 @@ impl Steward {
             let Ok(message) = self.mailbox.try_recv() else { break };
             match message {
                 ToSteward::Say { link, body } => {
-                    if let Body::News(News { what: Some(news::What::Counters(counters)) }) = &body {
-                        self.metrics.legs(&counters.legs);
-                    }
-                    let Some(body) = self.for_control(link, body) else { continue };
-                    match &body {
-                        Body::Applied(applied) => {
-                            state.generation = state.generation.max(applied.generation);
-                            self.metrics.applied();
-                        }
-                        Body::Refusal(refusal) => self.metrics.refused(refusal.reason()),
+                    match (link, &body) {
+                        (Some(link), Body::Applied(a)) => self.rounds.answered(link, a.generation, true),
+                        (Some(link), Body::Refusal(r)) => self.rounds.answered(link, r.generation, false),
                         _ => {}
                     }
-                    let owner = state.owner.and_then(|owner| state.links.get_mut(&owner));
-                    if let Some(owner) = owner.filter(|owner| link.is_none_or(|link| link == owner.id)) {
-                        owner.say(body);
-                    }
+                    self.say(state, link, body);
                 }
+                ToSteward::Bound { round, shard, bound } => self.bound(state, round, shard, bound),
+                ToSteward::Decided { round, body } => self.decided(state, round, body),
+                ToSteward::Followed { round, shard } => self.followed(state, round, shard),
                 ToSteward::Audited { link, id, part, last } => {
                     audited(state, link, id, self.without_second(part), last);
                 }
@@ -298,7 +307,13 @@ impl Steward {
                 ToSteward::Captured { state: capture, over } => {
                     if over {
                         let (context, leg) = (capture.context, (capture.leg != 0).then_some(capture.leg));
-                        self.send_home(context, ToShard::CaptureOver { context, leg });
+                        let at = self.shard_of(context, leg);
+                        if let Some(shard) = self.shards.get_mut(at) {
+                            shard.send(ToShard::CaptureOver { context, leg });
+                        }
+                        if leg.is_none() {
+                            self.trace(context, false);
+                        }
                         self.metrics.capture_missed(capture.missed);
                     }
                     if let Some(owner) = state.owner.and_then(|owner| state.links.get_mut(&owner)) {
@@ -306,6 +321,26 @@ impl Steward {
                     }
                 }
             }
+        }
+    }
+
+    /// A shard's words for control: an answer to the link that asked, news to whoever is linked.
+    fn say(&mut self, state: &mut State, link: Option<u64>, body: Body) {
+        if let Body::News(News { what: Some(news::What::Counters(counters)) }) = &body {
+            self.metrics.legs(&counters.legs);
+        }
+        let Some(body) = self.for_control(link, body) else { return };
+        match &body {
+            Body::Applied(applied) => {
+                state.generation = state.generation.max(applied.generation);
+                self.metrics.applied();
+            }
+            Body::Refusal(refusal) => self.metrics.refused(refusal.reason()),
+            _ => {}
+        }
+        let owner = state.owner.and_then(|owner| state.links.get_mut(&owner));
+        if let Some(owner) = owner.filter(|owner| link.is_none_or(|link| link == owner.id)) {
+            owner.say(body);
         }
     }
 

@@ -29,7 +29,7 @@ impl Steward {
     pub(super) fn at_the_door(&mut self, state: &mut State) {
         let Some(door) = &mut self.door else { return };
         let mut orders = door.tick();
-        if self.shards.iter().all(|shard| shard.late() <= LATE_MAX) {
+        if !self.rounds.is_busy() && self.shards.iter().all(|shard| shard.late() <= LATE_MAX) {
             orders.extend(door.read(self.poll.registry(), &mut state.next_link));
         } else {
             state.held = true;

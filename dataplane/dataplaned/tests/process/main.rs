@@ -5,4 +5,5 @@ mod control;
 mod media;
 mod message;
 mod ng;
+mod outposts;
 mod words;

@@ -193,7 +193,7 @@ impl Media {
         let known = row.sources.iter().position(|s| s.ssrc == view.ssrc());
         let place = match known {
             Some(place) => place,
-            None => self.new_source(now, leg, &view)?,
+            None => self.new_source(now, leg, &view, view.ssrc())?,
         };
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
         let source = row.sources.get_mut(place).ok_or(Drop::Sources)?;
@@ -222,7 +222,7 @@ impl Media {
 
     /// Leads a packet along all its leg's paths.
     #[inline]
-    fn lead(
+    pub(super) fn lead(
         &mut self,
         now: Now,
         leg: u32,
@@ -244,6 +244,7 @@ impl Media {
         if captured {
             self.spool_out(now, leg, packet, bytes, tx);
         }
+        let mut handed = false;
         let parts = self.legs.get(leg as usize).map_or(0, |row| row.parts.len());
         for at in 0..parts {
             let Some(part) = self.legs.get(leg as usize).and_then(|row| row.parts.get(at)) else { break };
@@ -251,6 +252,10 @@ impl Media {
                 Part::Talker(stage, place) => select::rtp(self, now, leg, (stage, place), packet, bytes, tx),
                 Part::Speaker(stage) => floor::rtp(self, now, leg, stage, packet, bytes, tx),
                 Part::Tapped => tap::rtp(self, leg, packet, bytes, tx),
+                Part::Spread => {
+                    handed |= self.hand(leg, packet, bytes, tx);
+                    continue;
+                }
                 Part::Voice(stage, place) => {
                     select::voice(self, now, leg, (stage, place), packet, tx);
                     continue;
@@ -262,12 +267,18 @@ impl Media {
             }
         }
         tx.totals.packets_out += u64::from(sent);
-        if sent > 0 { Ok(Fate::Forwarded) } else { Err(why) }
+        if sent > 0 || handed { Ok(Fate::Forwarded) } else { Err(why) }
     }
 
-    /// A source that the leg has not sent under yet.
+    /// A source that the leg has not sent under yet. It is shown as `shown`, unless that is another's.
     #[cold]
-    fn new_source(&mut self, now: Now, leg: u32, view: &RtpView<'_>) -> Result<usize, Drop> {
+    pub(super) fn new_source(
+        &mut self,
+        now: Now,
+        leg: u32,
+        view: &RtpView<'_>,
+        mut shown: u32,
+    ) -> Result<usize, Drop> {
         /// A source that was quiet for this long makes room for a new one.
         const IDLE: std::time::Duration = std::time::Duration::from_secs(5);
         let (sources_max, ever_max) = (self.sources_max, self.sources_ever_max);
@@ -296,7 +307,6 @@ impl Media {
                         || (at as u32 != leg && row.sources.iter().any(|s| s.shown == ssrc)))
             })
         };
-        let mut shown = ssrc;
         for _ in 0..8 {
             if !taken(self, shown) {
                 break;

@@ -12,6 +12,7 @@ use rtp::{Feedback, TmmbrEntry};
 use super::talk::Estimate;
 use super::{Media, RtpLeg, Tx};
 use crate::modes::slot::Part;
+use crate::outposts::Word;
 
 /// An estimate that was not said again for so long counts no more.
 const FRESH: Duration = Duration::from_secs(15);
@@ -88,10 +89,13 @@ impl Media {
         }
     }
 
-    fn tell_source(&mut self, source: u32, now: Now, tx: &mut Tx<'_>) {
+    pub(super) fn tell_source(&mut self, source: u32, now: Now, tx: &mut Tx<'_>) {
         let Some(row) = self.leg(source) else { return };
         let agreed = row.talk.agreed;
-        let Some(socket) = row.rtcp_out().filter(|_| agreed.remb || agreed.tmmbr) else { return };
+        let (socket, away) = (row.rtcp_out(), row.away().is_some());
+        if !(agreed.remb || agreed.tmmbr) || (socket.is_none() && !away) {
+            return;
+        }
         // One receiver that says 0 must not silence the source for all.
         let floor = self.estimate_min;
         let Some(bits_per_second) = self.least(source, now.mono).map(|bits| bits.max(floor)) else { return };
@@ -108,6 +112,14 @@ impl Media {
         if ssrcs.is_empty() {
             return;
         }
+        if let Some(row) = self.leg_mut(source) {
+            row.talk.told = Some(Estimate { bits_per_second, at: now.mono });
+        }
+        if away {
+            self.tell_leg(source, Word::Rate(bits_per_second), tx);
+            return;
+        }
+        let Some(socket) = socket else { return };
         let mut writer = self.feedback_to(source);
         if agreed.remb {
             writer.receiver_estimate(own, bits_per_second, &ssrcs);
@@ -116,9 +128,6 @@ impl Media {
             let entry = |ssrc| TmmbrEntry { ssrc, bits_per_second: each, overhead: OVERHEAD };
             let entries: Vec<TmmbrEntry> = ssrcs.into_iter().map(entry).collect();
             writer.rate_request(own, &entries);
-        }
-        if let Some(row) = self.leg_mut(source) {
-            row.talk.told = Some(Estimate { bits_per_second, at: now.mono });
         }
         self.send_own(source, socket, &writer, tx);
     }
@@ -129,14 +138,17 @@ impl Media {
         let fans = row.fans.iter().map(|route| route.leg);
         let stages = row.parts.iter().filter_map(|part| match part {
             Part::Talker(stage, _) | Part::Speaker(stage) => self.stages.get(*stage as usize),
-            Part::Voice(..) | Part::Tapped => None,
+            Part::Voice(..) | Part::Tapped | Part::Spread => None,
         });
         let carries = |leg: &u32| {
             let mut streams = self.leg(*leg).into_iter().flat_map(RtpLeg::streams);
             streams.any(|stream| stream.carries.is_some_and(|carried| carried.leg == source))
         };
         let chosen = stages.flat_map(|stage| stage.targets.iter().map(|target| target.leg)).filter(carries);
-        fans.chain(chosen).filter_map(|target| self.share(target, now)).min()
+        let far = row.spread.iter().flat_map(|spread| &spread.rates);
+        let far = far.map(|(_, rate)| rate).filter(|rate| now.since(rate.at) < FRESH);
+        let here = fans.chain(chosen).filter_map(|target| self.share(target, now));
+        here.chain(far.map(|rate| rate.bits_per_second)).min()
     }
 
     /// What a receiver can take of each source that it is sent: equal shares of its estimate.

@@ -15,7 +15,9 @@ impl Media {
     /// The counters of the legs in `rows` (one context's) that `wanted` names.
     pub(crate) fn counters(&self, now: Now, rows: &[u32], wanted: impl Fn(u32) -> bool) -> Vec<LegCounters> {
         let seen = rows.iter().filter(|leg| wanted(**leg)).filter_map(|leg| Some((*leg, self.leg(*leg)?)));
-        seen.filter(|(_, row)| !row.unseen).map(|(leg, row)| self.counters_of(now, leg, row, rows)).collect()
+        // The rows of stand-ins are there for what they send to these.
+        let own = seen.filter(|(_, row)| !row.unseen && row.away().is_none());
+        own.map(|(leg, row)| self.counters_of(now, leg, row, rows)).collect()
     }
 
     fn counters_of(&self, now: Now, leg: u32, row: &RtpLeg, rows: &[u32]) -> LegCounters {

@@ -11,6 +11,7 @@ use super::arrive::{Fate, drop_of};
 use super::latch::{Heard, hear};
 use super::{Binding, Media, Tx};
 use crate::Drop;
+use crate::outposts::Word;
 
 impl Media {
     pub(super) fn rtcp(
@@ -117,6 +118,7 @@ impl Media {
                 }
                 blocks.for_each(|block| row.talk.block(&block, now.mono));
                 self.passes_on(leg, &info, now);
+                self.tell_outposts(leg, &Word::Sender(info), tx);
             }
             Packet::Receiver(_, blocks) => blocks.for_each(|block| row.talk.block(&block, now.mono)),
             Packet::Extended(ssrc, blocks) if terminates && row.talk.agreed.extended => {
@@ -162,12 +164,13 @@ impl Media {
 
     /// A source said BYE: its receivers hear it too, once (RFC 3550 §6.6). It lingers as if it had fallen silent (§6.3.4): its
     /// late packets find it, and who says BYE after each packet is no new source each time, whose name must be looked for.
-    fn source_left(&mut self, leg: u32, ssrc: u32, now: Now, tx: &mut Tx<'_>) {
+    pub(super) fn source_left(&mut self, leg: u32, ssrc: u32, now: Now, tx: &mut Tx<'_>) {
         let Some(row) = self.leg_mut(leg) else { return };
         let Some(source) = row.sources.iter_mut().find(|s| s.ssrc == ssrc && !s.has_left()) else { return };
         source.left_at = now.mono;
         let shown = source.shown;
         self.bye(leg, &[shown], tx);
+        self.tell_outposts(leg, &Word::Bye(ssrc), tx);
     }
 
     /// Tells the receivers of a leg's distribution that sources are gone.

@@ -51,6 +51,7 @@ impl Media {
         for at in legs.values() {
             let Some(row) = self.leg_mut(*at) else { continue };
             row.parts.clear();
+            row.reach_nobody();
             row.feeders.clear();
             row.relays_rtcp.clear();
             (row.led, row.terminates) = (false, false);
@@ -141,6 +142,7 @@ impl Media {
 
     /// Leads each source to each target but itself.
     fn pair_up(&mut self, ends: &Ends, kind: Kind) {
+        let outposts = if kind == Kind::Fans { self.shards_of(&ends.targets) } else { Vec::new() };
         for from in &ends.sources {
             let mut routes = Vec::with_capacity(ends.targets.len());
             let mut rtcp = Vec::new();
@@ -159,6 +161,7 @@ impl Media {
             row.led = true;
             row.relays_rtcp.extend(rtcp);
             row.terminates |= kind == Kind::Fans;
+            row.reach(&outposts);
             add(row.routes(kind), routes);
         }
     }

@@ -12,6 +12,7 @@ use base::Now;
 use rtp::{Feedback, RtcpWriter};
 
 use super::{Media, Tx, What};
+use crate::outposts::Word;
 
 /// At most one request for a key frame per source in this time.
 const EVERY: Duration = Duration::from_millis(500);
@@ -76,11 +77,19 @@ impl Media {
 
     fn ask_key_frame(&mut self, leg: u32, ssrc: u32, now: Now, tx: &mut Tx<'_>) {
         let Some(row) = self.leg_mut(leg) else { return };
-        let Some(socket) = row.rtcp_out() else { return };
+        let (socket, away) = (row.rtcp_out(), row.away().is_some());
+        if socket.is_none() && !away {
+            return;
+        }
         let agreed = row.talk.agreed;
         let Some(source) = row.sources.iter_mut().find(|s| s.ssrc == ssrc) else { return };
         source.key_frame_at = Some(now.mono);
         source.key_frame_waits = false;
+        if away {
+            self.tell_leg(leg, Word::KeyFrame(ssrc), tx);
+            return;
+        }
+        let Some(socket) = socket else { return };
         let by_fir = agreed.fir && !agreed.pli;
         // RFC 5104 §4.3.1.1: each new request has the next number.
         source.fir = source.fir.wrapping_add(u8::from(by_fir));

@@ -7,7 +7,7 @@ use contract::{Learning, LegKey};
 use rtp::{Clock, Reception, RtpView, VideoCodec};
 
 use super::police::Police;
-use super::{ExtensionIds, Guard, Names, Repair, Spent, Stream, Talk, Web};
+use super::{ExtensionIds, Guard, Names, Repair, Spent, Spread, Stream, Talk, Web};
 use crate::SocketId;
 use crate::modes::slot::Part;
 
@@ -257,6 +257,8 @@ pub(crate) struct RtpLeg {
     pub(crate) spent: Option<Box<Spent>>,
     /// What copies to it are called, where it is a tap with keys.
     pub(crate) names: Option<Box<Names>>,
+    /// Its context is on several shards.
+    pub(crate) spread: Option<Box<Spread>>,
 }
 
 impl RtpLeg {

@@ -13,6 +13,7 @@ mod keyframe;
 mod latch;
 mod leg;
 mod names;
+mod outposts;
 mod police;
 mod repair;
 mod report;
@@ -34,6 +35,7 @@ pub(crate) use guard::{Guard, is_sound};
 pub(crate) use held::{Edit, ExtensionIds, HELD_BYTES, Held};
 pub(crate) use leg::{Route, RtpLeg, Source};
 pub(crate) use names::Names;
+pub(crate) use outposts::Spread;
 use police::Limits as PoliceLimits;
 pub(crate) use repair::{Repair, Sizes as RepairSizes};
 pub(crate) use spent::Spent;
@@ -88,6 +90,8 @@ pub(crate) enum What {
 /// The RTP legs of one engine.
 #[derive(Debug)]
 pub(crate) struct Media {
+    /// This engine's.
+    shard: u16,
     pub(crate) legs: Slab<RtpLeg>,
     pub(crate) sockets: Vec<Binding>,
     pub(crate) stages: Slab<Stage>,
@@ -111,7 +115,9 @@ pub(crate) struct Media {
     /// No source is told to send less than this because of one receiver, bit/s.
     estimate_min: u64,
     /// Of which names for RTCP are drawn.
-    names: [u8; 32],
+    pub(crate) names: [u8; 32],
+    /// The same of contexts that are at home elsewhere.
+    pub(crate) foreign_names: BTreeMap<u64, [u8; 32]>,
     srtp: rtp::srtp::Config,
     sources_max: usize,
     sources_ever_max: usize,
@@ -149,10 +155,11 @@ impl Tx<'_> {
 }
 
 impl Media {
-    pub(crate) fn new(limits: &Limits, mut entropy: Entropy) -> Self {
+    pub(crate) fn new(shard: u16, limits: &Limits, mut entropy: Entropy) -> Self {
         let mut names = [0; 32];
         entropy.child().fill(&mut names);
         Media {
+            shard,
             legs: Slab::with_capacity(limits.legs_max.min(1024)),
             sockets: vec![Binding::FREE; limits.sockets_max],
             stages: Slab::new(),
@@ -169,6 +176,7 @@ impl Media {
             police: PoliceLimits::of(limits),
             estimate_min: u64::from(limits.estimate_min_kbps) * 1000,
             names,
+            foreign_names: BTreeMap::new(),
             srtp: limits.srtp(),
             sources_max: limits.leg_sources_max,
             sources_ever_max: limits.leg_sources_ever_max,
@@ -186,6 +194,11 @@ impl Media {
 
     pub(crate) fn leg(&self, leg: u32) -> Option<&RtpLeg> {
         self.legs.get(leg as usize)
+    }
+
+    /// Whether a row stands in for a leg of another shard.
+    pub(crate) fn is_away(&self, leg: u32) -> bool {
+        self.leg(leg).is_some_and(|row| row.away().is_some())
     }
 
     pub(crate) fn leg_mut(&mut self, leg: u32) -> Option<&mut RtpLeg> {

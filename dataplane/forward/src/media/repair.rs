@@ -17,6 +17,7 @@ use base::{Instant, Now};
 use rtp::{Feedback, RtpView};
 
 use super::{HELD_BYTES, Media, Tx};
+use crate::outposts::Word;
 use crate::{HEAD_BYTES, Limits, Output, SocketId};
 
 /// Packets that one NACK brings at most, and those that it may ask of the source.
@@ -313,15 +314,34 @@ impl Media {
     fn ask_source(&mut self, leg: u32, media: u32, gone: &[u16], now: Now, tx: &mut Tx<'_>) {
         let Some((source, ssrc)) = self.source_of(leg, media) else { return };
         let own = self.leg(leg).and_then(|row| row.streams().find(|stream| stream.ssrc == media)).copied();
-        let Some(row) = self.leg_mut(source).filter(|row| row.talk.agreed.nack) else { return };
-        let Some(socket) = row.rtcp_out() else { return };
-        let sender = row.stream.ssrc;
         let original = |sequence: &u16| own.map_or(*sequence, |stream| stream.original(*sequence));
-        let asked = gone.iter().map(original);
-        let asked: Vec<u16> = asked.filter(|n| row.talk.ask_again(ssrc, *n, now.mono)).collect();
+        self.ask_for(source, ssrc, gone.iter().map(original), now, tx);
+    }
+
+    /// Asks a leg's peer for packets again, if it agreed to be asked: what was asked just now is not asked twice.
+    pub(super) fn ask_for(
+        &mut self,
+        source: u32,
+        ssrc: u32,
+        numbers: impl Iterator<Item = u16>,
+        now: Now,
+        tx: &mut Tx<'_>,
+    ) {
+        let Some(row) = self.leg_mut(source).filter(|row| row.talk.agreed.nack) else { return };
+        let (socket, away) = (row.rtcp_out(), row.away().is_some());
+        if socket.is_none() && !away {
+            return;
+        }
+        let sender = row.stream.ssrc;
+        let asked: Vec<u16> = numbers.filter(|n| row.talk.ask_again(ssrc, *n, now.mono)).collect();
         if asked.is_empty() {
             return;
         }
+        if away {
+            self.tell_leg(source, Word::Missing { ssrc, numbers: asked.into() }, tx);
+            return;
+        }
+        let Some(socket) = socket else { return };
         let mut writer = self.feedback_to(source);
         writer.nack(sender, ssrc, asked.into_iter());
         self.send_own(source, socket, &writer, tx);

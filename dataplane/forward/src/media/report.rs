@@ -36,6 +36,7 @@ impl Media {
         if let Some(row) = self.leg_mut(leg)
             && row.terminates
             && !row.reports_run
+            && row.away().is_none()
         {
             row.reports_run = true;
             // §6.2: the first one after half the interval.

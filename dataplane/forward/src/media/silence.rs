@@ -14,7 +14,10 @@ impl Media {
     /// How many legs are silent whose peer may send.
     pub(crate) fn silent(&self, now: Instant) -> u64 {
         let silent = |row: &super::RtpLeg| {
-            row.may_send && !row.unseen && now.since(row.last_at.max(row.since)) >= SHOWN
+            row.may_send
+                && !row.unseen
+                && row.away().is_none()
+                && now.since(row.last_at.max(row.since)) >= SHOWN
         };
         self.legs.iter().filter(|(_, row)| silent(row)).count() as u64
     }

@@ -53,7 +53,7 @@ impl Media {
             _ => true,
         };
         let (srtp, police) = (self.srtp, self.police);
-        let cname = if rtp.cname.is_empty() { self.name_of(leg) } else { rtp.cname.clone() };
+        let cname = self.cname_of(leg, rtp);
         let known = old.filter(|_| sockets.is_none()).map(|(_, old)| old);
         let other = self.put_web(now.mono, at, rtp, known, tx);
         self.put_repair(at, rtp, old.map(|(_, old)| old));
@@ -62,27 +62,15 @@ impl Media {
         row.put_police(rtp.bandwidth_kbps, police, now.mono);
         row.talk.put(rtp);
         row.cname = cname;
-        let direction = leg.direction();
         let was_held = !row.may_send;
-        row.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
-        row.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);
+        row.describe(leg, rtp);
         if was_held && row.may_send {
             // Silence on hold does not count (CPM-FACTS §4.7).
             (row.since, row.silent) = (now.mono, false);
         }
-        row.unseen = leg.unseen;
         row.learning = rtp.learning();
         row.mux = rtp.rtcp_mux || row.rtcp.is_none();
-        row.level_id = u8::try_from(rtp.audio_level_id).unwrap_or(0);
-        row.clock = Clock(rtp.clock_rate);
-        row.video = rtp.video;
         row.silence_ms = rtp.media_timeout_ms;
-        row.payloads =
-            rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, octet(p.context)?))).collect();
-        row.codecs = rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, codec(p.codec())?))).collect();
-        row.extensions = rtp.extensions.as_ref().map(|put| Box::new(ExtensionIds::new(put)));
-        row.accepts = (!row.payloads.is_empty())
-            .then(|| row.payloads.iter().fold(0u128, |set, (peer, _)| set | 1 << (peer & 0x7f)));
         if let Some(local) = rtp.local.as_ref().and_then(|l| address(l.bound.as_ref())) {
             row.local = local;
         }
@@ -120,7 +108,13 @@ impl Media {
         }
     }
 
-    fn insert(&mut self, now: Now, leg: &contract::Leg, rtp: &contract::RtpLeg, sockets: &Attachment) -> u32 {
+    pub(super) fn insert(
+        &mut self,
+        now: Now,
+        leg: &contract::Leg,
+        rtp: &contract::RtpLeg,
+        sockets: &Attachment,
+    ) -> u32 {
         self.serial += 1;
         let port = |socket: SocketId| Port {
             socket,
@@ -210,10 +204,16 @@ impl Media {
             web: None,
             spent: None,
             names: None,
+            spread: None,
         };
         let at = self.legs.insert(row) as u32;
         self.bind_all(at, sockets);
         at
+    }
+
+    /// What a leg is called in RTCP.
+    pub(super) fn cname_of(&self, leg: &contract::Leg, rtp: &contract::RtpLeg) -> String {
+        if rtp.cname.is_empty() { self.name_of(leg) } else { rtp.cname.clone() }
     }
 
     /// The CNAME of a leg that control gave none (RFC 7022 §4.2): drawn, the same for all legs of one participant, so that a
@@ -224,7 +224,7 @@ impl Media {
         let alone = leg.id.to_be_bytes();
         let who = if leg.participant.is_empty() { &alone[..] } else { leg.participant.as_bytes() };
         let hash = who.iter().chain(&leg.context.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, fold);
-        let mut seed = self.names;
+        let mut seed = self.foreign_names.get(&leg.context).copied().unwrap_or(self.names);
         seed.iter_mut().zip(hash.to_be_bytes()).for_each(|(octet, mixed)| *octet ^= mixed);
         base::Entropy::from_seed(seed).token(96)
     }
@@ -263,7 +263,7 @@ impl Media {
     }
 
     fn close_sockets(&mut self, at: u32, tx: &mut Tx<'_>) {
-        let Some(row) = self.leg(at) else { return };
+        let Some(row) = self.leg(at).filter(|row| row.away().is_none()) else { return };
         let sockets = [Some(row.rtp.socket), row.rtcp.map(|p| p.socket)];
         for socket in sockets.into_iter().flatten() {
             self.bind(socket, Binding::FREE);
@@ -321,6 +321,25 @@ impl Media {
             row.recorded = on;
             row.captured = row.traced || row.recorded;
         }
+    }
+}
+
+impl RtpLeg {
+    /// What control says of the leg apart from its ports and keys: the same on each shard of its context.
+    pub(super) fn describe(&mut self, leg: &contract::Leg, rtp: &contract::RtpLeg) {
+        let direction = leg.direction();
+        self.may_send = matches!(direction, Direction::Sendrecv | Direction::Sendonly);
+        self.may_receive = matches!(direction, Direction::Sendrecv | Direction::Recvonly);
+        self.unseen = leg.unseen;
+        self.level_id = u8::try_from(rtp.audio_level_id).unwrap_or(0);
+        self.clock = Clock(rtp.clock_rate);
+        self.video = rtp.video;
+        self.payloads =
+            rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, octet(p.context)?))).collect();
+        self.codecs = rtp.payloads.iter().filter_map(|p| Some((octet(p.peer)?, codec(p.codec())?))).collect();
+        self.extensions = rtp.extensions.as_ref().map(|put| Box::new(ExtensionIds::new(put)));
+        self.accepts = (!self.payloads.is_empty())
+            .then(|| self.payloads.iter().fold(0u128, |set, (peer, _)| set | 1 << (peer & 0x7f)));
     }
 }
 

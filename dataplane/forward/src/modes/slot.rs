@@ -70,6 +70,8 @@ pub(crate) enum Part {
     Speaker(u32),
     /// It is tapped.
     Tapped,
+    /// Other shards have receivers of it.
+    Spread,
 }
 
 impl Stage {

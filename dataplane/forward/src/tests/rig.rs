@@ -280,7 +280,8 @@ impl Rig {
         let totals = self.engine.totals();
         let dropped: u64 = crate::Drop::ALL
             .iter()
-            .filter(|d| !d.label().starts_with("msrp") && **d != crate::Drop::Outbox)
+            .filter(|d| !d.label().starts_with("msrp") && !d.label().starts_with("outpost"))
+            .filter(|d| **d != crate::Drop::Outbox)
             .map(|d| totals.dropped(*d))
             .sum();
         assert_eq!(

@@ -87,6 +87,10 @@ fn advice(reason: &str) -> &'static str {
         "no_target" | "no_path" => {
             "media before the answer, or on hold, is normal; for long it is a leg without its other side"
         }
+        "outpost_full" => {
+            "one shard is too busy for a conference that is on several: more cores, or limits.mailbox_max"
+        }
+        "outpost_unknown" => "legs that come or go while packets cross between shards: a few are normal",
         "outbox" => "the data plane's own limits do not fit together: report it",
         "truncated" => "datagrams over 2 KiB: no medium that is agreed here has them",
         "sources" => "a peer changes its SSRC all the time: limits of sources per leg",
