@@ -76,6 +76,11 @@ impl Load {
         Ok(Load { ends, sources, copies: targets, bytes, window, alone: true })
     }
 
+    /// The same load where the shards leave it no core of its own.
+    pub(crate) fn crowded(self) -> Self {
+        Load { alone: false, ..self }
+    }
+
     /// `calls` pairs of ends, each sending to the other: end 2i and end 2i+1.
     pub(crate) fn relay(calls: usize) -> anyhow::Result<Self> {
         let ends = (0..2 * calls).map(|_| socket()).collect::<anyhow::Result<_>>()?;
@@ -111,17 +116,29 @@ impl Load {
         core: usize,
         time: Duration,
     ) -> anyhow::Result<Sample> {
+        self.measure_all(entries, &[(who, core)], time)
+    }
+
+    /// The same of several, each on its core; what they took is added up.
+    pub(crate) fn measure_all(
+        &mut self,
+        entries: &[SocketAddr],
+        all: &[(clock::Who, usize)],
+        time: Duration,
+    ) -> anyhow::Result<Sample> {
+        let busy = || all.iter().map(|(who, core)| clock::busy_ns(*who, *core)).sum::<u64>();
+        let cores_busy = || all.iter().map(|(_, core)| clock::core_busy_ns(*core)).sum::<u64>();
         for (end, to) in self.ends.iter().zip(entries) {
             end.connect(to)?;
         }
         let mut sender = Sender::new(self)?;
         let mut turn = Turn { sent: 0, arrived: 0, lost: 0, quiet: Instant::now() };
         self.drive(&mut sender, &mut turn, START)?;
-        let (cpu, start, before) = (clock::busy_ns(who, core), Instant::now(), turn.arrived);
-        let whole = clock::core_busy_ns(core);
+        let (cpu, start, before) = (busy(), Instant::now(), turn.arrived);
+        let whole = cores_busy();
         self.drive(&mut sender, &mut turn, time)?;
-        let cpu = clock::busy_ns(who, core).saturating_sub(cpu) as f64;
-        let whole = clock::core_busy_ns(core).saturating_sub(whole) as f64;
+        let cpu = busy().saturating_sub(cpu) as f64;
+        let whole = cores_busy().saturating_sub(whole) as f64;
         let (wall, packets) = (start.elapsed().as_secs_f64(), turn.arrived - before);
         anyhow::ensure!(packets > 0, "nothing arrived");
         Ok(Sample {

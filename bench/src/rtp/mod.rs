@@ -133,6 +133,9 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     if plan.wants("scale_2_cores") {
         scale::run(plan, &mut report)?;
     }
+    if plan.wants("scale_conference") {
+        scale::conference(plan, &mut report)?;
+    }
     if plan.wants("leg") {
         legs::run(&mut report)?;
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::load::{self, Load, Sample};
-use super::weir::{PORTS, Setup, Weir};
-use super::{Plan, clock, median};
+use super::weir::{self, PORTS, Setup, Weir};
+use super::{PACKET_BYTES, Plan, clock, median};
 use crate::report::{Reach, Report};
 
 const CALLS: usize = 100;
@@ -38,6 +38,41 @@ pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     );
     report.held("scale_2_cores", rate(&two) / rate(&one), "ratio", Reach::AtLeast(1.9), note);
     Ok(())
+}
+
+/// One conference of more than a core's weight: on one shard, and on two with half of its legs each.
+pub(super) fn conference(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let (first, last) = clock::cores();
+    anyhow::ensure!(first != last, "one core is no two");
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        one.push(conference_turn(plan, &[last])?);
+        two.push(conference_turn(plan, &[first, last])?);
+    }
+    let ns = |of: &[Sample]| median(of, |sample| sample.ns_per_packet);
+    let rate = |of: &[Sample]| median(of, |sample| sample.packets_per_s);
+    let note = format!(
+        "shard time per sent packet of one conference of {TALKERS} talkers and {LISTENERS} listeners on two shards over one:          what handing over costs ({:.0} and {:.0} ns; {:.0} and {:.0} thousand packets/s, the load sharing a core with one of          the two shards)",
+        ns(&two),
+        ns(&one),
+        rate(&two) / 1000.0,
+        rate(&one) / 1000.0
+    );
+    report.row("scale_conference", ns(&two) / ns(&one), "ratio", note);
+    Ok(())
+}
+
+const TALKERS: usize = 8;
+const LISTENERS: usize = 192;
+
+fn conference_turn(plan: &Plan, cores: &[usize]) -> anyhow::Result<Sample> {
+    let load = Load::conference(TALKERS, LISTENERS, PACKET_BYTES, 2 * TALKERS)?;
+    let mut load = if cores.len() > 1 { load.crowded() } else { load };
+    let setup = Setup { cores: cores.to_vec(), weight_max: 1, ..Setup::new("uring", 0) };
+    let (weir, entries) = weir::conference(&setup, &load)?;
+    let shards = weir.threads().iter().map(|thread| clock::Who::Thread(*thread));
+    let all: Vec<(clock::Who, usize)> = shards.zip(cores.iter().copied()).collect();
+    load.measure_all(&entries, &all, Duration::from_millis(plan.slice_ms))
 }
 
 struct Turn {

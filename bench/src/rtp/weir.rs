@@ -38,12 +38,14 @@ pub(crate) struct Setup {
     pub(crate) gso: bool,
     /// A shard on each.
     pub(crate) cores: Vec<usize>,
+    /// A conference that weighs more is on several shards; 0: none is.
+    pub(crate) weight_max: usize,
 }
 
 impl Setup {
     /// As the bare loops: nothing is added while it waits.
     pub(crate) fn new(driver: &'static str, core: usize) -> Self {
-        Setup { driver, spin_us: 0, gather_us: 0, gso: true, cores: vec![core] }
+        Setup { driver, spin_us: 0, gather_us: 0, gso: true, cores: vec![core], weight_max: 0 }
     }
 
     /// The configuration for a folder.
@@ -54,6 +56,7 @@ impl Setup {
         config.driver.gso = self.gso;
         config.driver.gather_us = self.gather_us;
         config.shards.cores.clone_from(&self.cores);
+        config.shards.context_weight_max = self.weight_max;
         config.msrp.port = 0;
         config.msrp.tls = false;
         config.metrics.on = false;
@@ -90,6 +93,12 @@ pub(crate) fn relay_mio(load: &Load, core: usize) -> anyhow::Result<Running> {
 
 /// One context: the sources send, all others receive.
 fn distribute(setup: &Setup, load: &Load) -> anyhow::Result<Running> {
+    let (weir, entries) = conference(setup, load)?;
+    weir.running(entries)
+}
+
+/// The same, whatever threads it runs on.
+pub(crate) fn conference(setup: &Setup, load: &Load) -> anyhow::Result<(Weir, Vec<SocketAddr>)> {
     let mut weir = Weir::start(setup)?;
     let (ends, sources) = (load.addresses()?, u64::try_from(load.sources)?);
     let mut verbs = vec![Verb::PutContext(Context { id: 1 })];
@@ -100,7 +109,7 @@ fn distribute(setup: &Setup, load: &Load) -> anyhow::Result<Running> {
     let targets = (sources + 1..=u64::try_from(ends.len())?).collect();
     verbs.push(path(1, 1, Mode::Distribute, (1..=sources).collect(), targets));
     let entries = weir.control.apply(verbs)?;
-    weir.running(entries)
+    Ok((weir, entries))
 }
 
 /// A context for each pair of ends, with a path each way.
