@@ -291,6 +291,13 @@ impl Media {
         if self.legs.contains(at as usize) {
             let row = self.legs.remove(at as usize);
             self.repairs -= usize::from(row.repair.is_some());
+            // What it sent to others stays theirs.
+            for route in row.relays.iter().chain(&row.fans).chain(&row.taps) {
+                if let Some(target) = self.leg_mut(route.leg) {
+                    target.counts.packets_out += route.packets_all();
+                    target.counts.bytes_out += route.bytes;
+                }
+            }
         }
     }
 

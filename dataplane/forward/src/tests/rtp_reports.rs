@@ -486,6 +486,23 @@ fn a_leg_that_goes_leaves_its_last_counters() {
     assert_eq!(last.map(|c| c.legs.len()).sum::<usize>(), 2);
 }
 
+// A call ends one leg after the other: the second one's record had nothing of what it was sent.
+#[test]
+fn what_a_leg_was_sent_counts_when_its_source_has_gone_before_it() {
+    for mode in [Mode::Relay, Mode::Distribute] {
+        let mut rig = Rig::new();
+        rig.set(vec![rtp_leg(1), rtp_leg(2)], vec![path(1, mode, &[1], &[2]), path(2, mode, &[2], &[1])]);
+        for n in 0..10u16 {
+            rig.hear_peer(1, &packet(5, n, 160 * u32::from(n), 0, &[1; 160]));
+        }
+        let before = counters(&rig, 2);
+        rig.put(vec![contract::change::Verb::RemoveLeg(key(1))]);
+        let after = counters(&rig, 2);
+        assert!(before.packets_out >= 10 && after.packets_out >= before.packets_out, "{mode:?}: {after:?}");
+        assert!(after.bytes_out >= before.bytes_out, "{mode:?}: {after:?}");
+    }
+}
+
 #[test]
 fn a_leg_is_recorded_by_itself() {
     let mut rig = room_of(vec![rtp_leg(1), rtp_leg(2)]);
