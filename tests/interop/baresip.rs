@@ -20,7 +20,7 @@ pub struct Phone {
 }
 
 impl Phone {
-    fn start(
+    pub fn start(
         host: &Namespace,
         node: &Node,
         user: &str,

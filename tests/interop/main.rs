@@ -7,6 +7,7 @@ mod kamailio_msrp;
 mod kamailio_ng;
 mod node;
 mod rtcp;
+mod rtcp_long;
 mod sipp;
 mod slots;
 mod srtp;
