@@ -7,7 +7,7 @@ use base::Budget;
 
 use crate::media::{
     Binding, Guard, HELD_BYTES, Names, RepairSizes, Route, RtpLeg, Source, Spent, Spread, Stream, Talk, Web,
-    WebLimits,
+    WebLimits, Wide,
 };
 use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
 
@@ -209,6 +209,7 @@ impl Limits {
             .row("ice and dtls", legs, size(size_of::<Web>()) + 4096)
             .row("legs of contexts on several shards", legs, size(size_of::<Spread>()) + 64)
             .row("what rtcp says and hears", legs, size(size_of::<Talk>()) + 4096)
+            .row("when packets came", legs, size(size_of::<Wide>()) + 4096)
             .row("packets kept for nack", n(self.nack_legs_max), size(RepairSizes::of(self).bytes()))
             .row("sockets", n(self.sockets_max), size(size_of::<Binding>()))
             .row("msrp legs", legs, size(size_of::<Row>()) + 1024)

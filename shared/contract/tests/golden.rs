@@ -157,6 +157,7 @@ fn rtcp_leg() -> Leg {
         extended: true,
         retransmissions: vec![Retransmission { payload: 97, of: 96 }],
         codec: "opus".into(),
+        transport_wide_id: 5,
     };
     let rtp = RtpLeg { rtcp: Some(Box::new(agreed)), ..RtpLeg::default() };
     Leg { id: 4, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }

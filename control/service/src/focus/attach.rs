@@ -9,7 +9,7 @@ use contract::{
 use sdp::{Direction, Format, Host, MediaLine, Message, Proto, Rtp};
 
 use super::config::Medium;
-use super::offer::{FEEDBACK, REPORTS, Terms};
+use super::offer::{FEEDBACK, REPORTS, Terms, numbers};
 use super::room::Room;
 
 /// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take; it passes
@@ -93,7 +93,11 @@ fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[
     leg.extensions = Some(Box::new(Extensions { ids }));
     let main = leg.payloads.first().and_then(|p| formats.iter().find(|f| u32::from(f.payload) == p.context));
     leg.clock_rate = main.map_or(8000, |f| f.codec.clock);
-    leg.rtcp = Some(Box::new(rtcp_agreed(rtp, main.map_or("", |f| f.codec.name.as_str()))));
+    let mut agreed = rtcp_agreed(rtp, main.map_or("", |f| f.codec.name.as_str()));
+    if let Some(id) = numbers(rtp).filter(|id| leg.video && (1..=255).contains(id)) {
+        (agreed.transport_wide, agreed.transport_wide_id) = (true, id.into());
+    }
+    leg.rtcp = Some(Box::new(agreed));
 }
 
 /// What is agreed of RTCP: what the peer named and we take. (What it answers of an offer of ours is a part of that.)

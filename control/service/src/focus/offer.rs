@@ -356,7 +356,11 @@ fn accepted(
             let crypto = agreed(leg, Some(line))?.pop();
             let dtls = dtls_end(leg, terms, true)?;
             let bandwidth_kbps = terms.controlling.kbps(medium);
-            let own = our_rtp(leg, local.rtcp_port);
+            let mut own = our_rtp(leg, local.rtcp_port);
+            if medium == Medium::Video && line.rtp().and_then(numbers).is_some() {
+                own.feedback.push(TRANSPORT_CC.to_owned());
+                own.extensions.push(TRANSPORT_WIDE.to_owned());
+            }
             let body = AcceptRtp { codecs, codecs_max: 1, crypto, dtls, bandwidth_kbps, ..own };
             (local.advertised.as_ref(), AcceptBody::Rtp(body))
         }
@@ -386,9 +390,20 @@ fn dtls_end(leg: &Leg, terms: &Terms<'_>, answering: bool) -> Option<Option<Dtls
     }
 }
 
-/// What a conference's end says and hears by RTCP beside reports, where a peer offers it. Not `transport-cc`: such a sender would
-/// wait for feedback of ours.
+/// What a conference's end says and hears by RTCP beside reports, where a peer offers it.
 pub(super) const FEEDBACK: [&str; 5] = ["nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb"];
+
+/// The same for who numbers his packets (draft-holmer-rmcat-transport-wide-cc-extensions-01 §2). Of one line only, video: the
+/// numbers count over all lines that have them.
+pub(super) const TRANSPORT_CC: &str = "transport-cc";
+pub(super) const TRANSPORT_WIDE: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// The id under which a peer numbers his packets, and wants to be told when they came.
+pub(super) fn numbers(rtp: &Rtp) -> Option<u16> {
+    let asks = rtp.feedback.iter().any(|fb| fb.value == TRANSPORT_CC);
+    rtp.extensions.iter().find(|e| e.uri == TRANSPORT_WIDE && asks).map(|e| e.id)
+}
 
 /// Extended reports that it takes part in (RFC 3611 §5.1): who sends nothing learns its round trip by them.
 pub(super) const REPORTS: [&str; 1] = ["rcvr-rtt"];

@@ -205,8 +205,12 @@ impl Media {
         row.counts.packets_in += 1;
         row.counts.bytes_in += bytes.len() as u64;
         let (may_send, captured, policed) = (row.may_send, row.captured, row.policed);
+        let timed = row.timed && view.is_extended();
         if heard != Heard::Peer {
             self.latch(leg, false, from, tx);
+        }
+        if timed {
+            self.note_arrival(leg, &view, now, tx);
         }
         if captured {
             self.spool_in(now, leg, from, bytes, tx);

@@ -7,7 +7,7 @@ use contract::{Learning, LegKey};
 use rtp::{Clock, Reception, RtpView, VideoCodec};
 
 use super::police::Police;
-use super::{ExtensionIds, Guard, Names, Repair, Spent, Spread, Stream, Talk, Web};
+use super::{ExtensionIds, Guard, Names, Repair, Spent, Spread, Stream, Talk, Web, Wide};
 use crate::SocketId;
 use crate::modes::slot::Part;
 
@@ -194,6 +194,8 @@ pub(crate) struct RtpLeg {
     pub(crate) policed: bool,
     /// What it is sent is kept for a while (`repair`).
     pub(crate) kept: bool,
+    /// Its peer is told when its packets came (`wide`).
+    pub(crate) timed: bool,
     /// Keys: nothing passes in clear.
     pub(crate) guard: Option<Box<Guard>>,
     pub(crate) sources: Vec<Source>,
@@ -255,6 +257,8 @@ pub(crate) struct RtpLeg {
     pub(crate) web: Option<Box<Web>>,
     /// Keys that it had before.
     pub(crate) spent: Option<Box<Spent>>,
+    /// Packets of its peer that it was not told of yet.
+    pub(crate) wide: Option<Box<Wide>>,
     /// What copies to it are called, where it is a tap with keys.
     pub(crate) names: Option<Box<Names>>,
     /// Its context is on several shards.

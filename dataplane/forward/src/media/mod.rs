@@ -24,6 +24,7 @@ mod stream;
 mod table;
 mod talk;
 mod web;
+mod wide;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +44,7 @@ pub(crate) use stages::count as slots;
 pub(crate) use stream::{Entry, Stream};
 pub(crate) use talk::Talk;
 pub(crate) use web::{Web, WebLimits, is_sound as web_is_sound};
+pub(crate) use wide::Wide;
 
 use crate::modes::slot::Stage;
 use crate::{Limits, Output, SocketId, Totals};
@@ -85,6 +87,8 @@ pub(crate) enum What {
     KeyFrame,
     /// Checks or a handshake may be missing.
     Web,
+    /// Feedback about what came.
+    Arrivals,
 }
 
 /// The RTP legs of one engine.
@@ -163,7 +167,7 @@ impl Media {
             legs: Slab::with_capacity(limits.legs_max.min(1024)),
             sockets: vec![Binding::FREE; limits.sockets_max],
             stages: Slab::new(),
-            timers: Timers::with_max(limits.legs_max.saturating_mul(5)),
+            timers: Timers::with_max(limits.legs_max.saturating_mul(6)),
             entropy,
             staged: BTreeMap::new(),
             dirty: None,
@@ -208,7 +212,7 @@ impl Media {
     /// Sets a timer of a leg.
     pub(crate) fn due(&mut self, leg: u32, at: Instant, what: What) {
         if let Some(serial) = self.leg(leg).map(|row| row.serial) {
-            // There is room for five timers per leg, one of each kind.
+            // There is room for six timers per leg, one of each kind.
             let _ = self.timers.set(at, Due { leg, serial, what });
         }
     }
@@ -227,6 +231,7 @@ impl Media {
                 What::Report => self.report(due.leg, now, tx),
                 What::KeyFrame => self.key_frame_due(due.leg, now, tx),
                 What::Web => self.web_due(due.leg, now, tx),
+                What::Arrivals => self.arrivals_due(due.leg, tx),
             }
         }
     }

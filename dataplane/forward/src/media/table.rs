@@ -61,6 +61,7 @@ impl Media {
         row.put_guard(now, rtp, (old.is_none(), other), srtp);
         row.put_police(rtp.bandwidth_kbps, police, now.mono);
         row.talk.put(rtp);
+        row.put_wide(rtp);
         row.cname = cname;
         let was_held = !row.may_send;
         row.describe(leg, rtp);
@@ -163,6 +164,7 @@ impl Media {
             level_id: 0,
             policed: false,
             kept: false,
+            timed: false,
             clock: Clock(rtp.clock_rate),
             last_at: now.mono,
             counts: Counts::default(),
@@ -203,6 +205,7 @@ impl Media {
             going: false,
             web: None,
             spent: None,
+            wide: None,
             names: None,
             spread: None,
         };

@@ -357,6 +357,54 @@ fn a_source_is_told_the_least_that_its_receivers_can_take() {
     assert!(told(&rig.hear_peer(4, &tmmbr), 4).is_empty(), "not agreed: heard, but not answered");
 }
 
+// draft-holmer-rmcat-transport-wide-cc-extensions-01: who numbers his packets is told when they came.
+#[test]
+fn who_agreed_to_transport_wide_feedback_is_told_of_each_packet() {
+    let numbered = |n: u16, number: u16| {
+        let mut bytes = packet(5, n, 3000 * u32::from(n), 96, &[]);
+        bytes[0] |= 0x10;
+        let [high, low] = number.to_be_bytes();
+        bytes.extend([0xbe, 0xde, 0, 1, 5 << 4 | 1, high, low, 0, 7, 7]);
+        bytes
+    };
+    let peer = |id| agreed(1, move |a| (a.transport_wide, a.transport_wide_id) = (true, id));
+    for id in [5, 0] {
+        let mut rig = room_of(vec![peer(id), rtp_leg(2)]);
+        let mut done = Vec::new();
+        for n in 0..40u16 {
+            if n % 10 != 3 {
+                done.extend(rig.hear_peer(1, &numbered(n, n.wrapping_add(65_530))));
+            }
+            done.extend(rig.run(20));
+        }
+        let (mut spoken, mut missing, mut next, mut numbers) = (0, 0, 65_530u16, 0u8);
+        for packet in told(&done, 1) {
+            let Packet::Transport(feedback) = packet else { continue };
+            let wide = feedback.transport_wide().unwrap();
+            assert_eq!((feedback.media, wide.first, wide.number), (5, next, numbers));
+            let mut last = None;
+            for (number, moment) in wide.arrivals() {
+                assert_eq!(number, next);
+                next = next.wrapping_add(1);
+                spoken += 1;
+                missing += usize::from(moment.is_none());
+                // 20 ms apart, in units of 250 us.
+                if let (Some((before, at)), Some(moment)) = (last, moment) {
+                    assert_eq!(moment - at, 80 * i32::from(number.wrapping_sub(before)));
+                }
+                last = moment.map(|moment| (number, moment)).or(last);
+            }
+            numbers += 1;
+        }
+        assert_eq!(
+            (spoken >= 30, missing >= 3, numbers >= 5),
+            (id != 0, id != 0, id != 0),
+            "{spoken} {missing}"
+        );
+        rig.check_sum();
+    }
+}
+
 #[test]
 fn one_receiver_that_can_take_nothing_silences_no_source() {
     for (floor, told_bits) in [(Limits::default().estimate_min_kbps, 64_000), (30, 30_000)] {

@@ -138,7 +138,7 @@ fn feedback_is_agreed_and_ordered_as_it_was_offered() {
     let taken = sdp_of(&answer.body);
     let values: Vec<&str> =
         taken.lines[0].rtp().unwrap().feedback.iter().map(|fb| fb.value.as_str()).collect();
-    assert_eq!(values, ["nack", "goog-remb"], "transport-wide feedback is none of what we send");
+    assert_eq!(values, ["nack", "goog-remb"], "who numbers nothing cannot be told of it");
     world.pass(1);
     bob.answer(&mut world);
     world.settle();
@@ -152,6 +152,42 @@ fn feedback_is_agreed_and_ordered_as_it_was_offered() {
     let plain = contract::RtcpAgreed { codec: "opus".to_owned(), ..Default::default() };
     let rich = contract::RtcpAgreed { nack: true, remb: true, ..plain.clone() };
     assert_eq!(agreed, [rich, plain]);
+}
+
+// draft-holmer-rmcat-transport-wide-cc-extensions-01: a sender of video that numbers his packets is told when they came.
+#[test]
+fn transport_wide_feedback_is_agreed_with_who_numbers_his_video() {
+    let uri = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    for (mark, agreed) in [(format!("a=extmap:5 {uri}\r\n"), true), (String::new(), false)] {
+        let (mut world, [mut alice, mut bob, ..]) = world();
+        audio(&mut alice, 9000, "96", true);
+        let numbers = format!("{mark}a=rtcp-fb:* transport-cc\r\n");
+        alice
+            .sdp
+            .push_str(&format!("{numbers}m=video 9004 RTP/AVPF 96\r\na=rtpmap:96 VP8/90000\r\n{numbers}"));
+        audio(&mut bob, 9002, "96", false);
+        bob.sdp += "m=video 0 RTP/AVP 96\r\n";
+        let request = alice.founding(&[entry("bob")], "1", "");
+        let answer = alice.invite(&mut world, request);
+        assert_eq!(answer.code, 200);
+        let taken = sdp_of(&answer.body);
+        let says = |line: usize| {
+            let rtp = taken.lines[line].rtp().unwrap();
+            let feedback = rtp.feedback.iter().any(|fb| fb.value == "transport-cc");
+            (feedback, rtp.extensions.iter().find(|e| e.uri == uri).map(|e| e.id))
+        };
+        assert_eq!((says(0), says(1)), ((false, None), (agreed, agreed.then_some(5))));
+        world.pass(1);
+        bob.answer(&mut world);
+        world.settle();
+        let (legs, _) = ordered(&world);
+        let ids = legs.iter().filter_map(|leg| match &leg.kind {
+            Some(leg::Kind::Rtp(rtp)) => rtp.rtcp.as_deref().map(|a| (rtp.video, a.transport_wide_id)),
+            _ => None,
+        });
+        let ids: Vec<_> = ids.filter(|(_, id)| *id != 0).collect();
+        assert_eq!(ids, if agreed { vec![(true, 5)] } else { vec![] });
+    }
 }
 
 // RFC 5506 §5, RFC 3611 §5.2, RFC 8866 §5.8: what is offered of it is answered and ordered; what may be sent is said and held.
