@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .boxed(".weir.contract.v1.RtpLeg.continuity")
         .boxed(".weir.contract.v1.RtpLeg.extensions")
         .boxed(".weir.contract.v1.RtpLeg.rtcp")
+        .boxed(".weir.contract.v1.RtpLeg.bundle")
         .boxed(".weir.contract.v1.RtpLeg.remote_rtcp")
         .compile_fds(files)?;
     Ok(())

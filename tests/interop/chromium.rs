@@ -87,8 +87,8 @@ impl Driver {
         driver
     }
 
-    /// A browser on the page.
-    fn open(&mut self, page: u16) -> usize {
+    /// A browser on the page, which shall bundle its lines or not.
+    fn open(&mut self, page: u16, bundles: &str) -> usize {
         let data = self.folder.path().join(self.sessions.len().to_string());
         let mut arguments: Vec<String> = [
             "headless",
@@ -112,7 +112,7 @@ impl Driver {
         let answer = http(self.port, "POST", "/session", &wanted.to_string());
         let session =
             answer["sessionId"].as_str().unwrap_or_else(|| panic!("no browser: {answer}")).to_owned();
-        let url = json!({ "url": format!("http://127.0.0.1:{page}/") }).to_string();
+        let url = json!({ "url": format!("http://127.0.0.1:{page}/?{bundles}") }).to_string();
         http(self.port, "POST", &format!("/session/{session}/url"), &url);
         self.sessions.push(session);
         self.sessions.len() - 1
@@ -167,15 +167,15 @@ async fn join(driver: &Driver, browser: usize, device: &Device, group: &str) {
     driver.run(browser, "answer(arguments[0])", std::str::from_utf8(&answer).expect("text"));
 }
 
-/// Waits until the page says that both transports are connected and that sound and pictures come out of the decoders.
-fn decodes(driver: &Driver, browser: usize) -> Value {
+/// Waits until the page says that its transports are connected and that sound and pictures come out of the decoders.
+fn decodes(driver: &Driver, browser: usize, transports: usize) -> Value {
     let began = Instant::now();
     loop {
         let stats = driver.run(browser, "stats()", "");
         let number = |of: &str, what: &str| stats[of][what].as_f64().unwrap_or(0.0);
         let connected = stats["transports"]
             .as_array()
-            .is_some_and(|all| all.len() == 2 && all.iter().all(|state| state == "connected"));
+            .is_some_and(|all| all.len() == transports && all.iter().all(|state| state == "connected"));
         if connected
             && number("video", "framesDecoded") >= 30.0
             && number("audio", "totalSamplesReceived") - number("audio", "concealedSamples") >= 48_000.0
@@ -193,7 +193,8 @@ fn two_browsers_hear_and_see_each_other_in_a_conference() {
     let node = Node::start_with_users(0);
     let page = serve();
     let mut driver = Driver::start();
-    let [one, two] = [(); 2].map(|()| driver.open(page));
+    // One sends both its lines over one transport, and would take nothing else; the other knows nothing of bundles.
+    let [one, two] = ["max-bundle", "apart"].map(|bundles| driver.open(page, bundles));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -207,8 +208,8 @@ fn two_browsers_hear_and_see_each_other_in_a_conference() {
         join(&driver, two, &bob, &group).await;
         [ann, bob]
     });
-    for browser in [one, two] {
-        let stats = decodes(&driver, browser);
+    for (browser, transports) in [(one, 1), (two, 2)] {
+        let stats = decodes(&driver, browser, transports);
         println!(
             "chromium {browser}: DTLS {} {}, SRTP {}; {} video frames decoded ({}), {} audio samples, energy {}",
             stats["transports"],

@@ -98,6 +98,8 @@ pub(crate) struct World {
     out: Outbox<Output>,
     serial: u64,
     ports: u16,
+    /// Where legs are, by context and number.
+    places: BTreeMap<(u64, u64), Option<placement::At>>,
 }
 
 /// A phone's address.
@@ -153,6 +155,7 @@ impl World {
             out: Outbox::with_max(crate::OUTPUTS_MAX),
             serial: 0,
             ports: 20_000,
+            places: BTreeMap::new(),
         }
     }
 
@@ -285,6 +288,21 @@ impl World {
             };
             placements.push(Placement { context: leg.context, leg: leg.id, at: Some(at) });
         }
+        // On another leg's transport, where that one is.
+        for change in &batch.changes {
+            let Some(Verb::PutLeg(leg)) = &change.verb else { continue };
+            let carrier = match &leg.kind {
+                Some(leg::Kind::Rtp(rtp)) => rtp.bundle.as_ref().map_or(0, |bundle| bundle.carrier),
+                _ => 0,
+            };
+            let here = placements.iter().find(|p| p.context == leg.context && p.leg == carrier);
+            let on = here.map(|p| p.at.clone()).or_else(|| self.places.get(&(leg.context, carrier)).cloned());
+            if let (true, Some(on)) = (carrier != 0, on) {
+                let own = placements.iter_mut().find(|p| p.context == leg.context && p.leg == leg.id);
+                own.into_iter().for_each(|own| own.at.clone_from(&on));
+            }
+        }
+        self.places.extend(placements.iter().map(|p| ((p.context, p.leg), p.at.clone())));
         Applied { generation: 1, placements }
     }
 

@@ -8,8 +8,8 @@ use contract::{
 };
 
 use crate::engine::{Context, Engine, Seat};
-use crate::media::Tx;
-use crate::wanted::{Present, Refused, Staged, Wanted, stage};
+use crate::media::{Place, Tx};
+use crate::wanted::{Present, Refused, Staged, Wanted, rides_on, stage};
 use crate::{Attachment, Elsewhere, Output, SocketId};
 
 /// What the process bound for a batch, here and on other shards.
@@ -153,7 +153,10 @@ impl Engine {
         next: &Wanted,
         out: &mut base::Outbox<Output>,
     ) {
-        let gone: Vec<u64> = context.seats.keys().filter(|id| !next.legs.contains_key(id)).copied().collect();
+        let mut gone: Vec<u64> =
+            context.seats.keys().filter(|id| !next.legs.contains_key(id)).copied().collect();
+        // Who rides on another one's transport says its last words by it.
+        gone.sort_by_key(|id| context.wanted.legs.get(id).and_then(|leg| rides_on(leg)).is_none());
         self.last_counters(now, context, &gone, out);
         for seat in gone.iter().filter_map(|id| context.seats.get(id)) {
             if let Seat::Rtp(at) = seat {
@@ -198,7 +201,10 @@ impl Engine {
         attachments: &[Attachment],
         out: &mut base::Outbox<Output>,
     ) {
-        for (id, leg) in &next.legs {
+        // Who rides on another one's transport comes after that one.
+        let (alone, riders): (Vec<_>, Vec<_>) =
+            next.legs.iter().partition(|(_, leg)| rides_on(leg).is_none());
+        for (id, leg) in alone.into_iter().chain(riders) {
             let old = context.wanted.legs.get(id);
             if old == Some(leg) {
                 continue;
@@ -210,12 +216,19 @@ impl Engine {
             let mut tx = Tx { out, totals: &mut self.totals };
             match (&leg.kind, context.seats.get(id).copied()) {
                 (Some(Kind::Rtp(rtp)), seat) => {
-                    let sockets = attachments.iter().find(|a| a.leg == leg.key());
+                    let place = match rides_on(leg).map(|carrier| context.seats.get(&carrier)) {
+                        Some(Some(Seat::Rtp(carrier))) => Place::On(*carrier),
+                        Some(_) => continue,
+                        None => {
+                            let own = attachments.iter().find(|a| a.leg == leg.key());
+                            own.map_or(Place::Kept, Place::Own)
+                        }
+                    };
                     let old = match (seat, old.and_then(|o| o.kind.as_ref())) {
                         (Some(Seat::Rtp(at)), Some(Kind::Rtp(old))) => Some((at, old)),
                         _ => None,
                     };
-                    if let Some(at) = self.media.put(now, leg, rtp, old, sockets, &mut tx) {
+                    if let Some(at) = self.media.put(now, leg, rtp, old, place, &mut tx) {
                         self.media.capture(std::iter::once(at), context.captured);
                         context.seats.insert(*id, Seat::Rtp(at));
                     }

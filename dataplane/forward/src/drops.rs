@@ -71,6 +71,8 @@ drops! {
     Bandwidth => "bandwidth",
     /// The leg's direction does not let its peer send.
     Direction => "direction",
+    /// On a transport that several lines share, and of none of them by its MID, its SSRC or its payload type (RFC 9143 §9.2).
+    Bundle => "bundle",
     /// A payload type that the leg did not agree.
     Payload => "payload",
     /// More synchronisation sources than a leg may have.

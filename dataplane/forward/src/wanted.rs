@@ -1,6 +1,7 @@
 //! What control wants, per context: legs and paths as put. A batch is staged on a copy, checked whole, and only
 //! then applied (DESIGN §3).
 
+mod bundles;
 mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use contract::{Batch, LegSet, change::Verb, leg::Kind, refusal::Reason};
 
+use bundles::place_riders;
 use paths::{check_path, names, slots, unname};
 
 use crate::{Attachment, Elsewhere, Limits};
@@ -27,6 +29,19 @@ pub(crate) fn resolve(set: Option<&LegSet>, wanted: &Wanted) -> BTreeSet<u64> {
     let of_media = |l: &&Arc<contract::Leg>| !set.media.is_empty() && l.media == set.media && !is_hidden(l);
     let by_media = wanted.legs.values().filter(of_media).map(|l| l.id);
     set.legs.iter().copied().filter(|id| wanted.legs.contains_key(id)).chain(by_media).collect()
+}
+
+/// What a leg has to do with others' transports.
+pub(crate) fn bundle_of(leg: &contract::Leg) -> Option<&contract::Bundle> {
+    match &leg.kind {
+        Some(Kind::Rtp(rtp)) => rtp.bundle.as_deref(),
+        _ => None,
+    }
+}
+
+/// The leg on whose transport a leg rides.
+pub(crate) fn rides_on(leg: &contract::Leg) -> Option<u64> {
+    bundle_of(leg).map(|bundle| bundle.carrier).filter(|carrier| *carrier != 0)
 }
 
 /// Why a batch cannot be.
@@ -96,6 +111,7 @@ pub(crate) fn stage<P: Present>(
             None => return Err(refused((Reason::Unsupported, "a change without a verb"))),
         }
     }
+    stage.check_bundles()?;
     stage.check_paths()?;
     stage.check_counts()?;
     Ok(stage.staged)
@@ -178,7 +194,10 @@ impl<P: Present> Stage<'_, P> {
         match (&mut leg.kind, old.as_ref().and_then(|o| o.kind.as_ref())) {
             (Some(Kind::Rtp(rtp)), old @ (None | Some(Kind::Rtp(_)))) => {
                 let old = match old {
-                    Some(Kind::Rtp(old)) => old.local.clone(),
+                    // What it rode on was not its own.
+                    Some(Kind::Rtp(old)) if !old.bundle.as_ref().is_some_and(|b| b.carrier != 0) => {
+                        old.local.clone()
+                    }
                     _ => None,
                 };
                 self.check_rtp(key, rtp, old)?;
@@ -231,6 +250,11 @@ impl<P: Present> Stage<'_, P> {
         }
         if !crate::media::web_is_sound(rtp) {
             return Err((Reason::BadLeg, "ICE or DTLS that cannot be: fields, keys beside, or no rtcp-mux"));
+        }
+        if rtp.bundle.as_ref().is_some_and(|bundle| bundle.carrier != 0) {
+            // It is where the one is that it rides on, once the whole batch is known.
+            rtp.local = None;
+            return Ok(());
         }
         let port = |local: &contract::RtpLocal| local.bound.as_ref().map_or(0, |b| b.port);
         let asked = rtp.local.as_ref().map_or(0, port);
@@ -300,6 +324,16 @@ impl<P: Present> Stage<'_, P> {
             return Err((Reason::BadLeg, "a local path that does not parse"));
         }
         msrp.local = Some(local);
+        Ok(())
+    }
+
+    /// Who rides on another leg's transport can, and is where that one is.
+    fn check_bundles(&mut self) -> Result<(), Refused> {
+        for (context, wanted) in &mut self.staged {
+            let Some(wanted) = wanted else { continue };
+            let change = self.touched.get(context).copied().unwrap_or(0);
+            place_riders(wanted).map_err(|detail| Refused { reason: Reason::BadLeg, change, detail })?;
+        }
         Ok(())
     }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use base::{Entropy, Instant, Now, Outbox, UnixTime};
 use contract::{
-    Batch, Change, Context, ExtensionMap, Extensions, Floor, Leg, LegSet, Mode, Path, RtcpAgreed, RtpLeg,
-    RtpLocal, Select, Srtp, SrtpSuite, change::Verb, leg::Kind, path::Parameters,
+    Batch, Bundle, Change, Context, Dtls, ExtensionMap, Extensions, Floor, Leg, LegSet, Mode, Path,
+    RtcpAgreed, RtpLeg, RtpLocal, Select, Srtp, SrtpSuite, change::Verb, leg::Kind, path::Parameters,
 };
-use forward::{Attachment, Config, Engine, Input, Limits, Listener, SocketId};
+use forward::{Attachment, Config, DtlsKeys, DtlsWord, Engine, Input, Limits, Listener, Output, SocketId};
 use rtp::srtp::{Keying, Outbound, Suite, TRAILER_MAX};
 
 thread_local! {
@@ -159,6 +159,101 @@ fn the_packet_loop_allocates_nothing() {
         let totals = engine.totals();
         assert_eq!(totals.packets_in, 4000);
     }
+}
+
+/// Two lines of a peer on one transport, legs 1 and 2, whose packets are told apart by their MID both ways; a plain phone for
+/// each, legs 3 and 4.
+fn bundled() -> (Engine, Outbox<Output>) {
+    let config = Config {
+        shard: 0,
+        shards: 1,
+        msrp: Listener { authority: "192.0.2.1:2855".into() },
+        msrps: None,
+        limits: Limits::default(),
+    };
+    let mut engine = Engine::new(config, Entropy::from_number(1));
+    let mut out = Outbox::with_max(engine.room_needed());
+    let mut changes = vec![Verb::PutContext(Context { id: 1 })];
+    let mut attachments = Vec::new();
+    for n in 1..=4u64 {
+        let bundle = (n < 3).then(|| {
+            Box::new(Bundle {
+                carrier: if n == 1 { 0 } else { 1 },
+                mid: n.to_string(),
+                mid_id: 4,
+                writes_mid: true,
+                ..Bundle::default()
+            })
+        });
+        let dtls = Dtls { fingerprints: vec![vec![9; 32]], ..Dtls::default() };
+        let rtp = RtpLeg {
+            remote: (n != 2).then(|| peer(n).into()),
+            rtcp_mux: true,
+            dtls: (n == 1).then(|| Box::new(dtls)),
+            bundle,
+            ..RtpLeg::default()
+        };
+        let leg = Leg { id: n, context: 1, kind: Some(Kind::Rtp(rtp)), ..Leg::default() };
+        if n != 2 {
+            let bound = SocketAddr::from(([192, 0, 2, 1], 9000 + n as u16));
+            let local = RtpLocal { bound: Some(bound.into()), ..RtpLocal::default() };
+            attachments.push(Attachment { leg: leg.key(), rtp: SocketId(n as u32), rtcp: None, local });
+        }
+        changes.push(Verb::PutLeg(leg));
+    }
+    let one = |leg| Some(LegSet { legs: vec![leg], media: String::new() });
+    for (id, from, to) in [(1, 1, 3), (2, 3, 1), (3, 2, 4), (4, 4, 2)] {
+        let (sources, targets) = (one(from), one(to));
+        let mode = Mode::Relay.into();
+        changes.push(Verb::PutPath(Path { id, context: 1, mode, sources, targets, parameters: None }));
+    }
+    let changes = changes.into_iter().map(|v| Change { verb: Some(v) }).collect();
+    let batch = Batch { generation: 1, epoch: 1, trace: String::new(), changes };
+    engine.handle(Now::default(), Input::Batch { batch: &batch, attachments: &attachments }, &mut out);
+    out.drain();
+    let hello = Input::Datagram { socket: SocketId(1), from: peer(1), bytes: &[22; 40] };
+    engine.handle(Now::default(), hello, &mut out);
+    let asked = out.drain().find_map(|o| if let Output::Dtls { id, .. } = o { Some(id) } else { None });
+    let id = asked.expect("a handshake");
+    let keying = Keying::new(Suite::AeadAes128Gcm, &KEY).expect("28 octets");
+    let keys = DtlsKeys { fingerprint: [9; 32], send: keying, receive: keying };
+    engine.handle(Now::default(), Input::Dtls { id, word: DtlsWord::Keys(Box::new(keys)) }, &mut out);
+    out.drain();
+    (engine, out)
+}
+
+#[test]
+fn lines_on_one_transport_allocate_nothing_either() {
+    let (mut engine, mut out) = bundled();
+    let keying = Keying::new(Suite::AeadAes128Gcm, &KEY).expect("28 octets");
+    let mut far: Outbound = Outbound::new(&keying, rtp::srtp::Config::default()).expect("a context");
+    let mut now = Now { mono: Instant::from_millis(1000), wall: UnixTime::from_millis(1_800_000_000_000) };
+    let (mut sent, mut before) = (0, 0);
+    for n in 0..4000u16 {
+        let from = u64::from(n % 4) + 1;
+        let mut wire = [0u8; 180 + TRAILER_MAX];
+        let clear = &mut wire[..180];
+        clear[0] = 0x80;
+        clear[2..4].copy_from_slice(&(n / 4).to_be_bytes());
+        clear[8..12].copy_from_slice(&(from as u32).to_be_bytes());
+        if from < 3 {
+            // The peer's own lines: named in every other packet.
+            clear[0] = 0x90;
+            clear[12..16].copy_from_slice(&[0xbe, 0xde, 0, 1]);
+            clear[16..18].copy_from_slice(&if n / 4 % 2 == 0 { [0x40, b'0' + from as u8] } else { [0, 0] });
+        }
+        if n == 8 {
+            before = ALLOCATIONS.with(Cell::get);
+        }
+        let length = if from < 3 { far.rtp(&mut wire, 180).expect("protected") } else { 180 };
+        let (socket, at) =
+            if from < 3 { (SocketId(1), peer(1)) } else { (SocketId(from as u32), peer(from)) };
+        engine.handle(now, Input::Datagram { socket, from: at, bytes: &wire[..length] }, &mut out);
+        sent += out.drain().count();
+        now.mono += Duration::from_millis(5);
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    assert_eq!((sent, engine.totals().packets_forwarded), (4000, 4000));
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub use frame::{FRAME_MAX_BYTES, FrameError, decode_frame, encode_frame};
 pub use v1::*;
 
 /// The newest version of the contract that this build speaks. 2: keys (SDES), ICE, DTLS, slots, floors, header extensions,
-/// RTCP and quality of legs. A data plane of version 1 does not know them: control asks it for no keys.
+/// RTCP and quality of legs, bundles. A data plane of version 1 does not know them: control asks it for no keys.
 pub const VERSION: u32 = 2;
 /// The oldest one that it understands.
 pub const VERSION_MIN: u32 = 1;

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use contract::{
-    Address, Applied, Audit, Audited, Batch, Capture, Change, Context, Counters, Decide, Direction,
+    Address, Applied, Audit, Audited, Batch, Bundle, Capture, Change, Context, Counters, Decide, Direction,
     Distribute, Drain, Dtls, ExtensionMap, Extensions, Floor, FromDataplane, Hello, Ice, Latched, Learning,
     Leg, LegCounters, LegKey, LegLost, LegSet, Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path,
     PathKey, PayloadMap, Placement, Pressure, Refusal, Report, Retransmission, RtcpAgreed, RtpContinuity,
@@ -66,6 +66,7 @@ fn rtp_leg() -> Leg {
             ice: None,
             dtls: None,
             rtcp: None,
+            bundle: None,
         })),
     }
 }
@@ -161,6 +162,20 @@ fn rtcp_leg() -> Leg {
     };
     let rtp = RtpLeg { rtcp: Some(Box::new(agreed)), ..RtpLeg::default() };
     Leg { id: 4, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }
+}
+
+/// A leg on another one's transport.
+fn bundled_leg() -> Leg {
+    let bundle = Bundle {
+        carrier: 4,
+        mid: "v1".into(),
+        mid_id: 9,
+        ssrcs: vec![0xdead_beef, 2],
+        writes_mid: true,
+        payloads: vec![96, 97],
+    };
+    let rtp = RtpLeg { rtcp_mux: true, bundle: Some(Box::new(bundle)), ..RtpLeg::default() };
+    Leg { id: 5, context: 7, kind: Some(leg::Kind::Rtp(rtp)), ..Leg::default() }
 }
 
 fn msrp_leg() -> Leg {
@@ -277,6 +292,7 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
         ("batch_put", Body::Batch(batch(1, changes))),
         ("batch_put_srtp", Body::Batch(batch(3, vec![put(change::Verb::PutLeg(srtp_leg()))]))),
         ("batch_put_slots", Body::Batch(batch(4, slots))),
+        ("batch_put_bundled", Body::Batch(batch(5, vec![put(change::Verb::PutLeg(bundled_leg()))]))),
         ("batch_put_webrtc", Body::Batch(batch(4, vec![put(change::Verb::PutLeg(webrtc_leg()))]))),
         ("batch_put_rtcp", Body::Batch(batch(4, vec![put(change::Verb::PutLeg(rtcp_leg()))]))),
         ("batch_remove", Body::Batch(batch(2, remove))),

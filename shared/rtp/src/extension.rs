@@ -89,6 +89,54 @@ pub fn map_extensions(packet: &mut [u8], map: impl Fn(u8) -> Option<u8>) {
     }
 }
 
+/// Writes one more element into a packet that is the first `length` octets of `room`, with an extension made for it where there
+/// is none; the new length. `None`, and nothing is changed: the room does not suffice, or the packet has an extension that has
+/// no place for it (of another profile, or of the one-byte form).
+pub fn add_element(room: &mut [u8], length: usize, id: u8, data: &[u8]) -> Option<usize> {
+    let first = *room.get(..length)?.first()?;
+    let begin = 12 + 4 * usize::from(first & 0x0f);
+    let short = (1..=14).contains(&id) && (1..=16).contains(&data.len());
+    let has = first & 0x10 != 0;
+    // Where the element goes, in which form, and how many words are there already.
+    let (at, form, words) = if has {
+        let [p0, p1, w0, w1] = *room.get(begin..length)?.first_chunk::<4>()?;
+        let words = usize::from(u16::from_be_bytes([w0, w1]));
+        (begin + 4 + 4 * words, Form::of(u16::from_be_bytes([p0, p1])), words)
+    } else {
+        (begin, if short { Form::OneByte } else { Form::TwoByte }, 0)
+    };
+    let mut element = [0; 4 + 2 + 255 + 3];
+    let head = if has { 0 } else { 4 };
+    let used = match form {
+        Form::OneByte if short => {
+            *element.get_mut(head)? = id << 4 | (data.len() - 1) as u8;
+            1
+        }
+        Form::TwoByte if id != 0 => {
+            *element.get_mut(head)? = id;
+            *element.get_mut(head + 1)? = u8::try_from(data.len()).ok()?;
+            2
+        }
+        _ => return None,
+    };
+    element.get_mut(head + used..head + used + data.len())?.copy_from_slice(data);
+    let body = (used + data.len()).next_multiple_of(4);
+    let count = u16::try_from(words + body / 4).ok()?.to_be_bytes();
+    let added = head + body;
+    if at > length || length + added > room.len() {
+        return None;
+    }
+    room.copy_within(at..length, at + added);
+    room.get_mut(at..at + added)?.copy_from_slice(element.get(..added)?);
+    let profile: [u8; 2] = if form == Form::OneByte { [0xbe, 0xde] } else { [0x10, 0x00] };
+    if !has {
+        room.get_mut(begin..begin + 2)?.copy_from_slice(&profile);
+        *room.first_mut()? |= 0x10;
+    }
+    room.get_mut(begin + 2..begin + 4)?.copy_from_slice(&count);
+    Some(length + added)
+}
+
 fn extension_mut(packet: &mut [u8]) -> Option<(Form, &mut [u8])> {
     let first = *packet.first()?;
     if first & 0x10 == 0 {
@@ -167,6 +215,44 @@ mod tests {
             map_extensions(&mut packet, map);
             assert_eq!(packet, extended(profile, &after), "{before:02x?}");
         }
+    }
+
+    #[test]
+    fn an_element_is_added_where_there_is_a_place_for_it() {
+        let added = |packet: &[u8], id, data: &[u8]| {
+            let mut room = packet.to_vec();
+            room.resize(packet.len() + 32, 0xee);
+            let length = add_element(&mut room, packet.len(), id, data)?;
+            room.truncate(length);
+            Some(room)
+        };
+        let plain = [&[0x81, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 9, 9, 9, 9][..], &[0x11, 0x22]].concat();
+        for (packet, id, data, all) in [
+            (plain.clone(), 4, &b"v1"[..], vec![(4, b"v1".to_vec())]),
+            (plain.clone(), 200, b"v1", vec![(200, b"v1".to_vec())]),
+            (extended(0xbede, &[0x10, 7, 0, 0]), 4, b"video", vec![(1, vec![7]), (4, b"video".to_vec())]),
+            (extended(0x1000, &[1, 1, 7, 0]), 4, b"0", vec![(1, vec![7]), (4, b"0".to_vec())]),
+            (extended(0xbede, &[]), 14, b"0123456789abcdef", vec![(14, b"0123456789abcdef".to_vec())]),
+        ] {
+            let wrote = added(&packet, id, data).unwrap();
+            let view = crate::RtpView::parse(&wrote).unwrap();
+            let found: Vec<_> = view.elements().map(|(id, data)| (id, data.to_vec())).collect();
+            assert_eq!((found, view.payload()), (all, &[0x11, 0x22][..]));
+            assert_eq!((&wrote[1..16], wrote[0] & 0xef), (&packet[1..16], packet[0] & 0xef));
+        }
+        // RFC 8285 §4.2: no id over 14 and no element over 16 octets in the one-byte form; another profile is another's.
+        for (packet, id, data) in [
+            (extended(0xbede, &[0; 4]), 15, &b"0"[..]),
+            (extended(0xbede, &[0; 4]), 4, b"0123456789abcdefg"),
+            (extended(0xbede, &[0; 4]), 4, b""),
+            (extended(0x4321, &[0; 4]), 4, b"0"),
+            (plain.clone(), 0, b"0"),
+        ] {
+            assert_eq!(added(&packet, id, data), None);
+        }
+        let mut room = plain.clone();
+        assert_eq!(add_element(&mut room, plain.len(), 4, b"v"), None);
+        assert_eq!(room, plain);
     }
 
     proptest::proptest! {

@@ -18,7 +18,7 @@ pub mod stun;
 mod view;
 
 pub use demux::{Kind, kind};
-pub use extension::{AudioLevel, Elements, map_extensions};
+pub use extension::{AudioLevel, Elements, add_element, map_extensions};
 pub use key_frame::VideoCodec;
 pub use quality::{Impairment, Passage};
 pub use rewrite::{HEAD_BYTES, Patch};

@@ -10,12 +10,15 @@
 //! - [`Crypto`]: the keys of `RTP/SAVP` lines (RFC 4568); [`Ice`] and [`DtlsEnd`]: those of WebRTC peers (RFC 8839,
 //!   RFC 5763).
 //!
+//! - [`Session::bundle`]: the lines that share one transport (RFC 9143).
+//!
 //! The lexing of lines is the crate sdp-types. Not here: what checks and handshakes come to, codecs, and the MSRP URIs inside
 //! `a=path`, which the crate `msrp` reads.
 
 mod anchor;
 mod answer;
 mod attribute;
+mod bundle;
 mod crypto;
 mod dtls;
 mod error;
@@ -32,6 +35,7 @@ mod write;
 pub use anchor::{Anchor, MessageAnchor, RtpAnchor};
 pub use answer::{Accept, AcceptBody, AcceptMessage, AcceptRtp, Choice, answer};
 pub use attribute::{Attribute, Bandwidth, Fingerprint, Group, Setup};
+pub use bundle::MID_URI;
 pub use crypto::{Crypto, CryptoSuite, LIFETIME_MIN};
 pub use dtls::{DtlsEnd, Ice};
 pub use error::SdpError;

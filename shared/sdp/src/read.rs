@@ -28,7 +28,7 @@ impl Session {
             }
         }
         let lines = parsed.medias.iter().map(|media| line(media, host.as_ref(), &shared, limits));
-        Ok(Session {
+        let mut session = Session {
             origin: origin(&parsed.origin)?,
             name: parsed.session_name,
             bandwidths: bandwidths(&parsed.bandwidths),
@@ -36,7 +36,9 @@ impl Session {
             others,
             lines: lines.collect::<Result<_, _>>()?,
             host,
-        })
+        };
+        session.resolve_bundle();
+        Ok(session)
     }
 }
 

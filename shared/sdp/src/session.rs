@@ -68,7 +68,8 @@ impl fmt::Debug for Origin {
 }
 
 /// A session description. Attributes of the session level that stand for every line (direction, setup,
-/// fingerprint, c=) are resolved into the [`MediaLine`]s when it is read.
+/// fingerprint, c=) are resolved into the [`MediaLine`]s when it is read, and so is what the tagged line of a bundle says for
+/// the others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session {
     /// o=
@@ -80,7 +81,7 @@ pub struct Session {
     /// b= of the session level.
     pub bandwidths: Vec<Bandwidth>,
     /// a=group lines. Written as they stand here; [`crate::answer`] leaves them out, which declines bundling
-    /// (RFC 9143 §7.3.3).
+    /// (RFC 9143 §7.3.3): [`Session::write_bundle`] agrees to it.
     pub groups: Vec<Group>,
     /// Other attributes of the session level, in order.
     pub others: Vec<Attribute>,

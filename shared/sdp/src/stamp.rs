@@ -40,7 +40,12 @@ impl Stamp {
     pub fn stamp(&mut self, mut session: Session) -> Session {
         session.origin = self.origin.clone();
         // As bytes: what was read back may be built otherwise and say the same.
-        if self.last.as_ref().is_some_and(|last| last.to_bytes() != session.to_bytes()) {
+        let said = |session: &Session| {
+            let mut resolved = session.clone();
+            resolved.resolve_bundle();
+            resolved.to_bytes()
+        };
+        if self.last.as_ref().is_some_and(|last| said(last) != said(&session)) {
             self.origin.version = self.origin.version.saturating_add(1);
             session.origin = self.origin.clone();
         }

@@ -20,7 +20,7 @@ use super::attach::{AUDIO_LEVEL, attach};
 use super::config::{Controlling, Medium, Plain};
 use super::room::{Chatter, Line, Room, Strand};
 use crate::config::Media;
-use crate::media::{srtp, webrtc};
+use crate::media::{bundle, srtp, webrtc};
 
 /// The only type that comes bare into a room (RFC 7701 §5.2).
 const CPIM: &str = "message/cpim";
@@ -64,6 +64,13 @@ impl Talk {
         if let Some(before) = &self.peer {
             sdp::check_next_offer(before, &offer).map_err(|e| e.sip_status())?;
         }
+        let torn = |(at, strand): (usize, &Strand)| {
+            let used = offer.lines.get(at).is_some_and(|line| !line.is_refused());
+            used && strand.leg != 0 && bundle::is_torn(&room.anchor, &offer, at, strand.leg)
+        };
+        if self.strands.iter().enumerate().any(torn) {
+            return Err(488);
+        }
         let plan: Vec<Option<Medium>> = offer.lines.iter().map(|line| takes(room, terms, line)).collect();
         if plan.iter().all(Option::is_none) {
             return Err(488);
@@ -101,6 +108,11 @@ impl Talk {
             let active = Setup::answered(line.setup, true) == Some(Setup::Active);
             attach(room, terms, leg, line, active);
         }
+        bundle::share(&mut room.anchor, &offer, &self.legs(), |leg, tagged| {
+            if let Some(line) = offer.lines.get(tagged) {
+                webrtc::offered(leg, line, keys);
+            }
+        });
         self.peer = Some(offer);
         Ok(())
     }
@@ -111,7 +123,7 @@ impl Talk {
         let strands = &self.strands;
         let mut placed = true;
         let host = self.stamp.as_ref().map_or_else(|| own_host(room, strands), |s| s.host().clone());
-        let answer = sdp::answer(offer, fresh.clone(), host, |at, line| {
+        let mut answer = sdp::answer(offer, fresh.clone(), host, |at, line| {
             let Some((strand, medium)) = strands.get(at).and_then(|s| Some((s, s.medium?))) else {
                 return Choice::Refuse;
             };
@@ -122,7 +134,13 @@ impl Talk {
         if !placed {
             return None;
         }
+        bundle::write(&room.anchor, &mut answer, &self.legs(), Some(offer));
         Some(self.stamped(answer, fresh))
+    }
+
+    /// The legs by line, 0 for none.
+    fn legs(&self) -> Vec<u64> {
+        self.strands.iter().map(|strand| strand.leg).collect()
     }
 
     /// Legs for the lines of our own offer, where there are none yet.
@@ -171,6 +189,7 @@ impl Talk {
             };
             offer = offer.with(line);
         }
+        bundle::write(&room.anchor, &mut offer, &self.legs(), None);
         Some(self.stamped(offer, fresh))
     }
 
@@ -182,8 +201,9 @@ impl Talk {
         terms: &Terms<'_>,
         answer: Session,
     ) -> Result<(), u16> {
-        let offer = self.stamp.as_ref().and_then(Stamp::last).ok_or(488_u16)?;
-        sdp::check_answer(offer, &answer).map_err(|e| e.sip_status())?;
+        let mut offer = self.stamp.as_ref().and_then(Stamp::last).ok_or(488_u16)?.clone();
+        offer.resolve_bundle();
+        sdp::check_answer(&offer, &answer).map_err(|e| e.sip_status())?;
         if answer.lines.iter().all(MediaLine::is_refused) {
             return Err(488);
         }
@@ -206,6 +226,11 @@ impl Talk {
         if self.strands.iter().all(|s| s.leg == 0) {
             return Err(488);
         }
+        bundle::share(&mut room.anchor, &answer, &self.legs(), |leg, tagged| {
+            if let (Some(ours), Some(line)) = (offer.lines.get(tagged), answer.lines.get(tagged)) {
+                webrtc::answered(leg, ours, line);
+            }
+        });
         self.peer = Some(answer);
         Ok(())
     }
@@ -352,11 +377,11 @@ fn accepted(
         Medium::Audio | Medium::Video => {
             let local = room.rtp_local(strand.leg)?;
             let codecs = room.line(medium)?.formats.iter().map(|f| (f.codec.clone(), None)).collect();
-            let leg = room.anchor.leg(strand.leg)?;
-            let crypto = agreed(leg, Some(line))?.pop();
-            let dtls = dtls_end(leg, terms, true)?;
+            let leg = room.anchor.whole_leg(strand.leg)?;
+            let crypto = agreed(&leg, Some(line))?.pop();
+            let dtls = dtls_end(&leg, terms, true)?;
             let bandwidth_kbps = terms.controlling.kbps(medium);
-            let mut own = our_rtp(leg, local.rtcp_port);
+            let mut own = our_rtp(&leg, local.rtcp_port);
             if medium == Medium::Video && line.rtp().and_then(numbers).is_some() {
                 own.feedback.push(TRANSPORT_CC.to_owned());
                 own.extensions.push(TRANSPORT_WIDE.to_owned());
@@ -410,10 +435,12 @@ pub(super) const REPORTS: [&str; 1] = ["rcvr-rtt"];
 
 fn our_rtp(leg: &Leg, rtcp_port: u32) -> AcceptRtp {
     let mux = matches!(&leg.kind, Some(leg::Kind::Rtp(rtp)) if rtp.rtcp_mux);
+    // Who shares a transport names his lines in packets (RFC 9143 §15).
+    let mid = bundle::of(leg).map(|_| sdp::MID_URI);
     AcceptRtp {
         rtcp_mux: mux,
         rtcp_port: u16::try_from(rtcp_port).ok().filter(|p| !mux && *p != 0),
-        extensions: vec![AUDIO_LEVEL.to_owned()],
+        extensions: std::iter::once(AUDIO_LEVEL).chain(mid).map(str::to_owned).collect(),
         feedback: FEEDBACK.map(str::to_owned).to_vec(),
         rtcp_rsize: true,
         reports: REPORTS.map(str::to_owned).to_vec(),
@@ -438,10 +465,11 @@ fn offered(room: &Room, terms: &Terms<'_>, leg: u64, medium: Medium) -> Option<M
         }
         Medium::Audio | Medium::Video => {
             let local = room.rtp_local(leg)?;
-            let own = our_rtp(room.anchor.leg(leg)?, local.rtcp_port);
+            let leg = room.anchor.whole_leg(leg)?;
+            let own = our_rtp(&leg, local.rtcp_port);
             // A conference offers keys only to who has offered some.
-            let crypto = agreed(room.anchor.leg(leg)?, None)?;
-            dtls = dtls_end(room.anchor.leg(leg)?, terms, false)?;
+            let crypto = agreed(&leg, None)?;
+            dtls = dtls_end(&leg, terms, false)?;
             let proto = match &dtls {
                 Some(_) => Proto::DtlsSavpf,
                 None => Proto::RtpAvp.with_sdes(!crypto.is_empty()),

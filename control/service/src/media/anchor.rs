@@ -11,6 +11,7 @@ use contract::{
 };
 use prost::Message as _;
 
+use super::bundle;
 use crate::records::{Columns, ContextRow, Record, Row};
 use crate::turn::{Orderer, Turn};
 use crate::{Ask, Key, LaneKey, Table};
@@ -78,8 +79,33 @@ impl Anchor {
         if self.legs.get(&leg.id) == Some(&leg) {
             return;
         }
-        self.changes.push(put(Verb::PutLeg(leg.clone())));
+        // What has not been ordered yet is ordered once.
+        let waits = self.changes.iter_mut().find_map(|change| match &mut change.verb {
+            Some(Verb::PutLeg(waits)) if waits.id == leg.id => Some(waits),
+            _ => None,
+        });
+        match waits {
+            Some(waits) => waits.clone_from(&leg),
+            None => self.changes.push(put(Verb::PutLeg(leg.clone()))),
+        }
         self.legs.insert(leg.id, leg);
+    }
+
+    /// Other legs ride on the transport of this one.
+    pub(crate) fn carries(&self, id: u64) -> bool {
+        self.legs.values().any(|leg| bundle::rides_on(leg) == Some(id))
+    }
+
+    /// A leg as its peer sees it: on another one's transport with that one's place, ICE and certificates.
+    pub(crate) fn whole_leg(&self, id: u64) -> Option<Leg> {
+        let mut leg = self.leg(id)?.clone();
+        let carrier = bundle::rides_on(&leg).and_then(|carrier| self.leg(carrier)).and_then(bundle::rtp);
+        if let (Some(carrier), Some(leg::Kind::Rtp(own))) = (carrier, &mut leg.kind) {
+            own.local.clone_from(&carrier.local);
+            own.dtls.clone_from(&carrier.dtls);
+            own.ice.clone_from(&carrier.ice);
+        }
+        Some(leg)
     }
 
     /// Changes a leg in place.
@@ -90,22 +116,55 @@ impl Anchor {
         }
     }
 
-    /// Wants a leg gone. Paths that name it lose it.
+    /// Wants a leg gone. Paths that name it lose it. One on whose transport others ride stays as that, without a line, and
+    /// goes with the last of them.
     pub(crate) fn remove_leg(&mut self, id: u64) {
+        if self.carries(id) {
+            self.change_leg(id, |leg| {
+                leg.direction = contract::Direction::Inactive.into();
+                leg.media = "transport".to_owned();
+                if let Some(leg::Kind::Rtp(rtp)) = &mut leg.kind {
+                    rtp.media_timeout_ms = 0;
+                    if let Some(bundle) = &mut rtp.bundle {
+                        **bundle = contract::Bundle { mid_id: bundle.mid_id, ..contract::Bundle::default() };
+                    }
+                }
+            });
+            for path in self.unname(id) {
+                let path = self.paths.get(&path).cloned();
+                self.changes.extend(path.map(|path| put(Verb::PutPath(path))));
+            }
+            return;
+        }
         if let Some(leg) = self.legs.remove(&id) {
             self.changes.push(put(Verb::RemoveLeg(leg.key())));
-            for path in self.paths.values_mut() {
-                for set in [&mut path.sources, &mut path.targets].into_iter().flatten() {
-                    set.legs.retain(|l| *l != id);
-                }
+            self.unname(id);
+            let carrier = bundle::rides_on(&leg);
+            if let Some(bare) = carrier.filter(|id| self.leg(*id).is_some_and(bundle::is_bare)) {
+                self.remove_leg(bare);
             }
-            let named = |set: &Option<contract::LegSet>| {
-                set.as_ref().is_some_and(|s| !s.legs.is_empty() || !s.media.is_empty())
-            };
-            let bare = self.paths.values().filter(|p| !(named(&p.sources) && named(&p.targets)));
-            let bare: Vec<u32> = bare.map(|p| p.id).collect();
-            bare.into_iter().for_each(|path| self.remove_path(path));
         }
+    }
+
+    /// Takes a leg out of the paths that name it; those that are left of them.
+    fn unname(&mut self, id: u64) -> Vec<u32> {
+        let mut left = Vec::new();
+        for path in self.paths.values_mut() {
+            let mut named = false;
+            for set in [&mut path.sources, &mut path.targets].into_iter().flatten() {
+                named |= set.legs.contains(&id);
+                set.legs.retain(|l| *l != id);
+            }
+            left.extend(named.then_some(path.id));
+        }
+        let named = |set: &Option<contract::LegSet>| {
+            set.as_ref().is_some_and(|s| !s.legs.is_empty() || !s.media.is_empty())
+        };
+        let bare = self.paths.values().filter(|p| !(named(&p.sources) && named(&p.targets)));
+        let bare: Vec<u32> = bare.map(|p| p.id).collect();
+        left.retain(|path| !bare.contains(path));
+        bare.into_iter().for_each(|path| self.remove_path(path));
+        left
     }
 
     /// Wants a path so.
@@ -349,5 +408,34 @@ mod tests {
         anchor.remove_leg(b);
         assert!(anchor.paths.is_empty());
         assert_eq!(anchor.legs().map(|l| l.id).collect::<Vec<_>>(), [a]);
+    }
+
+    // RFC 9143 §7.5: the line ends, the transport does not.
+    #[test]
+    fn a_transport_that_others_ride_on_stays_without_its_line_and_goes_with_the_last() {
+        let mut anchor = Anchor::new(1, String::new());
+        let rtp = |anchor: &mut Anchor, carrier| {
+            let id = anchor.draw_leg();
+            let shared = contract::Bundle { carrier, mid: format!("m{id}"), ..contract::Bundle::default() };
+            let kind = leg::Kind::Rtp(contract::RtpLeg {
+                bundle: Some(Box::new(shared)),
+                ..contract::RtpLeg::default()
+            });
+            anchor.put_leg(Leg { id, context: 1, kind: Some(kind), ..Leg::default() });
+            id
+        };
+        let a = rtp(&mut anchor, 0);
+        let (b, c) = (rtp(&mut anchor, a), rtp(&mut anchor, a));
+        let set = |legs: &[u64]| Some(LegSet { legs: legs.to_vec(), media: String::new() });
+        anchor.put_path(Path { id: 1, sources: set(&[a, b]), targets: set(&[c]), ..Path::default() });
+        anchor.remove_leg(a);
+        assert!(anchor.leg(a).is_some_and(bundle::is_bare) && anchor.carries(a));
+        assert_eq!(anchor.path(1).map(|path| path.sources.clone()), Some(set(&[b])));
+        anchor.remove_leg(b);
+        assert!(anchor.leg(a).is_some());
+        anchor.remove_leg(c);
+        assert_eq!(anchor.legs().count(), 0);
+        let gone = anchor.changes.iter().filter(|c| matches!(c.verb, Some(Verb::RemoveLeg(_)))).count();
+        assert_eq!(gone, 3);
     }
 }

@@ -2,6 +2,7 @@
 //! lost its tables can be given it again (DESIGN §2, invariant 8); and what SDP has to do with legs.
 
 mod anchor;
+pub(crate) mod bundle;
 mod describe;
 pub(crate) mod srtp;
 pub(crate) mod webrtc;

@@ -7,7 +7,7 @@
 //!   we offer:     wanted   (ours drawn)  ──▶ end: actpass ··· answered (its certificates, its role)
 //! ```
 //!
-//! Each line has a port of its own: bundling is declined (RFC 9143 §7.3.3).
+//! Lines that share a transport have one leg for it, and for those of the others see `bundle`.
 
 use base::Entropy;
 use contract::{Dtls, Ice, Leg, RtpLeg, Setup as Role, leg};
@@ -23,7 +23,7 @@ const PASSWORD_BITS: usize = 130;
 pub(crate) fn takes(config: &Media, line: &MediaLine) -> bool {
     config.dtls != Srtp::Refuse
         && line.proto.is_dtls()
-        // One of a bundle, or nothing (RFC 9143 §6).
+        // One of a bundle, and there is none (RFC 9143 §6).
         && !line.has("bundle-only")
         // One handshake for RTP and RTCP (RFC 5764 §5.1.2 would want two).
         && line.rtp().is_some_and(|rtp| rtp.rtcp_mux)

@@ -1,6 +1,7 @@
 //! Which sockets a shard has bound for which leg: bound before a batch is handed to the engine, so that the batch
 //! stays all or nothing; given back when the engine refuses it or lets a leg go.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -68,9 +69,14 @@ impl Attached {
         driver: &mut dyn Driver,
     ) -> Result<Vec<Attachment>, Refused> {
         let mut attachments: Vec<Attachment> = Vec::new();
+        let riders = riders(batch);
         for (index, change) in batch.changes.iter().enumerate() {
             let Some(Verb::PutLeg(leg)) = &change.verb else { continue };
             let Some(Kind::Rtp(rtp)) = &leg.kind else { continue };
+            // On another leg's socket, now or at the end of the batch. What it had of its own the engine closes.
+            if riders.contains(&leg.key()) {
+                continue;
+            }
             let asked = asked_port(rtp);
             let known = self.legs.get(&(leg.context, leg.id));
             if known.is_some_and(|bound| asked == 0 || asked == bound.port)
@@ -272,6 +278,21 @@ impl Attached {
     fn bind_all(&self, ip: IpAddr, ports: [Option<u16>; 2]) -> io::Result<Vec<std::net::UdpSocket>> {
         ports.into_iter().flatten().map(|port| udp::bind(SocketAddr::new(ip, port), self.options)).collect()
     }
+}
+
+/// The legs that ride on another one's transport when the batch is through.
+fn riders(batch: &Batch) -> BTreeSet<LegKey> {
+    let mut riders = BTreeSet::new();
+    for change in &batch.changes {
+        let Some(Verb::PutLeg(leg)) = &change.verb else { continue };
+        match &leg.kind {
+            Some(Kind::Rtp(rtp)) if rtp.bundle.as_ref().is_some_and(|b| b.carrier != 0) => {
+                riders.insert(leg.key());
+            }
+            _ => drop(riders.remove(&leg.key())),
+        }
+    }
+    riders
 }
 
 fn asked_port(rtp: &RtpLeg) -> u16 {

@@ -14,7 +14,8 @@
 //!
 //! A leg keeps its shard as long as it lives. A new one is at home until its context is over the weight, then where the context
 //! weighs least; one with a port that control names is where that port's pair belongs, which is where the leg got it: so
-//! after a restart each is found where it was.
+//! after a restart each is found where it was. Legs that share a transport (RFC 9143) are at home: what one of them hears, the
+//! others open.
 
 mod roster;
 
@@ -178,6 +179,9 @@ impl Rounds {
             let known = self.rosters.get(&leg.context).and_then(|roster| roster.legs.get(&leg.id));
             let known = known.or_else(|| roster.legs.get(&leg.id)).map(|place| place.shard);
             let shard = known.unwrap_or_else(|| self.place(home, roster, rtp));
+            if shard != home && rtp.bundle.is_some() {
+                return Err((Reason::Unsupported, change, "lines that share a transport are at home"));
+            }
             let ends = [leg.id, 0].map(|leg_or_all| removed.get(&(leg.context, leg_or_all)));
             if ends.into_iter().flatten().all(|end| *end < change) {
                 roster.legs.insert(leg.id, Place { shard, weight: weight(rtp) });
@@ -209,7 +213,7 @@ impl Rounds {
     }
 
     fn place(&self, home: u16, roster: &Roster, rtp: &RtpLeg) -> u16 {
-        if !roster.is_spreadable() {
+        if !roster.is_spreadable() || rtp.bundle.is_some() {
             return home;
         }
         if let Some(shard) = self.shard_of_port(asked_port(rtp)) {

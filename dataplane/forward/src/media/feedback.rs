@@ -31,6 +31,9 @@ impl Media {
             let heard = heard.with_key();
             return self.opened(leg, bytes, true, |media, clear| {
                 let heard = media.settled(leg, from, heard, tx);
+                if media.leg(leg).is_some_and(|row| row.bundled) {
+                    return media.rtcp_bundled(now, leg, from, heard, clear, tx);
+                }
                 media.rtcp_clear(now, on, from, (heard, true), clear, tx)
             });
         }
@@ -38,7 +41,7 @@ impl Media {
     }
 
     /// RTCP in clear: the datagram, or what it held when it was protected (`opened`).
-    fn rtcp_clear(
+    pub(super) fn rtcp_clear(
         &mut self,
         now: Now,
         on: Binding,

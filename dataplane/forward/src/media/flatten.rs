@@ -47,6 +47,7 @@ impl Media {
         wanted: &crate::wanted::Wanted,
         tx: &mut Tx<'_>,
     ) {
+        self.bundle_up(legs, wanted);
         let mut old: BTreeMap<u32, [Vec<Route>; 3]> = BTreeMap::new();
         for at in legs.values() {
             let Some(row) = self.leg_mut(*at) else { continue };

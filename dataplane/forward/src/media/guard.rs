@@ -12,12 +12,13 @@ use base::Now;
 use contract::{RtpContinuity, SrtpProgress, SrtpSuite};
 use rtp::RtcpWriter;
 use rtp::srtp::{Config, Inbound, Keying, Outbound, Progress, SrtpError, Suite, TRAILER_MAX};
+use slab::Slab;
 
 use super::arrive::{Fate, Packet, Sent, drop_of};
 use super::held::HELD_BYTES;
 use super::latch::Heard;
 use super::leg::{Route, RtpLeg};
-use super::{Edit, Media, Spent, Tx};
+use super::{Edit, Media, NONE, Spent, Tx};
 use crate::{Drop, Output, SocketId};
 
 /// SRTCP indices left out when a leg goes on from a state that control kept: it may be older than what was sent since.
@@ -31,6 +32,27 @@ pub(crate) struct Guard {
     keys: (Option<Keying>, Option<Keying>),
     inbound: Option<Inbound>,
     pub(super) outbound: Option<Outbound>,
+    /// The keys are those of the leg in that row, on whose transport this one rides; and whether it has them.
+    of: Option<u32>,
+    pub(super) ready: bool,
+    /// What is written into packets that leave, under which header extension id (RFC 9143 §15).
+    pub(super) mid: Option<(u8, Box<[u8]>)>,
+}
+
+/// With what a leg sends: `None` of one in clear, `Some(None)` of one whose keys are not there.
+pub(super) fn outbound_of(legs: &mut Slab<RtpLeg>, leg: u32) -> Option<Option<&mut Outbound>> {
+    let at = legs.get(leg as usize)?.guard.as_ref()?.of.unwrap_or(leg);
+    let guard = legs.get_mut(at as usize).and_then(|row| row.guard.as_mut());
+    Some(guard.and_then(|guard| guard.outbound.as_mut()))
+}
+
+/// A leg's row, and with it the row whose keys it sends with, if that is another.
+pub(super) fn with_keys(legs: &mut Slab<RtpLeg>, leg: u32) -> Option<(&mut RtpLeg, Option<&mut RtpLeg>)> {
+    let of = legs.get(leg as usize)?.guard.as_ref().and_then(|guard| guard.of);
+    match of.filter(|of| *of != leg) {
+        Some(of) => legs.get2_mut(leg as usize, of as usize).map(|(row, carrier)| (row, Some(carrier))),
+        None => legs.get_mut(leg as usize).map(|row| (row, None)),
+    }
 }
 
 /// A key of the contract; `Err`: of no length that its suite has.
@@ -91,7 +113,12 @@ impl Guard {
             }
             Some(inbound)
         });
-        Guard { keys, inbound, outbound }
+        Guard { keys, inbound, outbound, ..Guard::default() }
+    }
+
+    /// Of a leg that rides on the transport of another.
+    pub(super) fn lent(of: u32) -> Guard {
+        Guard { of: Some(of), ..Guard::default() }
     }
 
     /// Keeps how far its contexts have come, for the case that their keys come again (RFC 3711 §9.1).
@@ -130,6 +157,7 @@ impl Guard {
             keys: (Some(*send), Some(*receive)),
             inbound: Inbound::new(receive, config).ok(),
             outbound: Outbound::new(send, config).ok(),
+            ..Guard::default()
         }
     }
 
@@ -140,7 +168,7 @@ impl Guard {
 
     /// Whether something may be sent.
     pub(crate) const fn sends(&self) -> bool {
-        self.outbound.is_some()
+        self.outbound.is_some() || self.ready
     }
 }
 
@@ -197,6 +225,12 @@ impl RtpLeg {
         (fresh, other): (bool, bool),
         config: Config,
     ) {
+        if self.carrier != NONE {
+            if self.guard.as_ref().is_none_or(|guard| guard.of != Some(self.carrier)) {
+                self.guard = Some(Box::new(Guard::lent(self.carrier)));
+            }
+            return;
+        }
         if rtp.dtls.is_some() {
             // Nothing passes before the handshake is done.
             if other || self.guard.is_none() {
@@ -343,8 +377,7 @@ impl Media {
         tx: &mut Tx<'_>,
     ) -> bool {
         let Media { legs, held, .. } = self;
-        let guard = legs.get_mut(target as usize).and_then(|row| row.guard.as_mut());
-        let output = match guard.map(|guard| guard.outbound.as_mut()) {
+        let output = match outbound_of(legs, target) {
             None if !opened => Output::Forward { socket },
             None => {
                 let (at, length) = held.copy(bytes, &Edit::default(), 0);
@@ -369,8 +402,7 @@ impl Media {
         writer: &RtcpWriter,
         tx: &mut Tx<'_>,
     ) -> bool {
-        let guard = self.leg_mut(leg).and_then(|row| row.guard.as_mut());
-        let bytes = match guard.map(|guard| guard.outbound.as_mut()) {
+        let bytes = match outbound_of(&mut self.legs, leg) {
             None => writer.finish(),
             Some(None) => return false,
             Some(Some(outbound)) => {
@@ -403,6 +435,7 @@ impl Media {
         let heard = heard.with_key();
         self.opened(leg, bytes, false, |media, clear| {
             let heard = media.settled(leg, from, heard, tx);
+            let (leg, heard) = media.line_of(leg, from, heard, clear, tx)?;
             media.rtp_clear(now, leg, from, (heard, true), clear, tx)
         })
     }

@@ -5,7 +5,8 @@
 use rtp::srtp::{Outbound, SrtpError, TRAILER_MAX};
 
 use super::arrive::Packet;
-use super::{Media, Tx};
+use super::guard::with_keys;
+use super::{Guard, Media, Tx};
 use crate::{Drop, HEAD_BYTES, Output, SocketId};
 
 /// Octets of a packet with what protection adds to it, as large as they come.
@@ -95,6 +96,19 @@ impl Held {
 
     fn at_mut(&mut self, at: u32) -> &mut [u8] {
         self.octets.get_mut(at as usize..).unwrap_or_default()
+    }
+
+    /// Writes the line into the last copy, where the packet has a place for it; its length then.
+    fn name_line(&mut self, at: u32, length: u32, id: u8, mid: &[u8]) -> u32 {
+        /// RFC 8285 §4: the extension's head, and an element of the two-byte form in whole words.
+        const MORE: usize = 4 + 2 + 16 + 2;
+        self.octets.resize(self.octets.len() + MORE, 0);
+        let longer = rtp::add_element(self.at_mut(at), length as usize, id, mid);
+        // Protection wants its room behind the packet and nothing else.
+        let length = longer.unwrap_or(length as usize);
+        self.octets.truncate(at as usize + length);
+        self.octets.resize(at as usize + length + TRAILER_MAX, 0);
+        length as u32
     }
 
     /// Protects the last copy, which has room behind it.
@@ -189,11 +203,19 @@ impl Media {
             }
             return Ok(());
         };
-        let row = legs.get_mut(target as usize).ok_or(Drop::NoTarget)?;
+        let (row, carrier) = with_keys(legs, target).ok_or(Drop::NoTarget)?;
         let mut repair = row.repair.as_mut();
         let (at, length) = match &mut row.guard {
             Some(guard) => {
-                let outbound = guard.outbound.as_mut().ok_or(Drop::NoTarget)?;
+                let length = match &guard.mid {
+                    Some((id, mid)) => held.name_line(at, length, *id, mid),
+                    None => length,
+                };
+                let keys: &mut Guard = match carrier {
+                    Some(carrier) => carrier.guard.as_deref_mut().ok_or(Drop::NoTarget)?,
+                    None => guard,
+                };
+                let outbound = keys.outbound.as_mut().ok_or(Drop::NoTarget)?;
                 if let Some(repair) = repair.take_if(|repair| repair.is_kept_clear(held.get(at, length))) {
                     repair.keep(*now, held.get(at, length), None, false);
                 }

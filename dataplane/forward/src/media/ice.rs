@@ -276,7 +276,7 @@ impl Media {
     /// The peer is there: a check of its own has said so.
     pub(super) fn point(&mut self, leg: u32, to: SocketAddr, tx: &mut Tx<'_>) {
         let Some(row) = self.leg_mut(leg) else { return };
-        let (key, unseen, unknown) = (row.key, row.unseen, !row.hears());
+        let (key, unseen, unknown) = (row.key, row.unseen, !row.hears() || row.bundled);
         let port = &mut row.rtp;
         (port.state, port.peer) = (PortState::Fixed, Some(to));
         // Never connected: checks of other pairs must be heard (RFC 8445 §8.2, RFC 7675).
@@ -319,9 +319,11 @@ impl Media {
 
     /// Tells control that a leg has lost its peer.
     pub(super) fn lost(&mut self, leg: u32, reason: contract::leg_lost::Reason, tx: &mut Tx<'_>) {
-        if let Some(row) = self.leg(leg).filter(|row| !row.unseen) {
-            let lost = contract::LegLost { leg: Some(row.key), reason: reason.into() };
-            tx.news(contract::news::What::LegLost(lost));
+        for key in self.shown(leg) {
+            tx.news(contract::news::What::LegLost(contract::LegLost {
+                leg: Some(key),
+                reason: reason.into(),
+            }));
         }
     }
 }

@@ -129,7 +129,7 @@ impl Media {
         let Some(row) = self.leg_mut(leg) else { return };
         let key = row.key;
         let (unseen, mux) = (row.unseen, row.mux);
-        let unknown = !row.hears();
+        let unknown = !row.hears() || row.bundled;
         let port = if rtcp && !mux { row.rtcp.as_mut() } else { Some(&mut row.rtp) };
         let Some(port) = port else { return };
         port.state = match port.state {

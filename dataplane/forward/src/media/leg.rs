@@ -196,6 +196,8 @@ pub(crate) struct RtpLeg {
     pub(crate) kept: bool,
     /// Its peer is told when its packets came (`wide`).
     pub(crate) timed: bool,
+    /// Other legs may ride on its transport (`bundle`).
+    pub(crate) bundled: bool,
     /// Keys: nothing passes in clear.
     pub(crate) guard: Option<Box<Guard>>,
     pub(crate) sources: Vec<Source>,
@@ -253,6 +255,8 @@ pub(crate) struct RtpLeg {
     pub(crate) sources_ever: usize,
     /// It is being removed.
     pub(crate) going: bool,
+    /// The row on whose transport it rides; its own: [`super::NONE`].
+    pub(crate) carrier: u32,
     /// ICE and DTLS of a WebRTC peer.
     pub(crate) web: Option<Box<Web>>,
     /// Keys that it had before.

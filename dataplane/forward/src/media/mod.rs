@@ -3,6 +3,7 @@
 
 pub(crate) mod arrive;
 mod bandwidth;
+mod bundle;
 mod count;
 mod feedback;
 mod flatten;
@@ -32,6 +33,7 @@ use base::{Entropy, Instant, Timers};
 use slab::Slab;
 
 pub(crate) use arrive::Packet;
+pub(crate) use bundle::{ANNOUNCED_MAX, LEGS_MAX as BUNDLE_LEGS_MAX, MID_MAX};
 pub(crate) use guard::{Guard, is_sound};
 pub(crate) use held::{Edit, ExtensionIds, HELD_BYTES, Held};
 pub(crate) use leg::{Route, RtpLeg, Source};
@@ -42,6 +44,7 @@ pub(crate) use repair::{Repair, Sizes as RepairSizes};
 pub(crate) use spent::Spent;
 pub(crate) use stages::count as slots;
 pub(crate) use stream::{Entry, Stream};
+pub(crate) use table::Place;
 pub(crate) use talk::Talk;
 pub(crate) use web::{Web, WebLimits, is_sound as web_is_sound};
 pub(crate) use wide::Wide;

@@ -7,10 +7,10 @@ use rtp::RtpView;
 
 use super::arrive::{Packet, drop_of};
 use super::talk::Estimate;
-use super::{Media, NONE, RtpLeg, Tx};
+use super::{Media, RtpLeg, Tx};
 use crate::modes::slot::Part;
 use crate::outposts::{Handed, Word};
-use crate::{Attachment, Drop, Output, SocketId};
+use crate::{Drop, Output};
 
 /// What a leg has beside others when its context is spread. Kept in a box that plain legs lack.
 #[derive(Debug, Default)]
@@ -70,15 +70,7 @@ impl Media {
         rtp: &contract::RtpLeg,
         (shard, old): (u16, Option<u32>),
     ) -> u32 {
-        let at = old.unwrap_or_else(|| {
-            let nowhere = Attachment {
-                leg: leg.key(),
-                rtp: SocketId(NONE),
-                rtcp: None,
-                local: contract::RtpLocal::default(),
-            };
-            self.insert(now, leg, rtp, &nowhere)
-        });
+        let at = old.unwrap_or_else(|| self.insert(now, leg, rtp));
         let cname = self.cname_of(leg, rtp);
         if let Some(row) = self.leg_mut(at) {
             row.cname = cname;

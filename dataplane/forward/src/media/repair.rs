@@ -16,6 +16,7 @@ use std::time::Duration;
 use base::{Instant, Now};
 use rtp::{Feedback, RtpView};
 
+use super::guard::with_keys;
 use super::{HELD_BYTES, Media, Tx};
 use crate::outposts::Word;
 use crate::{HEAD_BYTES, Limits, Output, SocketId};
@@ -112,6 +113,11 @@ impl Repair {
 
     fn is_beside(&self, payload_type: u8) -> Option<u8> {
         self.types.iter().find(|(of, _)| *of == payload_type).map(|(_, payload)| *payload)
+    }
+
+    /// Whether what is sent again goes out under that SSRC.
+    pub(super) fn sends(&self, ssrc: u32) -> bool {
+        self.beside.iter().any(|beside| beside.ssrc == ssrc)
     }
 
     /// Whether a packet is kept in clear, though it leaves protected: it will be sent again in a stream of its own.
@@ -267,7 +273,9 @@ impl Media {
 
     fn send_again(&mut self, leg: u32, ssrc: u32, sequence: u16, now: Instant, tx: &mut Tx<'_>) -> Again {
         let Media { legs, held, entropy, .. } = self;
-        let Some(row) = legs.get_mut(leg as usize).filter(|row| row.hears()) else { return Again::Gone };
+        let Some((row, carrier)) = with_keys(legs, leg).filter(|(row, _)| row.hears()) else {
+            return Again::Gone;
+        };
         let socket: SocketId = row.rtp.socket;
         let trip = row.talk.round_trip.unwrap_or(TRIP).max(TRIP);
         let Some(repair) = &mut row.repair else { return Again::Gone };
@@ -298,7 +306,8 @@ impl Media {
             }
         };
         let packet = room.get(..length).unwrap_or_default();
-        let outbound = row.guard.as_mut().filter(|_| !slot.sealed).and_then(|guard| guard.outbound.as_mut());
+        let guard = carrier.map_or(row.guard.as_mut(), |carrier| carrier.guard.as_mut());
+        let outbound = guard.filter(|_| !slot.sealed).and_then(|guard| guard.outbound.as_mut());
         let Ok((at, length)) = held.again(packet, outbound) else { return Again::Soon };
         if !tx.push(Output::SendHeld { socket, at, length }) {
             return Again::Soon;

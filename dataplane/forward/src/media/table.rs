@@ -16,27 +16,48 @@ fn address(a: Option<&contract::Address>) -> Option<SocketAddr> {
     a.and_then(contract::Address::socket).filter(|a| a.port() != 0)
 }
 
+/// Where a leg's packets come and go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// Where they did before.
+    Kept,
+    /// On sockets that the process bound for it.
+    Own(&'a Attachment),
+    /// On the transport of the leg in that row.
+    On(u32),
+}
+
 impl Media {
-    /// Puts a leg: a new one with its sockets, or the changes to one that is there. The leg was checked.
+    /// Puts a leg: a new one with its place, or the changes to one that is there. The leg was checked.
     pub(crate) fn put(
         &mut self,
         now: Now,
         leg: &contract::Leg,
         rtp: &contract::RtpLeg,
         old: Option<(u32, &contract::RtpLeg)>,
-        sockets: Option<&Attachment>,
+        place: Place<'_>,
         tx: &mut Tx<'_>,
     ) -> Option<u32> {
-        let at = match (old, sockets) {
-            (Some((at, _)), None) => at,
-            (Some((at, _)), Some(sockets)) => {
+        let at = match (old, place) {
+            (Some((at, _)), _) => at,
+            (None, Place::Own(_) | Place::On(_)) => self.insert(now, leg, rtp),
+            (None, Place::Kept) => return None,
+        };
+        match place {
+            Place::Kept => {}
+            Place::Own(sockets) => {
                 self.close_sockets(at, tx);
                 self.attach(at, sockets);
-                at
             }
-            (None, sockets) => self.insert(now, leg, rtp, sockets?),
+            Place::On(carrier) => self.board(at, carrier, tx),
+        }
+        let sockets = match place {
+            Place::Own(sockets) => Some(sockets),
+            Place::Kept | Place::On(_) => None,
         };
         let relearn = match old {
+            // Where its peer is is for its carrier to learn.
+            _ if matches!(place, Place::On(_)) => false,
             // Where such a peer is is not for control to say; and what it was before is no more.
             Some((_, old)) if sockets.is_none() && rtp.ice.is_some() => old.ice.is_none(),
             Some((_, old)) if sockets.is_none() => {
@@ -75,8 +96,10 @@ impl Media {
         if let Some(local) = rtp.local.as_ref().and_then(|l| address(l.bound.as_ref())) {
             row.local = local;
         }
+        // The transport that it rides on is another leg's.
+        let own = row.carrier == NONE;
         let sockets = [Some(row.rtp.socket), row.rtcp.map(|port| port.socket)];
-        for socket in sockets.into_iter().flatten() {
+        for socket in sockets.into_iter().flatten().filter(|_| own) {
             if let Some(binding) = self.sockets.get_mut(socket.0 as usize) {
                 binding.unseen = leg.unseen;
             }
@@ -109,21 +132,8 @@ impl Media {
         }
     }
 
-    pub(super) fn insert(
-        &mut self,
-        now: Now,
-        leg: &contract::Leg,
-        rtp: &contract::RtpLeg,
-        sockets: &Attachment,
-    ) -> u32 {
+    pub(super) fn insert(&mut self, now: Now, leg: &contract::Leg, rtp: &contract::RtpLeg) -> u32 {
         self.serial += 1;
-        let port = |socket: SocketId| Port {
-            socket,
-            told: None,
-            peer: None,
-            state: PortState::Closed,
-            candidate: None,
-        };
         let continuity = rtp.continuity.as_deref().cloned().unwrap_or_default();
         let ssrc = if continuity.ssrc == 0 { self.fresh_ssrc() } else { continuity.ssrc };
         let fresh = continuity.ssrc == 0;
@@ -152,8 +162,8 @@ impl Media {
             }
         }
         let row = RtpLeg {
-            rtp: port(sockets.rtp),
-            rtcp: sockets.rtcp.map(port),
+            rtp: port(NO_SOCKET),
+            rtcp: None,
             may_send: false,
             may_receive: false,
             captured: false,
@@ -165,6 +175,7 @@ impl Media {
             policed: false,
             kept: false,
             timed: false,
+            bundled: false,
             clock: Clock(rtp.clock_rate),
             last_at: now.mono,
             counts: Counts::default(),
@@ -181,7 +192,7 @@ impl Media {
             key: leg.key(),
             serial: self.serial,
             unseen: leg.unseen,
-            mux: sockets.rtcp.is_none(),
+            mux: true,
             led: false,
             feeders: Vec::new(),
             relays_rtcp: Vec::new(),
@@ -203,15 +214,14 @@ impl Media {
             watched: false,
             sources_ever: 0,
             going: false,
+            carrier: NONE,
             web: None,
             spent: None,
             wide: None,
             names: None,
             spread: None,
         };
-        let at = self.legs.insert(row) as u32;
-        self.bind_all(at, sockets);
-        at
+        self.legs.insert(row) as u32
     }
 
     /// What a leg is called in RTCP.
@@ -237,17 +247,22 @@ impl Media {
         self.entropy.u32().max(1)
     }
 
+    /// A leg rides on another one's transport from now on; what it had of its own goes.
+    fn board(&mut self, at: u32, carrier: u32, tx: &mut Tx<'_>) {
+        let Some(port) = self.leg(carrier).map(|row| row.rtp) else { return };
+        if self.leg(at).is_some_and(|row| row.carrier == NONE) {
+            self.close_sockets(at, tx);
+        }
+        if let Some(row) = self.leg_mut(at) {
+            (row.carrier, row.rtp, row.rtcp) = (carrier, port, None);
+        }
+    }
+
     fn attach(&mut self, at: u32, sockets: &Attachment) {
-        let port = |socket: SocketId| Port {
-            socket,
-            told: None,
-            peer: None,
-            state: PortState::Closed,
-            candidate: None,
-        };
         if let Some(row) = self.leg_mut(at) {
             row.rtp = port(sockets.rtp);
             row.rtcp = sockets.rtcp.map(port);
+            row.carrier = NONE;
         }
         self.bind_all(at, sockets);
     }
@@ -266,9 +281,10 @@ impl Media {
     }
 
     fn close_sockets(&mut self, at: u32, tx: &mut Tx<'_>) {
-        let Some(row) = self.leg(at).filter(|row| row.away().is_none()) else { return };
+        // A carrier's are not its rider's to close.
+        let Some(row) = self.leg(at).filter(|row| row.carrier == NONE) else { return };
         let sockets = [Some(row.rtp.socket), row.rtcp.map(|p| p.socket)];
-        for socket in sockets.into_iter().flatten() {
+        for socket in sockets.into_iter().flatten().filter(|socket| *socket != NO_SOCKET) {
             self.bind(socket, Binding::FREE);
             tx.push(Output::CloseSocket { socket });
         }
@@ -332,6 +348,14 @@ impl Media {
             row.captured = row.traced || row.recorded;
         }
     }
+}
+
+/// Of a row that has not got its own yet.
+const NO_SOCKET: SocketId = SocketId(u32::MAX);
+
+/// A port that hears nobody.
+const fn port(socket: SocketId) -> Port {
+    Port { socket, told: None, peer: None, state: PortState::Closed, candidate: None }
 }
 
 impl RtpLeg {

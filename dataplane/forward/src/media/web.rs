@@ -21,6 +21,7 @@ use bytes::Bytes;
 use contract::leg_lost::Reason;
 
 use super::arrive::Fate;
+use super::bundle::Bundle;
 use super::ice::{self, Ice};
 use super::{Guard, Media, Tx};
 use crate::{Drop, DtlsId, DtlsOrder, DtlsWord, Output};
@@ -56,6 +57,8 @@ pub(crate) struct Web {
     pub(super) watched: bool,
     /// Control was told that no check comes.
     pub(super) lost: bool,
+    /// Whose is what comes, where lines share the transport.
+    pub(super) bundle: Option<Box<Bundle>>,
 }
 
 #[derive(Debug)]
@@ -118,7 +121,7 @@ impl Media {
             return true;
         }
         let web = row.web.get_or_insert_with(|| {
-            Box::new(Web { ice: None, shake: None, since: now, watched: false, lost: false })
+            Box::new(Web { ice: None, shake: None, since: now, watched: false, lost: false, bundle: None })
         });
         let before = web.ice.as_ref().is_some_and(Ice::is_met);
         let old_ice = old.and_then(|old| old.ice.as_ref());
@@ -209,7 +212,7 @@ impl Media {
     pub(crate) fn dtls_word(&mut self, id: DtlsId, word: DtlsWord, tx: &mut Tx<'_>) {
         let config = self.srtp;
         let Some(row) = self.leg_mut(id.leg) else { return };
-        let (key, unseen, peer, socket) = (row.key, row.unseen, row.rtp.peer, row.rtp.socket);
+        let (key, peer, socket) = (row.key, row.rtp.peer, row.rtp.socket);
         let shake = row.web.as_mut().and_then(|web| web.shake.as_mut()).filter(|s| s.serial == id.serial);
         let Some(shake) = shake.filter(|s| s.state != State::Failed) else { return };
         match word {
@@ -226,10 +229,10 @@ impl Media {
                 shake.state = State::Done;
                 tx.totals.handshakes += 1;
                 row.guard = Some(Box::new(Guard::agreed(&keys.send, &keys.receive, config)));
-                if !unseen {
+                self.dirty = Some(key.context);
+                for key in self.shown(id.leg) {
                     tx.news(contract::news::What::LegUp(contract::LegUp { leg: Some(key) }));
                 }
-                self.dirty = Some(key.context);
             }
             DtlsWord::Keys(_) | DtlsWord::Failed => self.handshake_failed(id.leg, tx),
             DtlsWord::Closed => {

@@ -13,6 +13,7 @@ mod outposts;
 mod outposts_words;
 mod phone;
 mod rig;
+mod rtp_bundle;
 mod rtp_distribute;
 mod rtp_extensions;
 mod rtp_floor;

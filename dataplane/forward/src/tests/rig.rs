@@ -143,7 +143,8 @@ impl Rig {
         for verb in &verbs {
             if let Verb::PutLeg(leg) = verb
                 && let Some(Kind::Rtp(rtp)) = &leg.kind
-                && self.engine.placement(leg.key()).is_none()
+                && crate::wanted::rides_on(leg).is_none()
+                && (self.engine.placement(leg.key()).is_none() || self.rides(leg.id))
             {
                 let bound = SocketAddr::from(([192, 0, 2, 1], 10_000 + 2 * leg.id as u16));
                 let mux = rtp.rtcp_mux;
@@ -169,6 +170,12 @@ impl Rig {
             .unwrap();
         let Done::Answer(body) = done.remove(at) else { panic!() };
         (body, done)
+    }
+
+    /// Whether a leg rides on the transport of another one now.
+    fn rides(&self, leg: u64) -> bool {
+        let wanted = self.engine.contexts.get(&CONTEXT).and_then(|context| context.wanted.legs.get(&leg));
+        wanted.is_some_and(|leg| crate::wanted::rides_on(leg).is_some())
     }
 
     /// A batch that must be applied.

@@ -80,6 +80,9 @@ fn advice(reason: &str) -> &'static str {
             "phones behind NAT? control.service.media.latching and learning_ms say who may be learned; else somebody probes"
         }
         "srtp_unauthentic" => "keys that do not fit, or somebody injects: compare a=crypto of both ends",
+        "bundle" => {
+            "a browser sends on a shared transport what is of none of its lines: compare a=mid, a=ssrc and its formats"
+        }
         "payload" => "a peer sends a payload type that its description did not offer",
         "bandwidth" => {
             "a peer sends more than it was told (b=): control.service.media.police_headroom_percent, or limits.police_burst_ms"

@@ -137,6 +137,17 @@ impl Compound<'_> {
     }
 }
 
+impl<'a> Compound<'a> {
+    /// Each packet with its octets.
+    pub fn with_octets(mut self) -> impl Iterator<Item = (&'a [u8], Packet<'a>)> {
+        std::iter::from_fn(move || {
+            let before = self.rest;
+            let packet = self.next()?;
+            Some((before.get(..before.len() - self.rest.len())?, packet))
+        })
+    }
+}
+
 /// Checks a datagram as a compound packet (RFC 3550 §A.2): version 2 throughout, padding on the last only, lengths
 /// that add up. `reduced` accepts any first packet (RFC 5506), otherwise it must be SR or RR.
 pub fn compound(bytes: &[u8], reduced: bool) -> Result<Compound<'_>, Malformed> {

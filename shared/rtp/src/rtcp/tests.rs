@@ -234,3 +234,16 @@ proptest! {
         prop_assert_eq!((by, block.ssrc, block.cumulative_lost, block.jitter), (ssrc, 7, lost as i32, 5));
     }
 }
+
+#[test]
+fn a_compound_is_all_of_its_packets() {
+    let mut writer = RtcpWriter::new();
+    writer.receiver(1, &[Block::default()]).description([(1, "name")].into_iter()).bye(&[1, 2]);
+    let bytes = writer.octets();
+    let parts: Vec<(&[u8], Packet<'_>)> = compound(bytes, false).unwrap().with_octets().collect();
+    assert_eq!(parts.len(), 3);
+    assert_eq!(parts.iter().flat_map(|(octets, _)| octets.iter().copied()).collect::<Vec<_>>(), bytes);
+    for (octets, packet) in parts {
+        assert_eq!(compound(octets, true).unwrap().next(), Some(packet));
+    }
+}

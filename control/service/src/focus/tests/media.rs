@@ -580,25 +580,37 @@ fn a_browser_is_a_member_beside_a_plain_phone_until_none_of_its_lines_is_left() 
     let answer = alice.invite(&mut world, request);
     assert_eq!(answer.code, 200);
     let taken = sdp_of(&answer.body);
-    assert!(taken.groups.is_empty() && taken.lines.len() == 2);
+    assert_eq!((taken.bundle(), taken.lines.len()), (vec![0, 1], 2));
     for line in &taken.lines {
         assert_eq!((&line.proto, line.setup), (&sdp::Proto::DtlsSavpf, Some(sdp::Setup::Passive)));
         assert_eq!(line.sha256_fingerprints(), [[0xee; 32]]);
         let ice = line.ice.as_ref().unwrap();
         assert!(ice.lite && ice.candidates[0].contains(&format!(" {} typ host", line.port)));
     }
-    assert_ne!(taken.lines[0].ice, taken.lines[1].ice);
+    // One transport for both, which the tagged line alone speaks of.
+    assert_eq!((taken.lines[0].port, &taken.lines[0].ice), (taken.lines[1].port, &taken.lines[1].ice));
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    assert_eq!([text.matches("a=ice-ufrag").count(), text.matches("a=rtcp-mux").count()], [1, 2]);
     world.pass(1);
     bob.answer(&mut world);
     world.settle();
     let (legs, _) = ordered(&world);
     let keyed: Vec<&contract::Leg> = legs
         .iter()
-        .filter(
-            |leg| matches!(&leg.kind, Some(leg::Kind::Rtp(rtp)) if rtp.dtls.is_some() && rtp.ice.is_some()),
-        )
+        .filter(|leg| matches!(&leg.kind, Some(leg::Kind::Rtp(rtp)) if rtp.bundle.is_some()))
         .collect();
     let [sound, picture] = keyed[..] else { panic!("{}", keyed.len()) };
+    let rtp = |leg: &contract::Leg| match &leg.kind {
+        Some(leg::Kind::Rtp(rtp)) => rtp.clone(),
+        _ => panic!("an RTP leg"),
+    };
+    let (carrier, rider) = (rtp(sound), rtp(picture));
+    assert!(carrier.dtls.is_some() && carrier.ice.is_some() && rider.dtls.is_none() && rider.ice.is_none());
+    let of = |rtp: &contract::RtpLeg| {
+        let bundle = rtp.bundle.as_deref().unwrap();
+        (bundle.carrier, bundle.mid.clone(), bundle.payloads.clone())
+    };
+    assert_eq!([of(&carrier), of(&rider)], [(0, "0".into(), vec![0]), (sound.id, "1".into(), vec![96])]);
     assert!(legs.len() > 2, "and Bob's");
     let lost = |leg: &contract::Leg| {
         let reason = contract::leg_lost::Reason::IceFailed.into();

@@ -49,6 +49,7 @@ impl Session {
             }
             self.meet_offer(turn, at, index, line);
         }
+        self.share_offered(turn, at, &offer);
         self.order(turn);
         Ok(())
     }

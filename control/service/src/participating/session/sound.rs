@@ -62,6 +62,11 @@ impl Session {
                 anchor.put_leg(leg);
             }
         }
+        if let Some(legs) = self.lines.drawn.first() {
+            media::bundle::share(&mut anchor, &offer, legs, |leg, tagged| {
+                offered_again(turn, leg, &offer, tagged);
+            });
+        }
         if let Some(legs) = self.lines.drawn.first().cloned()
             && let Some(upstream) = self.side_mut(UPSTREAM)
         {
@@ -109,7 +114,7 @@ impl Session {
         let fingerprint = desk.fingerprint().to_vec();
         let dtls_fingerprint = desk.dtls_fingerprint();
         for (at, line) in ours.lines.iter_mut().enumerate() {
-            let leg = legs.get(at).and_then(|id| self.anchor.as_ref()?.leg(*id));
+            let leg = legs.get(at).and_then(|id| self.anchor.as_ref()?.whole_leg(*id));
             let offered = answering.and_then(|offer| offer.lines.get(at));
             let setup = match answering {
                 Some(_) => offered.and_then(media::setup_answering),
@@ -120,7 +125,7 @@ impl Session {
                 let dtls = media::webrtc::end(rtp, offered.is_some(), dtls_fingerprint)?;
                 Some((media::srtp::ours(rtp, offered, config, &mut desk.entropy)?, dtls))
             };
-            let local = leg.and_then(|leg| media::local(leg, setup, &fingerprint, keys));
+            let local = leg.and_then(|leg| media::local(&leg, setup, &fingerprint, keys));
             *line = local.and_then(|local| line.anchored(&local)).unwrap_or_else(|| line.refused());
             match offered {
                 // RFC 3264 §6, RFC 5888 §9.1: the answer has the offer's transport and identification.
@@ -137,6 +142,9 @@ impl Session {
         }
         if let Some(host) = ours.lines.iter().find_map(|l| l.host.clone()) {
             ours.host = Some(host);
+        }
+        if let Some(anchor) = &self.anchor {
+            media::bundle::write(anchor, &mut ours, legs, answering);
         }
         ours
     }
@@ -183,6 +191,34 @@ impl Session {
             self.grant(turn, at, index, [asked, line]);
             self.wire(index);
         }
+        self.share_answered(at, offered, answer);
+    }
+
+    /// What an answer bundles rides on one transport.
+    fn share_answered(&mut self, at: usize, offered: &Description, answer: &Description) {
+        let legs = self.side(at).map(|s| s.legs.clone()).unwrap_or_default();
+        let Some(anchor) = &mut self.anchor else { return };
+        media::bundle::share(anchor, answer, &legs, |leg, tagged| {
+            if let (Some(asked), Some(line)) = (offered.lines.get(tagged), answer.lines.get(tagged)) {
+                media::webrtc::answered(leg, asked, line);
+            }
+        });
+    }
+
+    /// What an offer bundles rides on one transport.
+    pub(super) fn share_offered(&mut self, turn: &mut Turn<'_>, at: usize, offer: &Description) {
+        let legs = self.side(at).map(|s| s.legs.clone()).unwrap_or_default();
+        let Some(anchor) = &mut self.anchor else { return };
+        media::bundle::share(anchor, offer, &legs, |leg, tagged| offered_again(turn, leg, offer, tagged));
+    }
+
+    /// A line whose transport others need, and whose peer has taken it out of their bundle.
+    fn has_torn(&self, turn: &Turn<'_>, at: usize, offer: &Description) -> bool {
+        let (Some(anchor), Some(side)) = (&self.anchor, self.side(at)) else { return false };
+        let mut lines = offer.lines.iter().zip(&side.legs).enumerate();
+        lines.any(|(index, (line, id))| {
+            media::is_anchorable(turn.config(), line) && media::bundle::is_torn(anchor, offer, index, *id)
+        })
     }
 
     /// Each side may send what the other one takes (RFC 8866 §5.8): `at` was asked by the one line and has answered with the other.
@@ -296,6 +332,9 @@ impl Session {
         if before.is_some_and(|before| sdp::check_next_offer(&before, &offer).is_err()) {
             return Err(488);
         }
+        if self.has_torn(turn, at, &offer) {
+            return Err(488);
+        }
         let other = self.opposite(at);
         for (index, line) in offer.lines.iter().enumerate() {
             if !media::is_anchorable(turn.config(), line) {
@@ -306,6 +345,7 @@ impl Session {
             }
             self.meet_offer(turn, at, index, line);
         }
+        self.share_offered(turn, at, &offer);
         self.order(turn);
         Ok(())
     }
@@ -326,7 +366,7 @@ impl Session {
     /// A side has lines with keys by DTLS: it gets more of them.
     fn speaks_dtls(&self, side: usize) -> bool {
         let (Some(anchor), Some(side)) = (&self.anchor, self.side(side)) else { return false };
-        side.legs.iter().filter_map(|id| anchor.leg(*id)).any(media::webrtc::is_dtls)
+        side.legs.iter().filter_map(|id| anchor.whole_leg(*id)).any(|leg| media::webrtc::is_dtls(&leg))
     }
 
     pub(super) fn meet_offer(&mut self, turn: &mut Turn<'_>, at: usize, index: usize, line: &MediaLine) {
@@ -385,6 +425,9 @@ impl Session {
             Some(side) => (media::read(turn.config(), &side.sdp_sent)?, side.legs.clone()),
             None => return Err(500),
         };
+        if self.has_torn(turn, at, &offer) {
+            return Err(488);
+        }
         let mut answer = offer.clone();
         for (index, line) in answer.lines.iter_mut().enumerate() {
             let known = legs.get(index).is_some_and(|id| *id != 0) && !line.is_refused();
@@ -396,6 +439,7 @@ impl Session {
             line.direction = line.effective_direction().mirrored();
             line.body = before.body.clone();
         }
+        self.share_offered(turn, at, &offer);
         let ours = self.answering(turn, &offer, &answer, &legs);
         self.order_only(turn);
         Ok(Stamp::resume(last).stamp(ours).to_bytes())
@@ -427,6 +471,7 @@ impl Session {
                 None => self.drop_line(index, at),
             }
         }
+        self.share_answered(at, &sent, &before);
         self.order_only(turn);
     }
 
@@ -509,5 +554,12 @@ impl Session {
                 anchor.remove_leg(std::mem::take(slot));
             }
         }
+    }
+}
+
+/// What the tagged line of an offer's bundle says of ICE and certificates goes into the leg whose transport it is.
+fn offered_again(turn: &mut Turn<'_>, leg: &mut Leg, offer: &Description, tagged: usize) {
+    if let Some(line) = offer.lines.get(tagged) {
+        media::webrtc::offered(leg, line, &mut turn.desk.entropy);
     }
 }

@@ -1,6 +1,7 @@
 //! Flows of the Participating Function (CPM-FACTS §7.3), through the lane.
 
 mod bandwidth;
+mod bundle;
 mod group;
 mod late_offer;
 mod message;

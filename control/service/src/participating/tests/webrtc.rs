@@ -96,8 +96,8 @@ fn a_browser_is_answered_and_a_plain_phone_is_offered_nothing_of_it() {
     let answer = sdp_of(&alice.body);
     let line = &answer.lines[0];
     assert_eq!((&line.proto, line.setup), (&Proto::DtlsSavpf, Some(Setup::Passive)));
-    // RFC 5888 §9.1, though Bob knows no mid; RFC 9143 §7.3.3: bundling is declined.
-    assert_eq!((line.mid.as_deref(), answer.groups.len()), (Some("x0"), 0));
+    // RFC 5888 §9.1, though Bob knows no mid; RFC 9143 §7.3: what is offered as a bundle is answered as one.
+    assert_eq!((line.mid.as_deref(), answer.bundle()), (Some("x0"), vec![0]));
     assert_eq!(line.sha256_fingerprints(), [OURS]);
     assert!(line.rtp().unwrap().rtcp_mux);
     let ice = line.ice.clone().unwrap();

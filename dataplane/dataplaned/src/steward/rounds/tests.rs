@@ -215,3 +215,22 @@ fn a_batch_waits_for_the_answer_about_its_own_context_only() {
     assert_eq!(rounds.go_on().map(|(token, batch)| (token, batch.generation)), Some((1, 3)));
     assert!(!rounds.is_busy() && rounds.rosters.is_empty(), "what was refused is not remembered");
 }
+
+/// RFC 9143: a transport is one socket, and a socket is on one shard.
+#[test]
+fn lines_that_share_a_transport_are_at_home() {
+    let mut rounds = rounds(2, 2);
+    run(&mut rounds, 0, batch(1, room(7, 1..=3)));
+    assert_eq!(shards_of(&rounds, 7), [0, 0, 1]);
+    let bundled = |id, carrier| {
+        let Verb::PutLeg(mut leg) = leg(7, id, 0, true) else { panic!("a leg") };
+        if let Some(Kind::Rtp(rtp)) = &mut leg.kind {
+            rtp.bundle = Some(Box::new(contract::Bundle { carrier, ..contract::Bundle::default() }));
+        }
+        Verb::PutLeg(leg)
+    };
+    run(&mut rounds, 0, batch(2, vec![bundled(4, 0), bundled(5, 4)]));
+    assert_eq!(shards_of(&rounds, 7), [0, 0, 1, 0, 0]);
+    let refused = rounds.plan(0, &batch(3, vec![bundled(3, 4)])).unwrap_err();
+    assert_eq!((refused.0, refused.1), (Reason::Unsupported, 0));
+}
