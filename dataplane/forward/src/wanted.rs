@@ -195,7 +195,7 @@ impl<P: Present> Stage<'_, P> {
             (Some(Kind::Rtp(rtp)), old @ (None | Some(Kind::Rtp(_)))) => {
                 let old = match old {
                     // What it rode on was not its own.
-                    Some(Kind::Rtp(old)) if !old.bundle.as_ref().is_some_and(|b| b.carrier != 0) => {
+                    Some(Kind::Rtp(old)) if old.bundle.as_ref().is_none_or(|b| b.carrier == 0) => {
                         old.local.clone()
                     }
                     _ => None,
