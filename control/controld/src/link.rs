@@ -351,7 +351,8 @@ impl Runner {
             Reason::Unspecified => Outcome::Unavailable,
             _ => Outcome::Refused,
         });
-        tracing::debug!(reason = reason.label(), change = refusal.change, "a batch was refused");
+        let detail = &refusal.detail;
+        tracing::debug!(reason = reason.label(), change = refusal.change, detail, "a batch was refused");
         self.lanes.tell(from.lane, Event::Refused { life: from.life, ask, refusal });
     }
 }
