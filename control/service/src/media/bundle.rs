@@ -9,7 +9,7 @@
 //! as long as others ride on it ([`Anchor::remove_leg`]), and the tagged line of our descriptions speaks for it.
 
 use contract::{Bundle, Leg, RtpLeg, RtpLocal, leg};
-use sdp::{MediaLine, Session};
+use sdp::{Extension, MediaLine, Session};
 
 use super::{Anchor, webrtc};
 
@@ -79,15 +79,6 @@ pub(crate) fn share(
         rides_on(leg).or(Some(*id)).filter(|carrier| anchor.leg(*carrier).is_some())
     });
     let carrier = known.unwrap_or(first);
-    let lines = || members.iter().filter_map(|(at, _)| theirs.lines.get(*at));
-    let doubled = |line: &MediaLine| {
-        let of = |line: &MediaLine| line.rtp().map(|rtp| rtp.formats.clone()).unwrap_or_default();
-        let own = of(line);
-        lines()
-            .filter(|other| other.mid != line.mid)
-            .flat_map(of)
-            .any(|f| own.iter().any(|o| o.payload == f.payload))
-    };
     anchor.change_leg(carrier, |leg| renew(leg, tagged));
     for (at, id) in &members {
         let Some(line) = theirs.lines.get(*at) else { continue };
@@ -97,7 +88,8 @@ pub(crate) fn share(
             mid: line.mid.clone().unwrap_or_default(),
             mid_id,
             ssrcs: line.ssrcs().into_iter().take(SSRCS_MAX).collect(),
-            writes_mid: mid_id != 0 && doubled(line),
+            // RFC 9143 §15: who agreed to it looks for it, and may look at nothing else.
+            writes_mid: mid_id != 0,
             payloads: line
                 .rtp()
                 .map(|rtp| rtp.formats.iter().map(|f| f.payload.into()).collect())
@@ -155,17 +147,17 @@ pub(crate) fn write(anchor: &Anchor, ours: &mut Session, legs: &[u64], answering
         }
     };
     ours.write_bundle(&places, shares);
-    // RFC 9143 §15: what we write into packets is agreed.
-    let Some(offer) = answering else { return };
+    // RFC 9143 §15: what we write into packets is agreed, and stays so in offers of ours.
     for at in places {
-        let writes = leg(at).and_then(of).is_some_and(|bundle| bundle.writes_mid);
-        let theirs = offer.lines.get(at).and_then(MediaLine::rtp);
-        let named = theirs.and_then(|rtp| rtp.extensions.iter().find(|e| e.uri == sdp::MID_URI));
-        if let (true, Some(named), Some(line)) = (writes, named, ours.lines.get_mut(at))
+        let agreed = leg(at).and_then(of).filter(|bundle| bundle.writes_mid);
+        let Some(id) = agreed.and_then(|bundle| u16::try_from(bundle.mid_id).ok()) else { continue };
+        if let Some(line) = ours.lines.get_mut(at)
             && line.mid_extension().is_none()
             && let sdp::Body::Rtp(rtp) = &mut line.body
+            && rtp.extensions.iter().all(|extension| extension.id != id)
         {
-            rtp.extensions.push(named.clone());
+            let uri = sdp::MID_URI.to_owned();
+            rtp.extensions.push(Extension { id, direction: None, uri, parameters: None });
         }
     }
 }

@@ -165,7 +165,8 @@ fn a_browser_with_one_transport_is_answered_with_one() {
     assert_eq!((a.as_str(), v.as_str()), ("a", "v"));
     let (one, two) = (rtp(carrier).bundle.clone().unwrap(), rtp(rider).bundle.clone().unwrap());
     assert_eq!((one.payloads, two.payloads, one.mid_id, two.ssrcs), (vec![0], vec![96], 4, vec![1002]));
-    assert!(!one.writes_mid && !two.writes_mid, "payload types tell the lines");
+    assert!(one.writes_mid && two.writes_mid, "a browser that agreed to it looks at nothing else");
+    assert!(answer.lines.iter().all(|line| line.mid_extension() == Some(4)));
     assert_eq!(rtp(carrier).dtls.as_ref().unwrap().fingerprints, [THEIRS.to_vec()]);
     assert_eq!(rtp(carrier).ice.as_ref().unwrap().peer_ufrag, "alic");
 }
@@ -198,9 +199,9 @@ fn a_line_that_is_bundle_only_without_a_bundle_is_refused() {
     assert_eq!((sdp_of(&alice.body).bundle(), mids(&world)), (vec![0], vec!["a".to_owned()]));
 }
 
-// RFC 9143 §15: two lines with the same payload types are told by what stands in packets.
+// RFC 9143 §15: two lines with the same payload types are told by what stands in packets, which later offers agree to again.
 #[test]
-fn the_mid_is_written_only_where_payload_types_do_not_tell() {
+fn two_lines_of_the_same_payload_types_are_told_by_the_mid() {
     let mut world = at_work("tcp");
     let two = [("video", "v", true), ("video", "vv", true)];
     let offer = browser(Setup::ActPass, "alic", &two, 1);
