@@ -143,8 +143,10 @@ fn peer(n: u64) -> SocketAddr {
 fn engine(keys: Option<(SrtpSuite, usize)>, bytes: usize) -> f64 {
     let limits = Limits { sockets_max: 64, ..Limits::default() };
     let msrp = Listener { authority: "192.0.2.1:2855".into() };
-    let mut engine =
-        Engine::new(Config { shard: 0, shards: 1, msrp, msrps: None, limits }, Entropy::from_number(1));
+    let mut engine = Engine::new(
+        Config { shard: 0, shards: 1, msrp, msrps: None, relay: None, limits },
+        Entropy::from_number(1),
+    );
     let mut out = Outbox::with_max(engine.room_needed());
     let mut changes = vec![Verb::PutContext(Context { id: 1 })];
     let mut attachments = Vec::new();

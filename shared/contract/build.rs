@@ -6,7 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     prost_build::Config::new()
         .btree_map(["."])
         // Keys are not printed (src/srtp.rs).
-        .skip_debug([".weir.contract.v1.Srtp", ".weir.contract.v1.Ice"])
+        .skip_debug([".weir.contract.v1.Srtp", ".weir.contract.v1.Ice", ".weir.contract.v1.Auth"])
         // Most legs have none.
         .boxed(".weir.contract.v1.RtpLeg.srtp")
         .boxed(".weir.contract.v1.RtpLeg.ice")

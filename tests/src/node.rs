@@ -49,6 +49,17 @@ impl Node {
         self.control.as_ref().unwrap().addresses().sip(transport).unwrap()
     }
 
+    /// Where its MSRP listeners are, by TCP and by TLS.
+    pub fn msrp(&self) -> (SocketAddr, SocketAddr) {
+        let (plain, secure) = self.dataplane.as_ref().unwrap().addresses().msrp[0];
+        (plain, secure.unwrap())
+    }
+
+    /// Where it takes SIP by UDP.
+    pub fn sip_udp(&self) -> SocketAddr {
+        self.sip(controld::Transport::Udp)
+    }
+
     /// Control ends and begins anew on the same ports, with what it wrote down and no more. It brings its own
     /// runtime, so a thread of its own does it.
     pub fn restart_control(mut self) -> Node {
@@ -115,7 +126,8 @@ pub async fn until<T>(device: &Device, what: &str, pick: impl Fn(&Event) -> Opti
     }
 }
 
-fn password(user: &str) -> String {
+/// The password of a user.
+pub fn password(user: &str) -> String {
     format!("{user}-secret")
 }
 
@@ -142,6 +154,7 @@ fn dataplane(settings: Settings, folder: &Path) -> dataplaned::Running {
     let (folder, first) = (folder.display(), settings.rtp_first);
     let text = format!(
         "folder = \"{folder}\"\n[driver]\nkind = \"mio\"\n[metrics]\non = false\n[msrp]\nport = 0\n\
+         [msrp.relay]\non = true\nplain = true\nreach = [\"127.0.0.0/8\"]\n\
          [rtp]\nport_first = {first}\nport_last = {}\n",
         first + 999
     );

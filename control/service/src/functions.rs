@@ -6,6 +6,7 @@ use contract::Change;
 use contract::change::Verb;
 use sip::Request;
 
+use crate::auth::Auths;
 use crate::focus::Focus;
 use crate::identity::Directory;
 use crate::lane_key::user_of;
@@ -26,6 +27,7 @@ pub(crate) struct Functions {
     pub(crate) directory: Directory,
     pub(crate) participating: Participating,
     pub(crate) focus: Focus,
+    pub(crate) auths: Auths,
     /// Messages from the store that wait for the last row.
     pub(crate) restored: Vec<(String, u64, AcceptedMessage)>,
     /// Contexts that the data plane held at an audit and nobody here claimed.
@@ -39,6 +41,7 @@ impl Functions {
             directory: Directory::new(&desk.config),
             participating: Participating::new(desk),
             focus: Focus::new(desk),
+            auths: Auths::default(),
             restored: Vec::new(),
             strays: VecDeque::new(),
         }

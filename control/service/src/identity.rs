@@ -48,7 +48,7 @@ impl Directory {
     }
 
     /// The subscriber whose digest user name that is.
-    fn by_name(&self, name: &str) -> Option<&Subscriber> {
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Subscriber> {
         self.0.values().find(|s| digest_name(s) == name)
     }
 

@@ -34,6 +34,13 @@ impl LaneKey {
         said.unwrap_or_else(|| LaneKey::hash(focus.as_bytes()))
     }
 
+    /// The bucket of whoever shows these credentials (the value of an Authorization header): the counts of a nonce are
+    /// remembered in one place.
+    pub fn of_credentials(authorization: &str) -> Self {
+        let (_, rest) = authorization.split_once("username=\"").unwrap_or_default();
+        LaneKey::hash(rest.split('"').next().unwrap_or_default().as_bytes())
+    }
+
     /// The bucket of a context (see [`LaneKey::context`]).
     pub const fn of_context(context: u64) -> Self {
         LaneKey((context >> 48) as u16)

@@ -27,6 +27,7 @@
 //!
 //! Deliberately not here: sockets, clocks, the store, retransmissions.
 
+mod auth;
 mod b2b;
 mod body;
 mod config;

@@ -122,6 +122,8 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
         Input::Facts { ask, rows } => {
             if let Some(Waiting { arrival, keys }) = waiting.remove(&ask) {
                 decide(turn, functions, arrival, &Facts::new(keys, rows));
+            } else {
+                functions.auths.facts(turn, &functions.directory, ask, rows);
             }
         }
         Input::Applied { ask, applied } => match turn.desk.take_orderer(ask) {
@@ -262,7 +264,12 @@ fn expired(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx) 
 }
 
 fn told(turn: &mut Turn<'_>, functions: &mut Functions, news: &contract::News) {
-    use contract::news::What;
+    use contract::{MessageNews, message_news, news::What};
+    if let Some(What::Message(MessageNews { id, what: Some(message_news::What::Auth(auth)), .. })) =
+        &news.what
+    {
+        return functions.auths.asked(turn, &functions.directory, *id, auth);
+    }
     let key = match &news.what {
         Some(What::LegUp(n)) => n.leg,
         Some(What::LegLost(n)) => n.leg,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::relay::RelaySettings;
+
 /// Everything that the data plane can be told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -247,6 +249,8 @@ pub struct MsrpSettings {
     /// PEM file of its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// A relay for clients that ask for one.
+    pub relay: RelaySettings,
 }
 
 impl Default for MsrpSettings {
@@ -258,6 +262,7 @@ impl Default for MsrpSettings {
             tls: true,
             certificate: None,
             key: None,
+            relay: RelaySettings::default(),
         }
     }
 }
@@ -481,6 +486,11 @@ impl Config {
             ["strict", "window", "trust"].contains(&self.ng.learning.as_str()),
             "ng.learning is strict, window or trust"
         );
+        anyhow::ensure!(
+            !self.msrp.relay.on || self.msrp.tls || self.msrp.relay.plain,
+            "msrp.relay needs msrp.tls: clients authenticate over TLS (or msrp.relay.plain, where that will do)"
+        );
+        self.msrp.relay.engine()?;
         self.driver.kind.parse::<netio::Wanted>().map_err(anyhow::Error::msg)?;
         anyhow::ensure!(self.cores().len() <= 64, "more than 64 shards");
         anyhow::ensure!(

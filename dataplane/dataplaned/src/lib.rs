@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 //! The data plane process: one shard thread per core, a steward thread that speaks `contract`, a spool thread for
-//! files, a thread for DTLS handshakes, metrics.
+//! files, a thread for DTLS handshakes, one that looks up names, metrics.
 //!
 //! ```text
 //!   control ── socket or TLS ─ steward ──┬── mailbox ── shard 0: driver + engine ──┐
@@ -16,7 +16,9 @@ mod config;
 mod handshakes;
 mod mail;
 mod metrics;
+mod names;
 mod quality;
+mod relay;
 mod run;
 mod shard;
 mod shutdown;
@@ -27,6 +29,7 @@ pub use config::{
     Config, ContractSettings, DriverSettings, Interface, LimitSettings, MetricsSettings, MsrpSettings,
     NgSettings, RtpSettings, ShardSettings, SpoolSettings,
 };
+pub use relay::RelaySettings;
 pub use run::{Addresses, Running, run, start};
 pub use shutdown::Shutdown;
 pub use spool::{Files, SpoolFile};

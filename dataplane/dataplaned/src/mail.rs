@@ -36,6 +36,8 @@ pub(crate) enum ToShard {
     Remote { conn: u64, what: Remote },
     /// What the home of a connection of this shard wants done with it.
     Act { conn: u64, what: Act },
+    /// From the thread of names.
+    LookedUp { dial: forward::DialId, found: Vec<SocketAddr> },
     /// From the thread of handshakes.
     Dtls { id: DtlsId, word: DtlsWord },
     /// From the same: so many datagrams found no room on their way to a shard.

@@ -57,6 +57,8 @@ pub(crate) struct Metrics {
     send_failures: IntCounterVec,
     unreachable: IntCounter,
     handshakes: IntCounterVec,
+    relay_auths: IntCounterVec,
+    relay_sessions: IntGauge,
     receives: IntCounterVec,
     connections_refused: IntCounterVec,
     batches: IntCounterVec,
@@ -104,6 +106,13 @@ impl Metrics {
             )?,
             unreachable: counter(r, "unreachable_total", "ICMP errors.")?,
             handshakes: counters(r, "handshakes_total", "DTLS handshakes, by their end.", "end")?,
+            relay_auths: counters(
+                r,
+                "relay_auths_total",
+                "AUTHs at the relay with credentials, by answer.",
+                "answer",
+            )?,
+            relay_sessions: gauge(r, "relay_sessions", "Sessions that clients have at the relay.")?,
             receives: counters(r, "receives_ended_total", "Receives that were begun again.", "reason")?,
             connections_refused: counters(r, "connections_refused_total", "Callers turned away.", "reason")?,
             batches: counters(r, "batches_total", "Batches of control, by answer.", "answer")?,
@@ -206,6 +215,8 @@ impl Metrics {
         add(&self.requests, "out", t.requests_out, b.requests_out);
         add(&self.handshakes, "agreed", t.handshakes, b.handshakes);
         add(&self.handshakes, "failed", t.handshakes_refused, b.handshakes_refused);
+        add(&self.relay_auths, "granted", t.relay_granted, b.relay_granted);
+        add(&self.relay_auths, "refused", t.relay_refused, b.relay_refused);
         self.unreachable.inc_by(t.unreachable.saturating_sub(b.unreachable));
         for (index, why) in forward::Drop::ALL.iter().enumerate() {
             let of = |figures: &Figures| figures.drops.get(index).copied().unwrap_or(0);
@@ -239,6 +250,7 @@ impl Metrics {
         let sum = |of: fn(&Figures) -> u64| last.iter().map(of).sum::<u64>() as i64;
         self.legs_silent.set(sum(|figures| figures.legs_silent));
         self.connections.set(sum(|figures| figures.totals.connections));
+        self.relay_sessions.set(sum(|figures| figures.totals.relay_sessions));
         self.queued.set(sum(|figures| figures.totals.queued_bytes));
     }
 

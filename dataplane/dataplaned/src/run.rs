@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::handshakes::{Handshakes, ToHandshakes};
 use crate::mail::{Outgoing, ToShard, ToSteward, mailbox};
 use crate::metrics::{Endpoint, Metrics};
+use crate::names::{self, Names};
 use crate::shard::{self, Ends, Plan, Ready};
 use crate::spool::{self, Keep, Spool, ToSpool};
 use crate::steward::{self, Door, Identity, Rounds, Steward};
@@ -52,6 +53,7 @@ pub struct Running {
     waker: Arc<mio::Waker>,
     spool: Sender<ToSpool>,
     handshakes: Sender<ToHandshakes>,
+    names: Names,
     endpoint: Option<Endpoint>,
     joins: Vec<JoinHandle<()>>,
     failed: Arc<AtomicBool>,
@@ -84,6 +86,7 @@ impl Running {
         let _ = self.waker.wake();
         let _ = self.spool.send(ToSpool::Stop);
         let _ = self.handshakes.send(ToHandshakes::Stop);
+        self.names.stop();
         for join in self.joins.drain(..) {
             let _ = join.join();
         }
@@ -133,6 +136,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let (poll, waker) = steward::poll()?;
     let (spool_sender, spool_mailbox) = mailbox(config.spool.packets_max);
     let (handshakes_sender, handshakes_mailbox) = mailbox(config.limits.mailbox_max);
+    let (names, names_mailbox) = Names::new();
     let socket = config.socket();
     let listener = steward::listen(&socket)?;
     let remote = remote(&config)?;
@@ -160,7 +164,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         let peers = (0..senders.len()).map(|peer| (peer != index).then(|| outgoing(peer))).collect();
         let keep = Keep::new(spool_sender.clone());
         let handshakes = Outgoing::new(handshakes_sender.clone(), ());
-        let ends = Ends { steward: to_steward(), peers, keep, handshakes };
+        let ends = Ends { steward: to_steward(), peers, keep, handshakes, names: names.clone() };
         shard.ends.send(ends).map_err(|_| anyhow::anyhow!("a shard ended at its start"))?;
         addresses.msrp.push(shard.msrp);
         joins.push(shard.join);
@@ -179,6 +183,14 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         handshakes.run(&handshakes_mailbox);
         Ok(())
     })?);
+
+    if config.msrp.relay.on {
+        let shards = (0..senders.len()).map(outgoing).collect();
+        joins.push(spawn("names", &failed, move || {
+            names::run(&names_mailbox, shards);
+            Ok(())
+        })?);
+    }
 
     let metrics = Arc::new(Metrics::new(senders.len(), driver)?);
     let endpoint = match config.metrics.on {
@@ -221,6 +233,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         waker,
         spool: spool_sender,
         handshakes: handshakes_sender,
+        names,
         endpoint,
         joins,
         failed,
@@ -281,6 +294,7 @@ fn start_shard(
             shards: u16::try_from(shards)?,
             msrp: authority(msrp.0),
             msrps: msrp.1.map(authority),
+            relay: config.msrp.relay.engine()?,
             limits: config.limits.engine(),
         },
         driver: Plan::driver_config(config, number),
@@ -355,6 +369,9 @@ fn say_limits(config: &Config, shards: usize) {
         config.limits.mailbox_max as u64,
         size_of::<ToShard>() as u64,
     );
+    if let Ok(Some(relay)) = config.msrp.relay.engine() {
+        budget.extend(&relay.budget());
+    }
     if config.shards.context_weight_max > 0 {
         // Three quarters of the mailbox, at most: see `mail`.
         budget.row("packets of other shards", config.limits.mailbox_max as u64, 2048 + 128);

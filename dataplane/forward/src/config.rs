@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::Budget;
 
+use crate::RelayConfig;
 use crate::media::{
     Binding, Guard, HELD_BYTES, Names, RepairSizes, Route, RtpLeg, Source, Spent, Spread, Stream, Talk, Web,
     WebLimits, Wide,
@@ -29,6 +30,8 @@ pub struct Config {
     pub msrp: Listener,
     /// The shard's MSRP listener over TLS, if there is one.
     pub msrps: Option<Listener>,
+    /// The relay of RFC 4976, if there is one.
+    pub relay: Option<RelayConfig>,
     /// How much it may hold.
     pub limits: Limits,
 }

@@ -127,6 +127,11 @@ drops! {
     MsrpHeldFull => "msrp_held_full",
     /// A copy that was held for a member for as long as may be, and no connection came.
     MsrpHeldLate => "msrp_held_late",
+    /// A request that the relay's rules do not let pass: an AUTH without TLS or for too long or short a time (403, 423),
+    /// a session's URI used by another peer than its first, or a next hop where none may be (403).
+    MsrpRelayRefused => "msrp_relay_refused",
+    /// A chunk whose source was lost while the relay passed it on.
+    MsrpRelayLost => "msrp_relay_lost",
     /// A table was full.
     MsrpLimit => "msrp_limit",
 }

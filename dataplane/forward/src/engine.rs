@@ -87,6 +87,7 @@ impl Engine {
                 self.message.opened(now, opened, &mut tx);
             }
             Input::DialFailed { dial, why } => self.message.dial_failed(now, dial, why, &mut tx),
+            Input::LookedUp { dial, found } => self.message.looked_up(now, dial, found, &mut tx),
             Input::Received { conn, bytes } => self.message.received(now, conn, bytes, &mut tx),
             Input::Sent { conn, bytes } => self.message.sent(now, conn, bytes, &mut tx),
             Input::Closed { conn, why } => self.message.closed(now, conn, why, &mut tx),

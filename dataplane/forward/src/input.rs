@@ -120,6 +120,13 @@ pub enum Input<'a> {
         /// Why.
         why: CloseReason,
     },
+    /// What a host's name means: answers [`crate::Output::LookUp`].
+    LookedUp {
+        /// Which attempt.
+        dial: DialId,
+        /// Its addresses with the port; none when it is not known.
+        found: &'a [SocketAddr],
+    },
     /// Bytes arrived on a connection (after TLS).
     Received {
         /// Where.

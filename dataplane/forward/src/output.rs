@@ -83,6 +83,15 @@ pub enum Output {
         /// With TLS, as client.
         tls: bool,
     },
+    /// Find out the addresses of a host; answered by [`crate::Input::LookedUp`].
+    LookUp {
+        /// The attempt that wants to know.
+        dial: DialId,
+        /// A name.
+        host: String,
+        /// The port that goes with it.
+        port: u16,
+    },
     /// Append to what the connection sends. Consecutive ones for the same connection belong in one writev.
     Write {
         /// Which connection.

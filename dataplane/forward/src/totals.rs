@@ -47,6 +47,12 @@ pub struct Totals {
     pub connections: u64,
     /// Octets that wait in connection queues.
     pub queued_bytes: u64,
+    /// Sessions that clients have at the relay.
+    pub relay_sessions: u64,
+    /// AUTHs that were granted, refreshes included.
+    pub relay_granted: u64,
+    /// AUTHs with credentials that control did not take.
+    pub relay_refused: u64,
     drops: [u64; REASONS],
 }
 
@@ -71,6 +77,9 @@ impl Default for Totals {
             legs: 0,
             connections: 0,
             queued_bytes: 0,
+            relay_sessions: 0,
+            relay_granted: 0,
+            relay_refused: 0,
             drops: [0; REASONS],
         }
     }

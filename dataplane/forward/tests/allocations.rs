@@ -71,6 +71,7 @@ fn engine(mode: Mode, legs: u64, guarded: bool) -> (Engine, Outbox<forward::Outp
         shards: 1,
         msrp: Listener { authority: "192.0.2.1:2855".into() },
         msrps: None,
+        relay: None,
         limits: Limits::default(),
     };
     let mut engine = Engine::new(config, Entropy::from_number(1));
@@ -169,6 +170,7 @@ fn bundled() -> (Engine, Outbox<Output>) {
         shards: 1,
         msrp: Listener { authority: "192.0.2.1:2855".into() },
         msrps: None,
+        relay: None,
         limits: Limits::default(),
     };
     let mut engine = Engine::new(config, Entropy::from_number(1));

@@ -221,6 +221,7 @@ fn for_people(status: &Status, dropped: &BTreeMap<String, u64>) -> String {
         row("shards", text("/dataplane/load/shards"));
         row("contexts", of("/dataplane/load/contexts", "/dataplane/load/contexts_max"));
         row("legs", of("/dataplane/load/legs", "/dataplane/load/legs_max"));
+        row("relay sessions", text("/dataplane/load/relay_sessions"));
         row("busiest shard", format!("{} per mille", text("/dataplane/load/busy_permille")));
     } else {
         row("data plane", "not linked".to_owned());

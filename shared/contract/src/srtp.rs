@@ -1,8 +1,8 @@
-//! Keys are never printed: what carries them says which kind they are and whether they are there.
+//! Keys and credentials are never printed: what carries them says which kind they are and whether they are there.
 
 use std::fmt;
 
-use crate::{Ice, Srtp};
+use crate::{Auth, Ice, Srtp};
 
 impl fmt::Debug for Srtp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,9 +20,15 @@ impl fmt::Debug for Ice {
     }
 }
 
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").field("shown", &!self.authorization.is_empty()).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::{Ice, Leg, RtpLeg, Srtp, SrtpSuite, leg::Kind};
+    use crate::{Auth, Ice, Leg, RtpLeg, Srtp, SrtpSuite, leg::Kind};
 
     #[test]
     fn a_leg_that_is_printed_shows_no_key() {
@@ -37,5 +43,9 @@ mod tests {
         let printed = format!("{leg:?}");
         assert!(printed.contains("AeadAes128Gcm") && !printed.contains("167") && !printed.contains("185"));
         assert!(printed.contains("Ice") && !printed.contains("secret"));
+        let auth =
+            Auth { authorization: "Digest username=\"ann\"".into(), uri: "msrps://relay/a;tcp".into() };
+        let printed = format!("{auth:?}");
+        assert!(printed.contains("shown: true") && !printed.contains("ann") && !printed.contains("relay"));
     }
 }

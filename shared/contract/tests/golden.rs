@@ -6,13 +6,13 @@
 use std::path::PathBuf;
 
 use contract::{
-    Address, Applied, Audit, Audited, Batch, Bundle, Capture, Change, Context, Counters, Decide, Direction,
-    Distribute, Drain, Dtls, ExtensionMap, Extensions, Floor, FromDataplane, Hello, Ice, Latched, Learning,
-    Leg, LegCounters, LegKey, LegLost, LegSet, Load, MessageNews, Mode, MsrpLeg, MsrpLocal, News, Path,
-    PathKey, PayloadMap, Placement, Pressure, Refusal, Report, Retransmission, RtcpAgreed, RtpContinuity,
-    RtpLeg, RtpLocal, Select, Setup, SlotContinuity, Srtp, SrtpProgress, SrtpSuite, Switch, ToDataplane,
-    VideoCodec, Welcome, change, from_dataplane, leg, leg_lost, message_news, news, path, placement, refusal,
-    to_dataplane,
+    Address, Applied, Audit, Audited, Auth, AuthVerdict, Batch, Bundle, Capture, Change, Context, Counters,
+    Decide, Direction, Distribute, Drain, Dtls, ExtensionMap, Extensions, Floor, FromDataplane, Hello, Ice,
+    Latched, Learning, Leg, LegCounters, LegKey, LegLost, LegSet, Load, MessageNews, Mode, MsrpLeg,
+    MsrpLocal, News, Path, PathKey, PayloadMap, Placement, Pressure, Refusal, Report, Retransmission,
+    RtcpAgreed, RtpContinuity, RtpLeg, RtpLocal, Select, Setup, SlotContinuity, Srtp, SrtpProgress,
+    SrtpSuite, Switch, ToDataplane, VideoCodec, Welcome, change, from_dataplane, leg, leg_lost, message_news,
+    news, path, placement, refusal, to_dataplane,
 };
 use prost::Message;
 
@@ -263,6 +263,7 @@ fn load() -> Load {
         legs_max: 9000,
         busy_permille: 250,
         draining: true,
+        relay_sessions: 0,
     }
 }
 
@@ -283,7 +284,14 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
     let batch = |generation, changes| Batch { generation, epoch: 9, trace: "t-1".into(), changes };
     let mut slots = vec![put(change::Verb::PutLeg(video_leg()))];
     slots.extend(slot_paths().into_iter().map(|p| put(change::Verb::PutPath(p))));
-    let decide = Decide { leg: Some(LegKey::new(7, 2)), id: 11, status: 425, nickname: "Bob".into() };
+    let leg = Some(LegKey::new(7, 2));
+    let decide = Decide { leg, id: 11, status: 425, nickname: "Bob".into(), auth: None };
+    let verdict = AuthVerdict {
+        challenges: vec!["Digest realm=\"r\", nonce=\"n\"".into()],
+        info: "qop=auth".into(),
+        account: 99,
+    };
+    let decide_auth = Decide { id: 12, status: 401, auth: Some(verdict), ..Decide::default() };
     let capture = Capture { context: 7, file: "call.pcap".into(), on: true, max_bytes: 1 << 20, leg: 0 };
     let record = Capture { file: "leg.rtpdump".into(), leg: 2, ..capture.clone() };
     let hello = Hello { version_min: 1, version_max: 1, epoch: 9, owner: "control-a".into() };
@@ -298,6 +306,7 @@ fn to_dataplane_messages() -> Vec<(&'static str, ToDataplane)> {
         ("batch_remove", Body::Batch(batch(2, remove))),
         ("audit", Body::Audit(Audit { id: 5 })),
         ("decide", Body::Decide(decide)),
+        ("decide_auth", Body::Decide(decide_auth)),
         ("capture", Body::Capture(capture)),
         ("capture_leg", Body::Capture(record)),
         ("drain", Body::Drain(Drain { on: true })),
@@ -382,6 +391,17 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
         ("news_latched", news::What::Latched(Latched { leg: key, remote: address(4000), rtcp: true })),
         ("news_report", news::What::Report(Report { leg: key, message_id: "m".into(), status: 200 })),
         (
+            "news_message_auth",
+            news::What::Message(MessageNews {
+                leg: None,
+                id: 12,
+                what: Some(message_news::What::Auth(Auth {
+                    authorization: "Digest username=\"ann\"".into(),
+                    uri: "msrps://relay.example.com:2856;tcp".into(),
+                })),
+            }),
+        ),
+        (
             "news_message",
             news::What::Message(MessageNews {
                 leg: key,
@@ -393,6 +413,7 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
         ("news_counters", news::What::Counters(Counters { legs: vec![counters] })),
         ("news_counters_last", news::What::Counters(Counters { legs: vec![last_counters] })),
         ("news_load", news::What::Load(load())),
+        ("news_load_relay", news::What::Load(Load { relay_sessions: 5, ..load() })),
     ];
     let capture_state = contract::CaptureState {
         context: 7,

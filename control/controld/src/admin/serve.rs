@@ -177,6 +177,7 @@ impl Admin {
                         "legs_max": load.legs_max,
                         "busy_permille": load.busy_permille,
                         "draining": load.draining,
+                        "relay_sessions": load.relay_sessions,
                     })),
                 })
             },

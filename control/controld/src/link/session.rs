@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use contract::{
-    Audit, Audited, CaptureState, Counters, Drain, FromDataplane, News, ToDataplane, decode_frame,
-    encode_frame, from_dataplane, news, to_dataplane,
+    Audit, Audited, CaptureState, Counters, Drain, FromDataplane, MessageNews, News, ToDataplane,
+    decode_frame, encode_frame, from_dataplane, message_news, news, to_dataplane,
 };
-use service::Ask;
+use service::{Ask, LaneKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -280,6 +280,12 @@ impl Runner {
         match what {
             news::What::Load(load) => self.set(|state| state.load = Some(load)),
             news::What::Counters(counters) => self.spread_counters(counters),
+            news::What::Message(MessageNews { what: Some(message_news::What::Auth(auth)), id, .. }) => {
+                let lane = self.lanes.of(LaneKey::of_credentials(&auth.authorization));
+                let what = Some(message_news::What::Auth(auth));
+                let news = News { what: Some(news::What::Message(MessageNews { leg: None, id, what })) };
+                self.lanes.tell(lane, Event::News(news));
+            }
             what => {
                 if let Some(context) = context {
                     self.lanes.tell(self.lanes.of_context(context), Event::News(News { what: Some(what) }));

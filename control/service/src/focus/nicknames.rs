@@ -88,20 +88,20 @@ impl Conference {
         let member =
             self.calls.values_mut().find_map(|c| c.talk.strand_of(leg.leg).is_some().then_some(c.member));
         let Some(member) = member else {
-            return turn.decide(Decide { leg: Some(leg), id, status: 481, nickname: String::new() });
+            return turn.decide(Decide { leg: Some(leg), id, status: 481, ..Decide::default() });
         };
         let (now, config) = (turn.now.wall, turn.desk.config.controlling.clone());
         let held = self.roster.get(member).and_then(|m| m.nickname.as_ref()).map(|n| n.expose().clone());
         match self.nicknames.ask(&config, now, member, text) {
             Verdict::Granted(shown) => {
                 let nickname = shown.clone().unwrap_or_default();
-                turn.decide(Decide { leg: Some(leg), id, status: 200, nickname });
+                turn.decide(Decide { leg: Some(leg), id, status: 200, nickname, auth: None });
                 self.roster.change(member, |m| m.nickname = shown.map(Private::new));
                 self.rename(turn, member);
             }
             Verdict::Refused(status) => {
                 let nickname = held.unwrap_or_default();
-                turn.decide(Decide { leg: Some(leg), id, status, nickname });
+                turn.decide(Decide { leg: Some(leg), id, status, nickname, auth: None });
             }
         }
     }

@@ -8,6 +8,7 @@ use netio::{Driver, Tls};
 use super::attach::Attached;
 use crate::handshakes::ToHandshakes;
 use crate::mail::{Act, Arrival, Outgoing, Remote, ToShard, ToSteward};
+use crate::names::Names;
 use crate::spool::Keep;
 
 /// Messages that may wait for another shard before the connection that causes them is held.
@@ -41,6 +42,7 @@ pub(crate) struct Hands {
     pub(crate) peers: Vec<Option<Outgoing<ToShard, netio::Wake>>>,
     pub(crate) keep: Keep,
     pub(crate) handshakes: Outgoing<ToHandshakes, ()>,
+    pub(crate) names: Names,
     /// Connections of this shard's driver.
     conns: Map<u64, Held>,
     /// Whose answer an `Applied` or `Refusal` is.
@@ -66,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) peers: Vec<Option<Outgoing<ToShard, netio::Wake>>>,
     pub(crate) keep: Keep,
     pub(crate) handshakes: Outgoing<ToHandshakes, ()>,
+    pub(crate) names: Names,
     pub(crate) sends_max: usize,
     pub(crate) seed: base::HashSeed,
 }
@@ -81,6 +84,7 @@ impl Hands {
             peers: parts.peers,
             keep: parts.keep,
             handshakes: parts.handshakes,
+            names: parts.names,
             conns: base::map(parts.seed),
             link: None,
             round: None,
@@ -110,6 +114,7 @@ impl Hands {
                 let tls = if tls { self.tls.clone() } else { None };
                 self.driver.dial(dial.0, to, tls);
             }
+            Output::LookUp { dial, host, port } => self.names.ask(self.index, dial, host, port),
             Output::Write { conn, bytes } => self.act(conn.0, Act::Write(bytes)),
             Output::Pause { conn } => self.act(conn.0, Act::Pause),
             Output::Resume { conn } => self.act(conn.0, Act::Resume),

@@ -21,6 +21,7 @@ use netio::{Driver, DriverConfig, Event, Gone, Kind, Tls, Wake};
 use crate::config::{Config, RtpSettings};
 use crate::handshakes::ToHandshakes;
 use crate::mail::{Arrival, Figures, Outgoing, Remote, ToShard, ToSteward};
+use crate::names::Names;
 use crate::spool::{Keep, ToSpool};
 use attach::Attached;
 use hands::{Hands, Parts, SHARD_SHIFT};
@@ -86,6 +87,7 @@ pub(crate) struct Ends {
     pub(crate) peers: Vec<Option<Outgoing<ToShard, Wake>>>,
     pub(crate) keep: Keep,
     pub(crate) handshakes: Outgoing<ToHandshakes, ()>,
+    pub(crate) names: Names,
 }
 
 /// The thread of a shard.
@@ -163,6 +165,7 @@ impl Shard {
             peers: ends.peers,
             keep: ends.keep,
             handshakes: ends.handshakes,
+            names: ends.names,
             sends_max: (plan.batch_us.saturating_mul(1000) / SEND_NS).max(16) as usize,
             seed,
         });
@@ -319,6 +322,9 @@ impl Shard {
                 }
                 ToShard::Remote { conn, what } => self.input(now, remote(conn, what)),
                 ToShard::Act { conn, what } => self.hands.act(conn, what),
+                ToShard::LookedUp { dial, found } => {
+                    self.input(now, Input::LookedUp { dial, found: &found });
+                }
                 ToShard::Dtls { id, word } => self.input(now, Input::Dtls { id, word }),
                 ToShard::HandshakesMissed(count) => self.hands.handshakes_missed += count,
             }

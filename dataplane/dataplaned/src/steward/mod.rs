@@ -179,8 +179,16 @@ impl Steward {
         match order {
             Order::Batch(batch) => self.batch(state, token, batch),
             Order::Decide(decide) => {
-                let context = decide.leg.as_ref().map_or(0, |leg| leg.context);
-                self.send_home(context, ToShard::Decide(Box::new(decide)));
+                match &decide.leg {
+                    Some(leg) => self.send_home(leg.context, ToShard::Decide(Box::new(decide))),
+                    // Of no leg: the question's number says which shard has asked.
+                    None => {
+                        let asker = usize::try_from(decide.id >> forward::SHARD_SHIFT).unwrap_or(usize::MAX);
+                        if let Some(shard) = self.shards.get_mut(asker) {
+                            shard.send(ToShard::Decide(Box::new(decide)));
+                        }
+                    }
+                }
             }
             Order::Audit(audit) => {
                 state.audits.insert((link, audit.id), self.shards.len());
@@ -374,6 +382,7 @@ impl Steward {
             legs_max: self.identity.legs_max,
             busy_permille: state.figures.iter().map(|figures| figures.busy_permille).max().unwrap_or(0),
             draining: state.draining,
+            relay_sessions: sum(|figures| figures.totals.relay_sessions),
         }
     }
 }

@@ -22,6 +22,7 @@ impl Message {
             (None, Some(open)) if !status.is_success() => {
                 (open.target, Some((open.source, open.passage)), None)
             }
+            _ if self.brings_back(now, conn, head, tx) => return,
             _ => {
                 // Stacks that answer REPORTs are known (CPM-FACTS §3.7).
                 tx.totals.drop(Drop::MsrpUnasked);
@@ -29,6 +30,9 @@ impl Message {
             }
         };
         tx.totals.requests_taken += 1;
+        if let (super::relay::SEAT, Some((_, pass))) = (target, carries) {
+            return self.pass_answered(now, pass, status, tx);
+        }
         if let Some(asks) = asks {
             self.nickname_answered(now, asks, status, tx);
         }

@@ -17,6 +17,9 @@ impl Message {
         if self.conns.len() >= self.limits.connections_max {
             tx.totals.drop(Drop::MsrpLimit);
             tx.push(Output::Shut { conn, abort: true });
+            if let Some(dial) = opened.dial {
+                self.dial_ended(now, dial, None);
+            }
             if let Some(leg) = opened.dial.and_then(|d| self.dials.remove(&d)) {
                 self.lose(leg, Reason::ConnectFailed, tx);
             }
@@ -33,6 +36,7 @@ impl Message {
                 }
                 self.arm(conn, until);
             }
+            Some(dial) if self.dial_ended(now, dial, Some(conn)) => {}
             Some(dial) => {
                 // A leg that was removed meanwhile has no use for it.
                 let Some(leg) = self.dials.remove(&dial) else { return self.shut(now, conn, true, tx) };
@@ -50,7 +54,9 @@ impl Message {
     }
 
     pub(crate) fn dial_failed(&mut self, now: Now, dial: DialId, why: CloseReason, tx: &mut Tx<'_>) {
-        if let Some(leg) = self.dials.remove(&dial) {
+        if self.dial_ended(now, dial, None) {
+            self.work(now, tx);
+        } else if let Some(leg) = self.dials.remove(&dial) {
             let reason =
                 if why == CloseReason::TlsFailed { Reason::TlsFailed } else { Reason::ConnectFailed };
             self.lose(leg, reason, tx);
@@ -181,6 +187,12 @@ impl Message {
     }
 
     fn head(&mut self, now: Now, conn: ConnId, head: Head, tx: &mut Tx<'_>) {
+        if let Some(reading) = self.relay_head(now, conn, &head, tx) {
+            if let Some(row) = self.conns.get_mut(&conn) {
+                row.reading = reading;
+            }
+            return;
+        }
         let reading = match head.start() {
             Start::Response(status) => {
                 tx.totals.requests_in += 1;

@@ -140,10 +140,11 @@ impl Message {
     }
 
     pub(super) fn body(&mut self, now: Now, conn: ConnId, piece: &Bytes, tx: &mut Tx<'_>) {
-        let Some(Reading::Content { leg, passage, .. }) = self.conns.get(&conn).map(|c| &c.reading) else {
-            return;
+        let (leg, passage) = match self.conns.get(&conn).map(|c| &c.reading) {
+            Some(Reading::Content { leg, passage, .. }) => (*leg, *passage),
+            Some(Reading::Relay { pass }) => return self.pass_body(now, *pass, piece, tx),
+            _ => return,
         };
-        let (leg, passage) = (*leg, *passage);
         let Some(mut p) = self.take(leg, passage) else { return };
         if let Some(row) = self.row_mut(leg) {
             row.counts.bytes_in += piece.len() as u64;
@@ -240,6 +241,7 @@ impl Message {
         let Some(row) = self.conns.get_mut(&conn) else { return };
         match std::mem::replace(&mut row.reading, Reading::Skip) {
             Reading::Skip => {}
+            Reading::Relay { pass } => self.pass_ends(now, pass, flag, tx),
             Reading::Discard { head } => self.respond(now, conn, &head, Status::OK, tx),
             Reading::Bare { leg, head } => {
                 // It keeps a session alive, binds it, or ends a message that was begun.

@@ -118,6 +118,8 @@ pub(crate) enum Reading {
     Bare { leg: u32, head: Head },
     /// A chunk of a message.
     Content { leg: u32, passage: u64, head: Head },
+    /// A request that the relay passes on.
+    Relay { pass: u64 },
     /// A chunk that is taken and thrown away, and answered at its end.
     Discard { head: Head },
 }

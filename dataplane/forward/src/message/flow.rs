@@ -176,6 +176,7 @@ impl Message {
 
     /// Reads on where reading had to wait.
     pub(crate) fn work(&mut self, now: Now, tx: &mut Tx<'_>) {
+        self.relay_mourns(now, tx);
         self.drain_all(now, tx);
         while tx.out.room() > 16
             && let Some(conn) = self.unblocked.pop_front()
@@ -244,6 +245,7 @@ impl Message {
             match due {
                 Due::Conn(conn) => self.conn_due(now, conn, tx),
                 Due::Leg(leg, serial) => self.leg_due(now, leg, serial, tx),
+                Due::Relay => self.relay_due(now, tx),
             }
         }
         self.work(now, tx);
@@ -316,6 +318,12 @@ impl Message {
             && row.transactions.front().is_some_and(|t| t.until <= now.mono)
         {
             let Some(old) = row.transactions.pop_front() else { break };
+            if let (super::relay::SEAT, Some((_, pass))) = (old.target, old.carries) {
+                // Where only errors are answered, silence is none.
+                let status = if old.wait == Wait::Answer { Status::TIMEOUT } else { Status::OK };
+                self.pass_answered(now, pass, status, tx);
+                continue;
+            }
             if let Some(asks) = old.asks {
                 self.nickname_answered(now, asks, Status::TIMEOUT, tx);
             }

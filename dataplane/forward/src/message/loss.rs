@@ -42,6 +42,7 @@ impl Message {
 
     pub(super) fn forget(&mut self, conn: ConnId, tx: &mut Tx<'_>) {
         if let Some(row) = self.conns.remove(&conn) {
+            self.relay.lose(conn);
             self.unblock(&row.blocks);
             // What has begun and was not counted yet; of a body its head was.
             let begun = row.framer.as_ref().is_some_and(|framer| framer.held() > 0) || row.waiting.is_some();
@@ -73,7 +74,7 @@ impl Message {
 
     /// Closes a connection that carries no session any more.
     pub(crate) fn shut_if_unused(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
-        if self.conns.get(&conn).is_some_and(|row| row.legs.is_empty()) {
+        if self.conns.get(&conn).is_some_and(|row| row.legs.is_empty()) && !self.relay.uses(conn) {
             self.shut(now, conn, false, tx);
         }
     }

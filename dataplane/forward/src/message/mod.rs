@@ -10,6 +10,7 @@ mod held;
 mod loss;
 mod nickname;
 mod passage;
+pub(crate) mod relay;
 mod row;
 mod send;
 mod spread;
@@ -53,6 +54,8 @@ pub(crate) enum Due {
     Conn(ConnId),
     /// Of a leg: unfinished messages, reports, a nickname. With its serial.
     Leg(u32, u64),
+    /// Of the relay: what expires.
+    Relay,
 }
 
 /// The MSRP legs of one engine.
@@ -79,6 +82,7 @@ pub(crate) struct Message {
     pub(crate) estates: Vec<Estate>,
     /// Connections whose input may go on.
     pub(crate) unblocked: VecDeque<ConnId>,
+    pub(crate) relay: relay::Relay,
     pub(crate) entropy: Entropy,
     pub(crate) limits: Limits,
     pub(crate) cpm: cpm::Limits,
@@ -109,6 +113,7 @@ impl Message {
             drains: VecDeque::new(),
             estates: Vec::new(),
             unblocked: VecDeque::new(),
+            relay: relay::Relay::new(config, seed),
             entropy,
             cpm: cpm::Limits { cpim_head_octets_max: limits.cpim_bytes_max, ..cpm::Limits::default() },
             framing: msrp::Limits { head_max: limits.head_bytes_max, ..msrp::Limits::default() },
@@ -175,10 +180,7 @@ impl Message {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        if self.ready.is_empty() && self.unblocked.is_empty() && self.drains.is_empty() {
-            self.timers.next_timeout()
-        } else {
-            Some(Instant::ZERO)
-        }
+        let is_idle = self.ready.is_empty() && self.unblocked.is_empty() && self.drains.is_empty();
+        if is_idle && !self.relay.has_lost() { self.timers.next_timeout() } else { Some(Instant::ZERO) }
     }
 }

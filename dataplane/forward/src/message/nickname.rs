@@ -97,6 +97,9 @@ impl Message {
 
     /// Control has decided.
     pub(crate) fn decide(&mut self, now: Now, decide: &Decide, tx: &mut Tx<'_>) {
+        if decide.leg.is_none() {
+            return self.auth_judged(now, decide, tx);
+        }
         let leg = self.rows.iter().find(|(_, row)| Some(row.key) == decide.leg).map(|(at, _)| at as u32);
         let Some((leg, row)) = leg.and_then(|leg| Some((leg, self.row_mut(leg)?))) else { return };
         let Some(asked) = row.asked.take_if(|asked| asked.id == decide.id) else { return };

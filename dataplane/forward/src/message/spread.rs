@@ -11,7 +11,7 @@ use crate::ConnId;
 use crate::media::Tx;
 
 /// A chunk that is announced no longer than this need not be interruptible (RFC 4975 §7.1.1).
-const WHOLE_MAX: u64 = 2048;
+pub(super) const WHOLE_MAX: u64 = 2048;
 
 impl Message {
     /// Sends a piece that ends before octet `p.next` to all live copies. True: a target is full, and the source must

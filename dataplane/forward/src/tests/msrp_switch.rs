@@ -542,7 +542,8 @@ fn nicknames_are_judged_by_form_here_and_by_control() {
             (Some(key(1)), &Some(message_news::What::Nickname("Alice".into())))
         );
         assert!(phones.read(1).is_empty(), "control has the word");
-        let decide = Decide { leg: asked.leg, id: asked.id, status: decision, nickname: nickname.into() };
+        let decide =
+            Decide { leg: asked.leg, id: asked.id, status: decision, nickname: nickname.into(), auth: None };
         phones.rig.input(Input::Decide(&decide));
         let read = phones.read(1);
         assert_eq!((read[0].status().unwrap().0, read[0].head.tid().as_str()), (decision as u16, "nick2"));

@@ -45,6 +45,7 @@ pub(crate) fn config(limits: Limits) -> Config {
         shards: 3,
         msrp: Listener { authority: "192.0.2.1:2855".into() },
         msrps: Some(Listener { authority: "192.0.2.1:2856".into() }),
+        relay: None,
         limits,
     }
 }
@@ -119,7 +120,11 @@ impl Rig {
     }
 
     pub(crate) fn with(limits: Limits) -> Self {
-        let engine = Engine::new(config(limits), Entropy::from_number(1));
+        Rig::of(config(limits))
+    }
+
+    pub(crate) fn of(config: Config) -> Self {
+        let engine = Engine::new(config, Entropy::from_number(1));
         let out = Outbox::with_max(engine.room_needed() * 2);
         let now =
             Now { mono: Instant::from_millis(1_000_000), wall: UnixTime::from_millis(1_800_000_000_000) };

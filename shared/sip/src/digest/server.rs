@@ -143,6 +143,26 @@ impl Server {
         secrets: &Secrets,
         now: UnixTime,
     ) -> Verdict {
+        let judged = self.judge(credentials, request.method.as_str(), secrets, now);
+        // What is wrong with the credentials themselves comes first: so it was counted.
+        match judged {
+            Verdict::Refused(Refusal::Realm | Refusal::Algorithm | Refusal::Qop) => judged,
+            _ if !self.any_uri && !is_same_resource(&credentials.uri, &request.uri) => {
+                Verdict::Refused(Refusal::Uri)
+            }
+            _ => judged,
+        }
+    }
+
+    /// The same for a request of another protocol: its method, and whether the digest-uri is right is the caller's to
+    /// say.
+    pub fn judge(
+        &self,
+        credentials: &Credentials,
+        method: &str,
+        secrets: &Secrets,
+        now: UnixTime,
+    ) -> Verdict {
         if credentials.realm != self.realm {
             return Verdict::Refused(Refusal::Realm);
         }
@@ -150,11 +170,8 @@ impl Server {
             return Verdict::Refused(Refusal::Algorithm);
         };
         let Some(qop) = qop(credentials) else { return Verdict::Refused(Refusal::Qop) };
-        if !self.any_uri && !is_same_resource(&credentials.uri, &request.uri) {
-            return Verdict::Refused(Refusal::Uri);
-        }
         let parts = Parts { nonce: &credentials.nonce, uri: &credentials.uri, qop: Some(qop) };
-        let expected = algorithm.response(secrets.ha1(algorithm), request.method.as_str(), &parts);
+        let expected = algorithm.response(secrets.ha1(algorithm), method, &parts);
         let given = credentials.response.to_ascii_lowercase();
         if !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
             return Verdict::Refused(Refusal::Response);
