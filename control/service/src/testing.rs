@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) dataplane_slow: bool,
     pub(crate) waiting: VecDeque<(Ask, Batch)>,
     pub(crate) dataplane_full: bool,
+    /// A change that the data plane takes from nobody.
+    pub(crate) dataplane_dislikes: fn(&contract::Change) -> bool,
     /// Answers to the data plane's questions.
     pub(crate) decisions: Vec<contract::Decide>,
     askers: BTreeMap<ServerTx, Asker>,
@@ -148,6 +150,7 @@ impl World {
             dataplane_slow: false,
             waiting: VecDeque::new(),
             dataplane_full: false,
+            dataplane_dislikes: |_| false,
             decisions: Vec::new(),
             askers: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -237,11 +240,11 @@ impl World {
                     batch.changes.iter().filter_map(contract::Change::context).collect();
                 assert_eq!(contexts.len(), 1, "a batch speaks of one context: {batch:?}");
                 self.batches.push(batch.clone());
-                if self.dataplane_full {
-                    let refusal = contract::Refusal {
-                        reason: contract::refusal::Reason::NoPort.into(),
-                        ..contract::Refusal::default()
-                    };
+                let disliked = batch.changes.iter().any(self.dataplane_dislikes);
+                if self.dataplane_full || disliked {
+                    use contract::refusal::Reason;
+                    let reason = if disliked { Reason::BadLeg } else { Reason::NoPort };
+                    let refusal = contract::Refusal { reason: reason.into(), ..contract::Refusal::default() };
                     queue.push_back(Input::Refused { ask, refusal });
                 } else if self.dataplane_slow {
                     self.waiting.push_back((ask, batch));

@@ -20,10 +20,13 @@
 //! ```
 
 use base::Instant;
+use contract::Leg;
 use sip::{Dialog, Request};
 
 use super::clock::Clock;
+use super::config::Medium;
 use super::offer::Talk;
+use super::room::Room;
 use super::roster::MemberId;
 use crate::{ClientTx, Route, ServerTx};
 
@@ -65,6 +68,34 @@ pub(crate) struct Change {
     pub(crate) sent: Option<(ClientTx, Request)>,
 }
 
+/// What a session and its legs were when a change of theirs came.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    talk: Talk,
+    legs: Vec<Leg>,
+    media: Vec<Medium>,
+}
+
+impl Agreed {
+    /// As it is now.
+    pub(crate) fn of(talk: &Talk, room: &Room) -> Self {
+        let legs = talk.all_legs(&room.anchor).into_iter().filter_map(|id| room.anchor.leg(id).cloned());
+        let media = room.lines.iter().map(|line| line.medium).collect();
+        Agreed { talk: talk.clone(), legs: legs.collect(), media }
+    }
+
+    /// As it was. The media that the room had then.
+    pub(crate) fn restore(self, talk: &mut Talk, room: &mut Room) -> Vec<Medium> {
+        let now = talk.all_legs(&room.anchor);
+        let was = |id: &u64| self.legs.iter().any(|leg| leg.id == *id);
+        let new: Vec<u64> = now.into_iter().filter(|id| !was(id)).collect();
+        self.legs.into_iter().for_each(|leg| room.anchor.put_leg(leg));
+        new.into_iter().for_each(|id| room.anchor.remove_leg(id));
+        *talk = self.talk;
+        self.media
+    }
+}
+
 /// One session with a participant.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -83,6 +114,8 @@ pub(crate) struct Call {
     pub(crate) update: bool,
     /// Their request that waits: the first INVITE, a later one, an UPDATE.
     pub(crate) server: Option<(ServerTx, Request)>,
+    /// What stood before that request's offer, until the data plane has taken it.
+    pub(crate) before: Option<Box<Agreed>>,
     /// The INVITE whose 2xx waits for its ACK.
     pub(crate) answered: Option<ServerTx>,
     /// It rings.
@@ -121,6 +154,7 @@ impl Call {
             clock: Clock::default(),
             update: false,
             server: None,
+            before: None,
             answered: None,
             alerting: false,
             owes_answer: false,

@@ -293,12 +293,12 @@ impl Conference {
             Reason::NoPort | Reason::Limit | Reason::Draining | Reason::Unspecified => 503,
             _ => 500,
         };
-        for call in self.asks.remove(&ask).unwrap_or_default() {
-            self.unplaced(turn, call, code);
-        }
         if let Some(room) = &mut self.room {
             // Changes of a refused batch are not in the data plane: the next order carries everything.
             room.anchor.mark_stale();
+        }
+        for call in self.asks.remove(&ask).unwrap_or_default() {
+            self.unplaced(turn, call, code);
         }
     }
 
@@ -322,7 +322,7 @@ impl Conference {
         match call.state {
             CallState::Placing => self.refuse_join(turn, id, code),
             CallState::Preparing => self.call_failed(turn, id, code),
-            CallState::Up if call.server.is_some() => self.refuse_change(turn, id, code),
+            CallState::Up if call.server.is_some() => self.take_change_back(turn, id, code),
             CallState::Up => self.hang_up(turn, id, Some("SIP;cause=503"), super::leave::Why::Lost),
             CallState::Answered | CallState::Calling | CallState::Cancelling => {}
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sip::{Method, Name, Request, Response};
 
-use super::call::{CallId, Change, Purpose};
+use super::call::{Agreed, CallId, Change, Purpose};
 use super::clock;
 use super::conference::Conference;
 use super::join::origin;
@@ -60,6 +60,7 @@ impl Conference {
         call.dirty = true;
         let mut keys = turn.desk.entropy.child();
         let terms = Conference::terms(turn, allowed);
+        call.before = offer.as_ref().map(|_| Box::new(Agreed::of(&call.talk, room)));
         let taken = match offer {
             Some(offer) => call.talk.take_offer(room, &terms, &who, &own, offer, &mut keys),
             None => {
@@ -81,6 +82,7 @@ impl Conference {
         let (Some(call), Some(room)) = (calls.get_mut(&id), room.as_mut()) else { return };
         let terms = Conference::terms(turn, allowed);
         let Some((tx, request)) = call.server.take() else { return };
+        call.before = None;
         let with_sdp = !request.body.is_empty() || request.method == Method::Invite;
         let session = match (with_sdp, call.owes_answer) {
             (false, _) => None,
@@ -109,6 +111,24 @@ impl Conference {
         if let Some((tx, request)) = call.server.take() {
             let response = b2b::refuse(turn.config(), &request, code);
             turn.respond(tx, response);
+        }
+    }
+
+    /// The data plane does not take the participant's change: nothing of it may stay among what is ordered next, or that
+    /// would be refused too, whosever it is.
+    pub(crate) fn take_change_back(&mut self, turn: &mut Turn<'_>, id: CallId, code: u16) {
+        self.refuse_change(turn, id, code);
+        let Conference { calls, room, .. } = self;
+        if let (Some(call), Some(room)) = (calls.get_mut(&id), room.as_mut())
+            && let Some(before) = call.before.take()
+        {
+            let media = before.restore(&mut call.talk, room);
+            call.dirty = true;
+            // A medium that it was to bring stays where somebody else has it by now.
+            let strands = || calls.values().flat_map(|call| &call.talk.strands);
+            let used = |medium| strands().any(|s| s.leg != 0 && s.medium == Some(medium));
+            room.lines.retain(|line| media.contains(&line.medium) || used(line.medium));
+            self.order(turn, Vec::new());
         }
     }
 

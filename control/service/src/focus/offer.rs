@@ -20,7 +20,7 @@ use super::attach::{AUDIO_LEVEL, attach};
 use super::config::{Controlling, Medium, Plain};
 use super::room::{Chatter, Line, Room, Strand};
 use crate::config::Media;
-use crate::media::{bundle, srtp, webrtc};
+use crate::media::{Anchor, bundle, srtp, webrtc};
 
 /// The only type that comes bare into a room (RFC 7701 §5.2).
 const CPIM: &str = "message/cpim";
@@ -141,6 +141,15 @@ impl Talk {
     /// The legs by line, 0 for none.
     fn legs(&self) -> Vec<u64> {
         self.strands.iter().map(|strand| strand.leg).collect()
+    }
+
+    /// Its legs, with those on whose transports they ride.
+    pub(crate) fn all_legs(&self, anchor: &Anchor) -> Vec<u64> {
+        let mut all: Vec<u64> = self.legs().into_iter().filter(|id| *id != 0).collect();
+        let carriers = all.iter().filter_map(|id| anchor.leg(*id).and_then(bundle::rides_on));
+        let carriers: Vec<u64> = carriers.filter(|id| !all.contains(id)).collect();
+        all.extend(carriers);
+        all
     }
 
     /// Legs for the lines of our own offer, where there are none yet.

@@ -2,6 +2,7 @@
 //! Participating Functions between (CPM-FACTS §7.3 F4 to F8).
 
 mod away;
+mod change;
 mod group;
 mod media;
 mod outside;
