@@ -85,8 +85,12 @@ impl Message {
             // Recipients' reports end here (CPM-FACTS §3.8 step 7).
             return self.keep(source, p);
         }
-        let is_sent = p.copy_mut(leg).is_some_and(|c| c.stage == CopyStage::Sent && !c.own);
         let range = head.byte_range().unwrap_or_else(|| p.range());
+        // Of a rest only what went out can be there.
+        let went = p.is_rest() && range.end.is_some_and(|end| p.got.covers(range.start, end));
+        let is_sent = p
+            .copy_mut(leg)
+            .is_some_and(|c| !c.own && (c.stage == CopyStage::Sent || (went && c.stage == CopyStage::Live)));
         let whole = ends_whole(range, p.last);
         if p.success && !p.reported && is_sent {
             // Success REPORTs may be incremental (RFC 4975 §7.1.3): the last one ends it.

@@ -353,6 +353,7 @@ impl Message {
         for passage in over {
             if let Some(mut p) = self.take(leg, passage)
                 && !p.done
+                && !p.is_rest()
             {
                 // RFC 7701 §6: what nobody finishes is aborted, and its sender told where he wants it.
                 self.abort(now, leg, &mut p, tx);

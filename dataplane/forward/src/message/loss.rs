@@ -92,7 +92,7 @@ impl Message {
         }
         let passages = self.row_mut(leg).map(|row| std::mem::take(&mut row.passages)).unwrap_or_default();
         for mut p in passages {
-            if !p.done {
+            if !p.done && !p.is_rest() {
                 self.abort(now, leg, &mut p, tx);
             }
         }

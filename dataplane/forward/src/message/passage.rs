@@ -189,6 +189,14 @@ impl Passage {
         ByteRange { start: 1, end: Some(end), total }
     }
 
+    /// Whether it is the rest of a message, whole from its first octet here to the last of all: a file that is resumed
+    /// where it broke off (RFC 5547 §8). What comes before may still come; nobody waits for it.
+    pub(crate) fn is_rest(&self) -> bool {
+        let mut spans = self.got.iter();
+        let only = spans.next().filter(|_| spans.next().is_none());
+        !self.done && only.is_some_and(|(first, last)| first > 1 && self.last == Some(last))
+    }
+
     /// Whether anybody may still hear of it once it is whole.
     pub(crate) fn is_awaited(&self) -> bool {
         (self.success || (!self.room && self.failure != FailureReport::No)) && !self.reported

@@ -590,3 +590,30 @@ fn of_each_disposition_only_the_first_devices_imdn_passes() {
     assert_eq!(phones.rig.engine.dropped(Drop::MsrpImdnAgain), 4);
     phones.check_sum();
 }
+
+#[test]
+fn the_rest_of_a_message_that_broke_off_is_delivered_and_never_aborted() {
+    for lost in [false, true] {
+        let lines = "Success-Report: yes\r\nByte-Range: 6-*/10\r\nContent-Type: a/b\r\n";
+        let mut phones = pair();
+        phones.say(1, &Send { lines, ..Send::default() });
+        phones.read(1);
+        let read = phones.read(2);
+        assert_eq!(read[0].head.header(b"Byte-Range").unwrap(), b"6-*/10");
+        phones.reply(2, &read[0], Status::OK);
+        // What it cannot have is not reported; what it has is.
+        phones.report(2, &read[0], 200);
+        assert!(phones.read(1).is_empty());
+        let lines = "Message-ID: message1\r\nByte-Range: 6-10/10\r\nStatus: 000 200\r\n";
+        let bytes = phones.request(2, "REPORT", "rep2", lines, None, '$');
+        phones.say_raw(2, &bytes);
+        let report = phones.read(1);
+        assert_eq!(report[0].head.header(b"Byte-Range").unwrap(), b"6-10/10");
+        if lost {
+            let why = crate::CloseReason::Closed;
+            phones.rig.input(crate::Input::Closed { conn: conn(1), why });
+        }
+        phones.rig.run(600_000);
+        assert!(phones.read(2).is_empty(), "nothing tells it to throw away what it has");
+    }
+}
