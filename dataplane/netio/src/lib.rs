@@ -7,6 +7,7 @@
 mod batch;
 mod driver;
 mod gathered;
+pub mod kernel;
 mod map;
 mod measure;
 mod pin;
