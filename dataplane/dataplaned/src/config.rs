@@ -152,6 +152,26 @@ pub struct DriverSettings {
     /// one waking, at the price of as much delay (io_uring, Linux 6.12). What comes after a longer silence is not
     /// delayed. 0: every packet wakes.
     pub gather_us: u32,
+    /// Plain one-to-one calls relayed by the kernel.
+    pub kernel_relay: KernelRelaySettings,
+}
+
+/// Calls that the kernel relays by itself: plain RTP between two legs, both of whose peers are known, as long as nothing has to
+/// be done to its packets. Needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN; where that is not to be had, a start says so and everything
+/// goes by sockets. IPv4. What goes this way passes no rule of netfilter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KernelRelaySettings {
+    /// The network interfaces where packets of calls arrive. Empty: the kernel relays nothing.
+    pub interfaces: Vec<String>,
+    /// Flows at once, of all shards; a call both of whose sides speak is two. Others go by sockets.
+    pub flows_max: u32,
+}
+
+impl Default for KernelRelaySettings {
+    fn default() -> Self {
+        KernelRelaySettings { interfaces: Vec::new(), flows_max: 16_384 }
+    }
 }
 
 impl Default for DriverSettings {
@@ -164,6 +184,7 @@ impl Default for DriverSettings {
             gso: true,
             spin_us: 20,
             gather_us: 0,
+            kernel_relay: KernelRelaySettings::default(),
         }
     }
 }
@@ -492,6 +513,10 @@ impl Config {
         );
         self.msrp.relay.engine()?;
         self.driver.kind.parse::<netio::Wanted>().map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(
+            self.driver.kernel_relay.flows_max > 0,
+            "driver.kernel_relay.flows_max is at least 1"
+        );
         anyhow::ensure!(self.cores().len() <= 64, "more than 64 shards");
         anyhow::ensure!(
             (1..=4096).contains(&self.driver.batch_max) && self.driver.buffers >= 64,

@@ -26,8 +26,8 @@ mod spool;
 mod steward;
 
 pub use config::{
-    Config, ContractSettings, DriverSettings, Interface, LimitSettings, MetricsSettings, MsrpSettings,
-    NgSettings, RtpSettings, ShardSettings, SpoolSettings,
+    Config, ContractSettings, DriverSettings, Interface, KernelRelaySettings, LimitSettings, MetricsSettings,
+    MsrpSettings, NgSettings, RtpSettings, ShardSettings, SpoolSettings,
 };
 pub use relay::RelaySettings;
 pub use run::{Addresses, Running, run, start};

@@ -133,6 +133,8 @@ pub(crate) struct Figures {
     pub(crate) news_missed: u64,
     /// Datagrams of handshakes that their thread was too slow for.
     pub(crate) handshakes_missed: u64,
+    /// Flows that the kernel's table did not take.
+    pub(crate) flows_refused: u64,
 }
 
 /// Wakes whoever owns a mailbox.

@@ -71,6 +71,9 @@ pub(crate) struct Metrics {
     quality: Quality,
     ng: IntCounterVec,
     ng_calls: IntGauge,
+    kernel_flows: IntGauge,
+    kernel_flows_max: IntGauge,
+    kernel_interfaces: IntGauge,
     contexts: IntGauge,
     contexts_max: IntGauge,
     legs: IntGauge,
@@ -141,6 +144,13 @@ impl Metrics {
             quality: Quality::new(r)?,
             ng: counters(r, "ng_messages_total", "Messages of the ng protocol, by what they were.", "what")?,
             ng_calls: gauge(r, "ng_calls", "Calls of the ng protocol that are up.")?,
+            kernel_flows: gauge(r, "kernel_flows", "Flows that the kernel relays.")?,
+            kernel_flows_max: gauge(
+                r,
+                "kernel_flows_max",
+                "Flows that the kernel may relay; 0: it relays none.",
+            )?,
+            kernel_interfaces: gauge(r, "kernel_interfaces", "Interfaces at which the kernel relays.")?,
             contexts: gauge(r, "contexts", "Contexts that are up.")?,
             contexts_max: gauge(r, "contexts_max", "Contexts that may be up.")?,
             legs: gauge(r, "legs", "Legs that are up.")?,
@@ -173,13 +183,13 @@ impl Metrics {
         };
         let drops: Vec<&str> = forward::Drop::ALL.iter().map(|why| why.label()).chain(DRIVER_DROPS).collect();
         zero(&self.drops, &drops);
-        zero(&self.packets, &["in", "forwarded", "consumed", "out"]);
+        zero(&self.packets, &["in", "forwarded", "consumed", "out", "offloaded"]);
         zero(&self.handed, &["out", "in", "taken"]);
         zero(&self.requests, &["in", "taken", "out"]);
         zero(&self.send_failures, &SEND_FAILURES);
         zero(&self.receives, &["starved", "error"]);
         zero(&self.connections_refused, &["full", "address_full", "never_opened"]);
-        zero(&self.missed, &["spool", "news", "capture", "handshakes"]);
+        zero(&self.missed, &["spool", "news", "capture", "handshakes", "kernel_flows"]);
         zero(&self.handshakes, &["agreed", "failed"]);
         zero(&self.batches, &["applied"]);
         zero(&self.frames, &BadFrame::ALL.map(BadFrame::label));
@@ -207,6 +217,7 @@ impl Metrics {
         add(&self.packets, "forwarded", t.packets_forwarded, b.packets_forwarded);
         add(&self.packets, "consumed", t.packets_consumed, b.packets_consumed);
         add(&self.packets, "out", t.packets_out, b.packets_out);
+        add(&self.packets, "offloaded", t.packets_offloaded, b.packets_offloaded);
         add(&self.handed, "out", t.handed_out, b.handed_out);
         add(&self.handed, "in", t.handed_in, b.handed_in);
         add(&self.handed, "taken", t.handed_taken, b.handed_taken);
@@ -240,6 +251,7 @@ impl Metrics {
         add(&self.missed, "spool", now.spool_missed, before.spool_missed);
         add(&self.missed, "news", now.news_missed, before.news_missed);
         add(&self.missed, "handshakes", now.handshakes_missed, before.handshakes_missed);
+        add(&self.missed, "kernel_flows", now.flows_refused, before.flows_refused);
         let shard = now.shard.to_string();
         let seconds = now.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e9;
         self.cpu.with_label_values(&[&shard]).inc_by(seconds);
@@ -251,7 +263,14 @@ impl Metrics {
         self.legs_silent.set(sum(|figures| figures.legs_silent));
         self.connections.set(sum(|figures| figures.totals.connections));
         self.relay_sessions.set(sum(|figures| figures.totals.relay_sessions));
+        self.kernel_flows.set(sum(|figures| figures.totals.flows_offloaded));
         self.queued.set(sum(|figures| figures.totals.queued_bytes));
+    }
+
+    /// The kernel relays at so many interfaces, at most so many flows.
+    pub(crate) fn kernel(&self, interfaces: usize, flows_max: u32) {
+        self.kernel_interfaces.set(interfaces as i64);
+        self.kernel_flows_max.set(i64::from(flows_max));
     }
 
     /// The load, and whether control is there.

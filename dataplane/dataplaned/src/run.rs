@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam::channel::{Sender, bounded};
+use netio::kernel::KernelRelay;
 use netio::{Choice, Kind, Tls, Wake};
 
-use crate::config::Config;
+use crate::config::{Config, KernelRelaySettings};
 use crate::handshakes::{Handshakes, ToHandshakes};
 use crate::mail::{Outgoing, ToShard, ToSteward, mailbox};
 use crate::metrics::{Endpoint, Metrics};
@@ -144,10 +145,18 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let ng = door.as_ref().map(Door::addresses).transpose()?.unwrap_or_default();
     let contract = remote.as_ref().map(steward::Remote::address).transpose()?;
 
+    let kernel = kernel_relay(&config.driver.kernel_relay);
     // Shards: all threads first, then each is given the ends of the others' mailboxes.
     let mut started = Vec::new();
     for (index, core) in cores.iter().enumerate() {
-        let shared = Shared { config: &config, choice: &choice, tls: &tls, stop: &stop, failed: &failed };
+        let shared = Shared {
+            config: &config,
+            choice: &choice,
+            tls: &tls,
+            stop: &stop,
+            failed: &failed,
+            kernel: &kernel,
+        };
         let mut seed = [0; 32];
         entropy.fill(&mut seed);
         started.push(start_shard(&shared, index, cores.len(), *core, seed)?);
@@ -193,6 +202,9 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     }
 
     let metrics = Arc::new(Metrics::new(senders.len(), driver)?);
+    if let Some(kernel) = &kernel {
+        metrics.kernel(kernel.attached(), config.driver.kernel_relay.flows_max);
+    }
     let endpoint = match config.metrics.on {
         true => Some(Endpoint::start(config.metrics.address, Arc::clone(&metrics))?),
         false => None,
@@ -240,6 +252,29 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     })
 }
 
+/// The kernel's table of flows with its program, where it is wanted and can be had. A host that has it not has its sockets.
+fn kernel_relay(settings: &KernelRelaySettings) -> Option<Arc<KernelRelay>> {
+    if settings.interfaces.is_empty() {
+        return None;
+    }
+    let mut relay = match KernelRelay::new(settings.flows_max) {
+        Ok(relay) => relay,
+        Err(error) => {
+            tracing::warn!(%error, "the kernel relays nothing: everything goes by sockets (driver.kernel_relay)");
+            return None;
+        }
+    };
+    for interface in &settings.interfaces {
+        match relay.attach(interface) {
+            Ok(()) => {
+                tracing::info!(interface, flows_max = settings.flows_max, "the kernel relays what is settled")
+            }
+            Err(error) => tracing::warn!(%error, interface, "the kernel relays nothing that arrives there"),
+        }
+    }
+    (relay.attached() > 0).then(|| Arc::new(relay))
+}
+
 /// The contract's listener for other hosts, if one is configured.
 fn remote(config: &Config) -> anyhow::Result<Option<steward::Remote>> {
     let Some(address) = config.contract.address else { return Ok(None) };
@@ -254,6 +289,7 @@ struct Shared<'a> {
     tls: &'a Option<Tls>,
     stop: &'a Arc<AtomicBool>,
     failed: &'a Arc<AtomicBool>,
+    kernel: &'a Option<Arc<KernelRelay>>,
 }
 
 struct Started {
@@ -299,6 +335,7 @@ fn start_shard(
         },
         driver: Plan::driver_config(config, number),
         rtp: config.rtp.clone(),
+        kernel: shared.kernel.clone(),
         listeners: [(Some(plain), false), (secure, true)]
             .into_iter()
             .filter_map(|(listener, tls)| Some((listener?, tls)))

@@ -7,8 +7,8 @@ use base::Budget;
 
 use crate::RelayConfig;
 use crate::media::{
-    Binding, Guard, HELD_BYTES, Names, RepairSizes, Route, RtpLeg, Source, Spent, Spread, Stream, Talk, Web,
-    WebLimits, Wide,
+    Binding, Guard, HELD_BYTES, Names, Offload, RepairSizes, Route, RtpLeg, Source, Spent, Spread, Stream,
+    Talk, Web, WebLimits, Wide,
 };
 use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
 
@@ -214,6 +214,7 @@ impl Limits {
             .row("what rtcp says and hears", legs, size(size_of::<Talk>()) + 4096)
             .row("when packets came", legs, size(size_of::<Wide>()) + 4096)
             .row("packets kept for nack", n(self.nack_legs_max), size(RepairSizes::of(self).bytes()))
+            .row("flows that others relay", legs, size(size_of::<Offload>()))
             .row("sockets", n(self.sockets_max), size(size_of::<Binding>()))
             .row("msrp legs", legs, size(size_of::<Row>()) + 1024)
             .row(

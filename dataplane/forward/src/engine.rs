@@ -8,7 +8,7 @@ use contract::{Audited, Counters, from_dataplane::Body};
 use crate::media::{Media, Tx};
 use crate::message::Message;
 use crate::wanted::Wanted;
-use crate::{Config, Drop, Input, Output, Totals};
+use crate::{Config, Drop, Input, Output, SocketId, Totals};
 
 /// Where a leg's row is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,6 +101,12 @@ impl Engine {
             Input::Decide(decide) => self.message.decide(now, decide, &mut tx),
             Input::Capture { context, leg: None, on } => self.capture(context, on),
             Input::Capture { context, leg: Some(leg), on } => self.record(context, leg, on),
+            // A host that is to be emptied settles nothing new.
+            Input::Settle if self.draining => {}
+            Input::Settle => self.media.settle_flows(now, &mut tx),
+            Input::Offloaded { socket, carried, over } => {
+                self.media.carried(now, socket, carried, over, &mut tx);
+            }
             Input::Drain(on) => self.draining = on,
         }
         if let Some(context) = self.media.dirty.take() {
@@ -143,6 +149,32 @@ impl Engine {
         if let Some(Seat::Rtp(at)) = seat.filter(|_| self.is_recordable(id, leg)) {
             self.media.record(*at, on);
         }
+    }
+
+    /// The sockets of flows that are offloaded and belong to these contexts (`None`: to any). The driver takes them back, and
+    /// says so by [`Input::Offloaded`], before it hands in what changes the contexts.
+    pub fn offloaded(&self, contexts: Option<&[u64]>) -> Vec<SocketId> {
+        let mut sockets = Vec::new();
+        if self.totals.flows_offloaded == 0 {
+            return sockets;
+        }
+        let rows = |context: &Context| {
+            let rows = context
+                .seats
+                .values()
+                .filter_map(|seat| if let Seat::Rtp(at) = seat { Some(*at) } else { None });
+            rows.collect::<Vec<u32>>()
+        };
+        match contexts {
+            None => {
+                self.contexts.values().for_each(|c| self.media.offloaded(rows(c).into_iter(), &mut sockets))
+            }
+            Some(ids) => ids
+                .iter()
+                .filter_map(|id| self.contexts.get(id))
+                .for_each(|c| self.media.offloaded(rows(c).into_iter(), &mut sockets)),
+        }
+        sockets
     }
 
     /// Whether a leg is up whose packets can be recorded.

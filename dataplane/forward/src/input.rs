@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use rtp::srtp::Keying;
 
-use crate::{Elsewhere, Handed, Standing};
+use crate::{Carried, Elsewhere, Handed, Standing};
 
 /// A UDP socket of this shard. Dense: the driver numbers its sockets from 0, below [`crate::Limits::sockets_max`],
 /// and may reuse a number after it performed [`crate::Output::CloseSocket`] for it.
@@ -193,6 +193,17 @@ pub enum Input<'a> {
         leg: Option<u64>,
         /// Start or stop.
         on: bool,
+    },
+    /// Somebody can relay flows without the engine: it shall look for such ones. Now and then; a driver that cannot never says it.
+    Settle,
+    /// What a flow carried that was offloaded ([`crate::Output::Offload`]), counted from then on. Also now and then.
+    Offloaded {
+        /// The flow's name.
+        socket: SocketId,
+        /// What is known of it.
+        carried: Option<Carried>,
+        /// It is no longer offloaded, or could not be (`carried` is `None` then).
+        over: bool,
     },
     /// No new contexts, or again new ones.
     Drain(bool),

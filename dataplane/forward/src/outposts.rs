@@ -74,6 +74,13 @@ pub struct Standing {
     names: [u8; 32],
 }
 
+impl Standing {
+    /// Of which context.
+    pub const fn context(&self) -> u64 {
+        self.context
+    }
+}
+
 /// What one shard hands to another for a leg.
 #[derive(Clone, Debug)]
 pub struct Handed {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base::UnixTime;
 use bytes::Bytes;
 
-use crate::{ConnId, DialId, DtlsId, Handed, SocketId};
+use crate::{ConnId, DialId, DtlsId, Handed, Settled, SocketId};
 
 /// Octets of the fixed RTP header, which is what a rewritten packet replaces.
 pub const HEAD_BYTES: usize = 12;
@@ -67,6 +67,15 @@ pub enum Output {
         to: Option<SocketAddr>,
         /// Connect it.
         exclusive: bool,
+    },
+    /// Whoever can relay a flow without the engine may do so from now on; answered by [`crate::Input::Offloaded`], at once with
+    /// `over` if nobody can. Only after an [`crate::Input::Settle`].
+    Offload(Box<Settled>),
+    /// The flow that this socket received is the engine's again: answered by [`crate::Input::Offloaded`] with `over`. What comes
+    /// after it in the outbox is done when nobody relays it any more.
+    Recall {
+        /// Which socket.
+        socket: SocketId,
     },
     /// The leg is gone; close its socket and free the port.
     CloseSocket {

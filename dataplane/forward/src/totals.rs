@@ -17,6 +17,10 @@ pub struct Totals {
     pub packets_consumed: u64,
     /// Datagrams sent, copies and our own RTCP included.
     pub packets_out: u64,
+    /// Of those that went on: datagrams that somebody below relayed (see [`crate::Settled`]).
+    pub packets_offloaded: u64,
+    /// Flows that somebody below relays.
+    pub flows_offloaded: u64,
     /// Copies of packets, and words about them, that were handed to other shards of a context. Those that found no room on
     /// their way count here and as [`Drop::OutpostFull`].
     pub handed_out: u64,
@@ -63,6 +67,8 @@ impl Default for Totals {
             packets_forwarded: 0,
             packets_consumed: 0,
             packets_out: 0,
+            packets_offloaded: 0,
+            flows_offloaded: 0,
             handed_out: 0,
             handed_in: 0,
             handed_taken: 0,

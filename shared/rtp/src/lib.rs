@@ -27,5 +27,5 @@ pub use rtcp::{
     Item, Items, Ntp, Packet, RTCP_MAX, ReceiverEstimate, RtcpWriter, SenderInfo, Ssrcs, TmmbrEntry,
     TransportWide, VoipMetrics, WriteExtended, compound,
 };
-pub use stats::{Clock, Reception};
+pub use stats::{Clock, Received, Reception};
 pub use view::{Malformed, RtpView};

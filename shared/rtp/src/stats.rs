@@ -22,6 +22,23 @@ impl Clock {
     }
 }
 
+/// What counting goes on from, where somebody else goes on with it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Received {
+    /// The sequence number that the source began with; another one: it has begun anew.
+    pub base: u32,
+    /// Highest sequence number, with its cycles.
+    pub highest: u32,
+    /// Bit n: the packet n before the highest one came.
+    pub seen: u64,
+    /// Scaled by 16 (§A.8).
+    pub jitter: u32,
+    /// Packets that came late.
+    pub reordered: u32,
+    /// Packets that came again, since the source began.
+    pub duplicates: u32,
+}
+
 /// What is known of one source from its packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reception {
@@ -112,6 +129,53 @@ impl Reception {
             self.transit = Some(transit);
         }
         true
+    }
+
+    /// What is known so far, for whoever counts on from here ([`Reception::take_over`]).
+    pub const fn so_far(&self) -> Received {
+        Received {
+            base: self.base,
+            highest: self.highest(),
+            seen: self.seen,
+            jitter: self.jitter,
+            reordered: self.reordered,
+            duplicates: self.duplicates,
+        }
+    }
+
+    /// Somebody else counted `packets` more in the same way, from `before` to `now`, the last one of which came at a moment with
+    /// a timestamp. Packets may have been counted here meanwhile.
+    pub fn take_over(
+        &mut self,
+        packets: u32,
+        before: Received,
+        now: Received,
+        (at, timestamp): (Instant, u32),
+        clock: Clock,
+    ) {
+        let reordered = now.reordered.wrapping_sub(before.reordered);
+        let duplicates = now.duplicates.wrapping_sub(before.duplicates);
+        self.reordered = self.reordered.wrapping_add(reordered);
+        if before.base != self.base {
+            // The source has begun anew here since.
+            self.earlier.0 = self.earlier.0.wrapping_add(packets.saturating_sub(duplicates));
+            self.earlier.2 = self.earlier.2.wrapping_add(duplicates);
+            return;
+        }
+        let ahead = now.highest.wrapping_sub(self.highest()) as i32;
+        let shift = |bits: u64, by: i32| bits.checked_shl(by.unsigned_abs()).unwrap_or(0);
+        if ahead >= 0 {
+            self.seen = shift(self.seen, ahead) | now.seen;
+            (self.highest, self.cycles) = (now.highest as u16, now.highest & 0xffff_0000);
+        } else {
+            self.seen |= shift(now.seen, ahead);
+        }
+        self.received = self.received.wrapping_add(packets);
+        self.duplicates = self.duplicates.wrapping_add(duplicates);
+        if clock.0 > 0 {
+            self.jitter = now.jitter;
+            self.transit = Some(clock.ticks(at).wrapping_sub(timestamp));
+        }
     }
 
     /// A packet came that is `back` before the highest one: late, or there already.
@@ -242,6 +306,50 @@ mod tests {
             let r = feed(sequences);
             assert_eq!((r.expected(), r.lost()), (expected, lost), "{sequences:?}");
         }
+    }
+
+    /// Whoever counts a part of the packets elsewhere comes to the same.
+    #[test]
+    fn what_another_counted_is_as_if_it_was_counted_here() {
+        let clock = Clock(8000);
+        for sequences in [
+            &[5u16, 6, 7, 8, 9, 10, 11, 12][..],
+            &[5, 7, 6, 9, 9, 8, 14, 13],
+            &[65_530, 65_531, 65_535, 65_534, 0, 2, 1, 3],
+            &[1, 200, 201, 150, 400, 401, 401, 310],
+        ] {
+            let came = |n: usize| (packet(sequences[n], 160 * n as u32), Instant::from_millis(21 * n as u64));
+            let count = |r: &mut Reception, range: std::ops::Range<usize>| {
+                for n in range {
+                    let (packet, at) = came(n);
+                    r.update(&RtpView::parse(&packet).unwrap(), at, clock);
+                }
+            };
+            let fresh = || Reception::new(&RtpView::parse(&came(0).0).unwrap());
+            let mut whole = fresh();
+            count(&mut whole, 0..8);
+            for (from, to) in [(1, 4), (3, 8), (2, 6)] {
+                let mut here = fresh();
+                count(&mut here, 0..from);
+                let (mut there, before) = (here, here.so_far());
+                count(&mut there, from..to);
+                let (packet, at) = came(to - 1);
+                let last = (at, RtpView::parse(&packet).unwrap().timestamp());
+                here.take_over((to - from) as u32, before, there.so_far(), last, clock);
+                count(&mut here, to..8);
+                assert_eq!(here, whole, "{sequences:?} {from}..{to}");
+            }
+        }
+        // The source has begun anew meanwhile: what was counted before that counts on, once.
+        let mut here = feed(&[5, 6, 7]);
+        let before = here.so_far();
+        for (n, sequence) in [40_000u16, 40_001, 40_002].into_iter().enumerate() {
+            let packet = packet(sequence, 0);
+            here.update(&RtpView::parse(&packet).unwrap(), Instant::from_millis(100 + n as u64), clock);
+        }
+        let there = Received { highest: 9, ..before };
+        here.take_over(2, before, there, (Instant::from_millis(90), 0), clock);
+        assert_eq!((here.distinct(), here.missing(), here.highest()), (7, 0, 40_002));
     }
 
     #[test]

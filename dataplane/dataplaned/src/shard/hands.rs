@@ -6,6 +6,7 @@ use forward::{DtlsId, DtlsOrder, Handed, Output};
 use netio::{Driver, Tls};
 
 use super::attach::Attached;
+use super::kernel::Below;
 use crate::handshakes::ToHandshakes;
 use crate::mail::{Act, Arrival, Outgoing, Remote, ToShard, ToSteward};
 use crate::names::Names;
@@ -37,6 +38,8 @@ pub(crate) struct Hands {
     pub(crate) index: u16,
     pub(crate) driver: Box<dyn Driver>,
     pub(crate) attached: Attached,
+    /// The kernel's table, where it relays.
+    pub(crate) below: Option<Below>,
     pub(crate) tls: Option<Tls>,
     pub(crate) steward: Outgoing<ToSteward, std::sync::Arc<mio::Waker>>,
     pub(crate) peers: Vec<Option<Outgoing<ToShard, netio::Wake>>>,
@@ -63,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) index: u16,
     pub(crate) driver: Box<dyn Driver>,
     pub(crate) attached: Attached,
+    pub(crate) below: Option<Below>,
     pub(crate) tls: Option<Tls>,
     pub(crate) steward: Outgoing<ToSteward, std::sync::Arc<mio::Waker>>,
     pub(crate) peers: Vec<Option<Outgoing<ToShard, netio::Wake>>>,
@@ -79,6 +83,7 @@ impl Hands {
             index: parts.index,
             driver: parts.driver,
             attached: parts.attached,
+            below: parts.below,
             tls: parts.tls,
             steward: parts.steward,
             peers: parts.peers,
@@ -107,6 +112,16 @@ impl Hands {
             Output::Aim { socket, to, exclusive } => {
                 if let Err(error) = self.driver.aim(socket.0, to, exclusive) {
                     tracing::warn!(%error, "a socket cannot be aimed");
+                }
+            }
+            Output::Offload(flow) => {
+                if let Some(below) = self.below.as_mut() {
+                    below.put(&flow);
+                }
+            }
+            Output::Recall { socket } => {
+                if let Some(below) = self.below.as_mut() {
+                    below.take(socket);
                 }
             }
             Output::CloseSocket { socket } => self.attached.close(socket.0, &mut *self.driver),

@@ -3,6 +3,7 @@
 
 mod attach;
 mod hands;
+mod kernel;
 mod outposts;
 mod ports;
 
@@ -16,6 +17,7 @@ use contract::from_dataplane::Body;
 use contract::{Audited, Batch, CaptureState, News, Refusal, news};
 use crossbeam::channel::{Receiver, Sender};
 use forward::{Attachment, CloseReason, ConnId, DialId, Elsewhere, Engine, Input, Output, SocketId};
+use netio::kernel::KernelRelay;
 use netio::{Driver, DriverConfig, Event, Gone, Kind, Tls, Wake};
 
 use crate::config::{Config, RtpSettings};
@@ -25,6 +27,7 @@ use crate::names::Names;
 use crate::spool::{Keep, ToSpool};
 use attach::Attached;
 use hands::{Hands, Parts, SHARD_SHIFT};
+use kernel::Below;
 
 /// Messages from the mailbox in one turn: the packets of the next batch wait meanwhile. A packet of another shard is a
 /// fraction of one.
@@ -46,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) engine: forward::Config,
     pub(crate) driver: DriverConfig,
     pub(crate) rtp: RtpSettings,
+    /// The kernel's table of flows, where it is used.
+    pub(crate) kernel: Option<Arc<KernelRelay>>,
     pub(crate) listeners: Vec<(TcpListener, bool)>,
     pub(crate) tls: Option<Tls>,
     pub(crate) seed: [u8; 32],
@@ -160,6 +165,7 @@ impl Shard {
             index: plan.index,
             driver,
             attached,
+            below: plan.kernel.map(|relay| Below::new(relay, plan.rtp.dscp)),
             tls: plan.tls,
             steward: ends.steward,
             peers: ends.peers,
@@ -213,6 +219,7 @@ impl Shard {
             }
             self.perform(0);
             self.count(now);
+            self.read_flows(now);
             self.hands.flush_mail();
         }
         Ok(())
@@ -220,7 +227,8 @@ impl Shard {
 
     /// How long there is nothing to do unless something happens.
     fn nap(&self, now: Instant) -> Duration {
-        if !self.mailbox.is_empty() || self.counting.is_some() {
+        let reading = self.hands.below.as_ref().is_some_and(Below::is_reading);
+        if reading || !self.mailbox.is_empty() || self.counting.is_some() {
             return Duration::ZERO;
         }
         let due = [self.engine.next_timeout(), Some(self.next_tick)].into_iter().flatten().min();
@@ -298,6 +306,7 @@ impl Shard {
                 ToShard::Unbind { round } => self.unbind(round),
                 ToShard::Follow { round, standings } => self.follow(round, &standings, now),
                 ToShard::Trace { context } => {
+                    self.take_back(Some(&[context]), now);
                     self.input(now, Input::Capture { context, leg: None, on: true });
                 }
                 ToShard::Decide(decide) => self.input(now, Input::Decide(&decide)),
@@ -305,7 +314,10 @@ impl Shard {
                 ToShard::CaptureOver { context, leg } => {
                     self.input(now, Input::Capture { context, leg, on: false });
                 }
-                ToShard::Drain(on) => self.input(now, Input::Drain(on)),
+                ToShard::Drain(on) => {
+                    self.take_back(None, now);
+                    self.input(now, Input::Drain(on));
+                }
                 ToShard::Audit { link, id } => self.audit(link, id),
                 ToShard::Count { link, context } => {
                     let found = self.engine.counters(now, context.checked_sub(1));
@@ -338,6 +350,7 @@ impl Shard {
             let state = CaptureState { context, leg: missing, error, ..CaptureState::default() };
             return self.hands.steward.send(ToSteward::Captured { state, over: false });
         }
+        self.take_back(Some(&[context]), now);
         self.input(now, Input::Capture { context, leg, on });
         self.hands.keep.order(order);
     }
@@ -357,6 +370,7 @@ impl Shard {
         };
         match prepared {
             Ok(attachments) => {
+                self.take_back_for(batch, now);
                 self.hands.refused = false;
                 let attached = &attachments;
                 let input = match elsewhere {
@@ -404,6 +418,10 @@ impl Shard {
         if now.mono >= self.next_tick {
             self.next_tick = now.mono + self.tick;
             self.hands.release();
+            if let Some(below) = self.hands.below.as_mut() {
+                below.tick();
+                self.input(now, Input::Settle);
+            }
             let figures = self.figures(now);
             self.hands.steward.send(ToSteward::Figures(Box::new(figures)));
         }
@@ -445,6 +463,7 @@ impl Shard {
             spool_missed: self.hands.spool_missed,
             news_missed: self.hands.news_missed,
             handshakes_missed: self.hands.handshakes_missed,
+            flows_refused: self.hands.below.as_ref().map_or(0, |below| below.refused),
         }
     }
 }

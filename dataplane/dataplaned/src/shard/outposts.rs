@@ -53,6 +53,8 @@ impl Shard {
     pub(super) fn follow(&mut self, round: u64, standings: &[Standing], now: Now) {
         let bound = self.bound.take_if(|(of, _)| *of == round);
         let attachments = bound.map(|(_, attachments)| attachments).unwrap_or_default();
+        let contexts: Vec<u64> = standings.iter().map(Standing::context).collect();
+        self.take_back(Some(&contexts), now);
         for standing in standings {
             self.input(now, Input::Follow { standing, attachments: &attachments });
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail by panic too")]
 
 mod control;
+mod kernel;
 mod media;
 mod message;
 mod ng;

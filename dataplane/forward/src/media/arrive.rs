@@ -206,6 +206,9 @@ impl Media {
         row.counts.bytes_in += bytes.len() as u64;
         let (may_send, captured, policed) = (row.may_send, row.captured, row.policed);
         let timed = row.timed && view.is_extended();
+        if row.offloaded {
+            row.stray();
+        }
         if heard != Heard::Peer {
             self.latch(leg, false, from, tx);
         }

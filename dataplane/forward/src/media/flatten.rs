@@ -97,6 +97,7 @@ impl Media {
         {
             self.make_room(legs.len());
         }
+        self.recall_changed(legs.values().copied(), tx);
         for leg in begun {
             self.want_newest_key_frame(leg, now, tx);
         }

@@ -6,6 +6,7 @@ use base::Instant;
 use contract::{Learning, LegKey};
 use rtp::{Clock, Reception, RtpView, VideoCodec};
 
+use super::offload::Offload;
 use super::police::Police;
 use super::{ExtensionIds, Guard, Names, Repair, Spent, Spread, Stream, Talk, Web, Wide};
 use crate::SocketId;
@@ -198,6 +199,8 @@ pub(crate) struct RtpLeg {
     pub(crate) timed: bool,
     /// Other legs may ride on its transport (`bundle`).
     pub(crate) bundled: bool,
+    /// Somebody below relays what its peer sends (`offload`).
+    pub(crate) offloaded: bool,
     /// Keys: nothing passes in clear.
     pub(crate) guard: Option<Box<Guard>>,
     pub(crate) sources: Vec<Source>,
@@ -267,6 +270,9 @@ pub(crate) struct RtpLeg {
     pub(crate) names: Option<Box<Names>>,
     /// Its context is on several shards.
     pub(crate) spread: Option<Box<Spread>>,
+    /// What is known of the flow that somebody below relays.
+    pub(crate) offload: Option<Box<Offload>>,
+    pub(crate) not_offered_until: Instant,
 }
 
 impl RtpLeg {

@@ -7,6 +7,8 @@ use base::{Instant, Now};
 
 use super::{Media, Tx, What};
 
+/// Until then there is news of what a leg's peer sends, where the engine does not see it.
+const UNTOLD: Duration = Duration::from_millis(250);
 /// From here on a leg is shown as silent.
 const SHOWN: Duration = Duration::from_secs(10);
 
@@ -31,7 +33,11 @@ impl Media {
         let limit = Duration::from_millis(u64::from(row.silence_ms));
         let since = row.last_at.max(row.since);
         let mut next = since + limit;
-        if now.mono >= next {
+        let known_at = row.known_at(now.mono);
+        if now.mono >= next && known_at < next {
+            // What somebody below relays is told now and then only: not silent yet, as far as is known.
+            next = now.mono + UNTOLD.min(limit);
+        } else if now.mono >= next {
             next = now.mono + limit;
             if row.may_send && !row.silent {
                 row.silent = true;

@@ -43,6 +43,7 @@ impl Media {
             (None, Place::Own(_) | Place::On(_)) => self.insert(now, leg, rtp),
             (None, Place::Kept) => return None,
         };
+        self.recall(at, tx);
         match place {
             Place::Kept => {}
             Place::Own(sockets) => {
@@ -176,6 +177,7 @@ impl Media {
             kept: false,
             timed: false,
             bundled: false,
+            offloaded: false,
             clock: Clock(rtp.clock_rate),
             last_at: now.mono,
             counts: Counts::default(),
@@ -220,6 +222,8 @@ impl Media {
             wide: None,
             names: None,
             spread: None,
+            offload: None,
+            not_offered_until: Instant::ZERO,
         };
         self.legs.insert(row) as u32
     }
@@ -301,6 +305,7 @@ impl Media {
     pub(crate) fn remove(&mut self, at: u32, tx: &mut Tx<'_>) {
         let shown: Vec<u32> =
             self.leg(at).map(|row| row.present().map(|s| s.shown).collect()).unwrap_or_default();
+        self.recall_last(at, tx);
         self.bye(at, &shown, tx);
         self.say_bye(at, tx);
         if let Some(web) = self.leg(at).and_then(|row| row.web.as_ref()) {

@@ -24,6 +24,7 @@ mod rtp_hostile;
 mod rtp_injection;
 mod rtp_keys;
 mod rtp_latch;
+mod rtp_offload;
 mod rtp_relay;
 mod rtp_repair;
 mod rtp_reports;

@@ -17,6 +17,7 @@ pub(super) fn look(config: &Config, runs: bool) -> Vec<Finding> {
     let mut findings = vec![
         kernel(&text("/proc/sys/kernel/osrelease")),
         driver(config),
+        kernel_relay(config, netio::kernel::KernelRelay::new(1).map(drop), Path::new("/sys/class/net")),
         descriptors(config, netio::descriptor_limit().ok()),
         cores(config, &text("/sys/devices/system/cpu/online"), &text("/sys/devices/system/cpu/isolated")),
         clock(&text("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
@@ -75,6 +76,41 @@ fn driver(config: &Config) -> Finding {
             "sysctl kernel.io_uring_disabled=0 (or put the process into kernel.io_uring_group): about a third less CPU",
         ),
         _ => Finding::good("driver", said),
+    }
+}
+
+/// Whether the kernel could relay, and does so where it is wanted. `loads`: what it said to the program.
+fn kernel_relay(config: &Config, loads: std::io::Result<()>, interfaces: &Path) -> Finding {
+    const AREA: &str = "kernel relay";
+    const NEEDS: &str = "AmbientCapabilities=CAP_BPF CAP_NET_ADMIN (and AF_NETLINK where the unit restricts address families), Linux 6.6";
+    let settings = &config.dataplane.driver.kernel_relay;
+    let missing: Vec<&String> =
+        settings.interfaces.iter().filter(|name| !interfaces.join(name).exists()).collect();
+    match (settings.interfaces.is_empty(), loads) {
+        (true, Ok(())) => Finding::good(
+            AREA,
+            "off; who runs this may load its program (tcx, at any interface): driver.kernel_relay.interfaces",
+        ),
+        (true, Err(error)) => {
+            Finding::good(AREA, format!("off; who runs this may not load its program: {error}"))
+        }
+        (false, Err(error)) => Finding::warning(
+            AREA,
+            format!("asked for, and who runs this may not load its program ({error}): calls go by sockets"),
+            NEEDS,
+        ),
+        (false, Ok(())) if !missing.is_empty() => Finding::warning(
+            AREA,
+            format!("no interface is called {missing:?}: what arrives elsewhere goes by sockets"),
+            "`ip link` lists them (driver.kernel_relay.interfaces)",
+        ),
+        (false, Ok(())) => Finding::good(
+            AREA,
+            format!(
+                "the program (tcx) loads; at {:?}, {} flows at most",
+                settings.interfaces, settings.flows_max
+            ),
+        ),
     }
 }
 
@@ -269,6 +305,23 @@ mod tests {
         let few = descriptors(&config, Some((1024, 4096)));
         assert_eq!(few.severity, Severity::Warning);
         assert!(few.found.contains("at most 896 RTP legs with rtcp-mux, 448 without"), "{few:?}");
+    }
+
+    #[test]
+    fn a_kernel_relay_that_is_wanted_and_not_to_be_had_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("eth0")).unwrap();
+        let refused = || Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
+        let mut config = Config::default();
+        let mut severity = |names: &[&str], loads| {
+            config.dataplane.driver.kernel_relay.interfaces = names.iter().map(|n| (*n).to_owned()).collect();
+            kernel_relay(&config, loads, folder.path()).severity
+        };
+        assert_eq!(severity(&[], refused()), Severity::Good);
+        assert_eq!(severity(&[], Ok(())), Severity::Good);
+        assert_eq!(severity(&["eth0"], Ok(())), Severity::Good);
+        assert_eq!(severity(&["eth0"], refused()), Severity::Warning);
+        assert_eq!(severity(&["eth0", "eth1"], Ok(())), Severity::Warning);
     }
 
     #[test]
