@@ -35,14 +35,27 @@ pub(crate) enum Who {
 
 /// Nanoseconds so far of what is measured, and of the ksoftirqd of its core.
 pub(crate) fn busy_ns(who: Who, core: usize) -> u64 {
-    let own = match who {
+    own_ns(who) + ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")))
+}
+
+fn own_ns(who: Who) -> u64 {
+    match who {
         Who::Thread(thread) => run_time(&format!("/proc/self/task/{thread}/schedstat")),
         Who::Process(pid) => {
             let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
             threads.map(|thread| run_time(&format!("{}/schedstat", thread.path().display()))).sum()
         }
-    };
-    own + ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")))
+    }
+}
+
+/// Nanoseconds so far of a thread of ours, of what is measured and of all cores' ksoftirqd: who sends pays for what the kernel
+/// does with the packet on loopback, so the load's own time is part of what a relay costs.
+pub(crate) fn whole_ns(own: u64, who: Option<Who>) -> u64 {
+    let cores = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let cores = cores.lines().filter(|l| l.starts_with("cpu") && !l.starts_with("cpu ")).count();
+    let soft = |core| ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")));
+    let measured = who.map_or(0, own_ns);
+    run_time(&format!("/proc/self/task/{own}/schedstat")) + measured + (0..cores).map(soft).sum::<u64>()
 }
 
 /// Nanoseconds so far in which a core was not idle, whoever used it: in steps of a clock tick, 10 ms.

@@ -17,6 +17,7 @@ mod rtpengine;
 mod scale;
 mod versus;
 mod weir;
+mod whole;
 
 use crate::report::{Machine, Reach, Report};
 use load::Load;
@@ -140,6 +141,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
         legs::run(&mut report)?;
     }
     versus::run(plan, &mut report)?;
+    whole::run(plan, &mut report)?;
     NOTES.iter().for_each(|note| report.remark(*note));
     if plan.peers {
         PEER_NOTES.iter().for_each(|note| report.remark(*note));

@@ -83,7 +83,9 @@ struct Figures {
 
 pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let names = ["relay_vs_rtpengine_paced", "relay_vs_rtpengine_full", "delay_80"];
-    if !names.iter().any(|name| plan.wants(name)) {
+    // A row of the kernel relay by itself is another's to measure (`whole`).
+    let whole = plan.only.as_ref().is_some_and(|only| only.contains(".kernel"));
+    if whole || !names.iter().any(|name| plan.wants(name)) {
         return Ok(());
     }
     let version = rtpengine::version().filter(|_| plan.peers);

@@ -40,12 +40,14 @@ pub(crate) struct Setup {
     pub(crate) cores: Vec<usize>,
     /// A conference that weighs more is on several shards; 0: none is.
     pub(crate) weight_max: usize,
+    /// The kernel relays what is settled.
+    pub(crate) kernel: bool,
 }
 
 impl Setup {
     /// As the bare loops: nothing is added while it waits.
     pub(crate) fn new(driver: &'static str, core: usize) -> Self {
-        Setup { driver, spin_us: 0, gather_us: 0, gso: true, cores: vec![core], weight_max: 0 }
+        Setup { driver, spin_us: 0, gather_us: 0, gso: true, cores: vec![core], weight_max: 0, kernel: false }
     }
 
     /// The configuration for a folder.
@@ -55,6 +57,7 @@ impl Setup {
         config.driver.spin_us = self.spin_us;
         config.driver.gso = self.gso;
         config.driver.gather_us = self.gather_us;
+        config.driver.kernel_relay.interfaces.extend(self.kernel.then(|| "lo".to_owned()));
         config.shards.cores.clone_from(&self.cores);
         config.shards.context_weight_max = self.weight_max;
         config.msrp.port = 0;
