@@ -127,10 +127,13 @@ impl Below {
                 self.reading = None;
                 return;
             };
-            if let Some(known) = place {
+            if let Some(known) = *place {
                 read += 1;
-                if let Ok(Some(seen)) = self.relay.read(known.key) {
-                    self.told.push((SocketId(at as u32), Some(carried(seen, known.base)), false));
+                let socket = SocketId(at as u32);
+                match self.relay.read(known.key) {
+                    Ok(Some(seen)) => self.told.push((socket, Some(carried(seen, known.base)), false)),
+                    // Who cannot be counted is not relayed there.
+                    Ok(None) | Err(_) => self.take(socket),
                 }
             }
             at += 1;

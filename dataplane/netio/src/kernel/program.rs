@@ -2,7 +2,7 @@
 //! (tcx). A packet goes on by itself only if all of this holds, and otherwise up to its socket as if there were no program:
 //!
 //! ```text
-//! IPv4 without options, no fragment, UDP, whole, one datagram (not several joined by GRO)
+//! for this host, without a VLAN tag, IPv4 without options, no fragment, UDP, whole, one datagram (not several joined by GRO)
 //!   -> a flow of exactly these addresses and ports      the table's key; else nobody is sent anything
 //!   -> RTP without padding, extension or CSRC, no RTCP  RFC 3550 §5.1, RFC 5761 §4
 //!   -> the flow's SSRC, one of its payload types        the shard has met and accepted them
@@ -75,6 +75,8 @@ const FRAME_MIN: i32 = 60;
 
 /// Of the kernel's `struct __sk_buff`.
 const SKB_LENGTH: i16 = 0;
+const SKB_PACKET_TYPE: i16 = 4;
+const SKB_VLAN: i16 = 20;
 const SKB_DATA: i16 = 76;
 const SKB_DATA_END: i16 = 80;
 const SKB_GSO_SIZE: i16 = 176;
@@ -117,8 +119,11 @@ pub(super) fn code(table: i32) -> Option<Vec<u64>> {
     }
     asm.load(Half, R1, R7, IP_FRAGMENT);
     asm.jump_if_value(R1, When::AnyBit, half(0x3fff), pass);
-    asm.load(Word, R1, R6, SKB_GSO_SIZE);
-    asm.jump_if_value(R1, When::Unequal, 0, pass);
+    // Another host's frame (PACKET_HOST is 0), another network's, several datagrams in one.
+    for field in [SKB_PACKET_TYPE, SKB_VLAN, SKB_GSO_SIZE] {
+        asm.load(Word, R1, R6, field);
+        asm.jump_if_value(R1, When::Unequal, 0, pass);
+    }
     // The datagram is all of the IP packet, and that is all of the frame. R8: its octets.
     asm.load(Word, R8, R6, SKB_LENGTH);
     asm.load(Half, R1, R7, IP_LENGTH);

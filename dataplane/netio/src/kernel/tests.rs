@@ -165,6 +165,9 @@ fn everything_else_passes_untouched() {
         ("DTLS", frame_of(key, &[22; 40])),
         ("an empty datagram", frame_of(key, &[])),
         ("half a header", frame_of(key, &[0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3])),
+        ("a frame for another host", changed(&|frame| frame[0] = 2)),
+        ("a frame for all", changed(&|frame| frame[..6].fill(0xff))),
+        ("another network's (IEEE 802.1Q)", changed(&|frame| drop(frame.splice(12..12, [0x81, 0, 0, 7])))),
         // RFC 791
         ("a first fragment", set(20, 0x20)),
         ("a later fragment", set(21, 1)),
@@ -311,4 +314,83 @@ fn what_cannot_be_is_said() {
         full += u32::from(relay.put(&Flow { key, ..flow() }).is_err());
     }
     assert!(full > 0, "more flows than the table has room for");
+}
+
+/// The calling thread has a network of its own from now on, with nothing in it; false, and why, where it may not.
+fn leave_network() -> bool {
+    // SAFETY: takes no memory of ours; changes this thread only.
+    let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+    if !left {
+        println!("skipped: no network of one's own here ({})", std::io::Error::last_os_error());
+    }
+    left
+}
+
+fn ip(arguments: &str) {
+    let status = std::process::Command::new("ip").args(arguments.split(' ')).status();
+    assert!(status.expect("iproute2 is installed").success(), "ip {arguments}");
+}
+
+/// By an interface that needs neighbours' addresses, in a network of the test's own: two phones behind one cable.
+#[test]
+fn by_a_cable_the_frame_finds_its_neighbour() {
+    if relay().is_none() {
+        return;
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    // The phones' host.
+    let phones = std::thread::spawn(move || {
+        let left = leave_network();
+        // SAFETY: takes nothing.
+        tell.send(left.then(|| unsafe { libc::gettid() })).unwrap();
+        if !left || gone.recv().is_err() {
+            return None;
+        }
+        ip("link set lo up");
+        ip("addr add 10.9.9.2/24 dev weir1");
+        ip("link set weir1 up");
+        let phone = |port: u16| {
+            let phone = UdpSocket::bind((std::net::Ipv4Addr::new(10, 9, 9, 2), port)).unwrap();
+            phone.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            phone
+        };
+        Some([phone(4000), phone(5000), phone(6000)])
+    });
+    let ours = std::thread::spawn(move || {
+        let Some(host) = told.recv().unwrap() else { return };
+        assert!(leave_network());
+        ip("link add weir0 type veth peer name weir1");
+        ip(&format!("link set weir1 netns {host}"));
+        ip("addr add 10.9.9.1/24 dev weir0");
+        ip("link set weir0 up");
+        go.send(()).unwrap();
+        let [a, b, stranger] = phones.join().unwrap().unwrap();
+        let bind = |port: u16| UdpSocket::bind((std::net::Ipv4Addr::new(10, 9, 9, 1), port)).unwrap();
+        let (at_a, at_b) = (bind(10_000), bind(10_002));
+        let mut relay = KernelRelay::new(64).unwrap();
+        relay.attach("weir0").unwrap();
+        let key = FlowKey { from: v4(&a), to: v4(&at_a) };
+        let flow = Flow { key, by: v4(&at_b), to: v4(&b), ..flow() };
+        assert!(relay.put(&flow).unwrap());
+        let packet = |sequence: u16| frame(key, sequence, &[7; 160])[42..].to_vec();
+        let mut room = [0; 2048];
+        for sequence in 0..20 {
+            a.send_to(&packet(sequence), v4(&at_a)).unwrap();
+            let (length, from) = b.recv_from(&mut room).unwrap();
+            assert_eq!((&room[..length], from), (&packet(sequence)[..], at_b.local_addr().unwrap()));
+            stranger.send_to(&packet(sequence), v4(&at_a)).unwrap();
+        }
+        assert_eq!(relay.take(key).unwrap().unwrap().packets, 20);
+        // The stranger's went up the stack, to a socket that is not connected here.
+        for sequence in 0..20 {
+            let (length, from) = at_a.recv_from(&mut room).unwrap();
+            assert_eq!((&room[..length], from), (&packet(sequence)[..], stranger.local_addr().unwrap()));
+        }
+        // What does not fit by the cable is left to the socket, which says so.
+        relay.put(&flow).unwrap();
+        let long = frame(key, 0, &[7; 1500]);
+        assert_eq!(relay.program.test_run(&long).unwrap().0 as i32, PASS);
+    });
+    ours.join().unwrap();
 }
