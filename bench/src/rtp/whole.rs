@@ -13,6 +13,7 @@ use netio::kernel::{Flow, FlowKey, KernelRelay, Seen};
 
 use super::bare::Running;
 use super::clock::{self, Who};
+use super::pace::Pace;
 use super::{PACKET_BYTES, Plan, load, median, rtpengine, weir};
 use crate::report::{Reach, Report};
 
@@ -102,6 +103,8 @@ impl Passage {
 #[derive(Default)]
 struct Figures {
     paced: Vec<f64>,
+    /// 99th percentile of the delay at the same load, in microseconds, by a load that spins.
+    delay: Vec<f64>,
     full: Vec<(f64, f64)>,
 }
 
@@ -137,6 +140,9 @@ pub(super) fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
                 figures.full.push(both.climb()?);
             }
             running.stop()?;
+            if matches!(relay, Relay::Kernel | Relay::Rtpengine) {
+                figures.delay.push(delay(*relay, core, time)?);
+            }
         }
     }
     rows(plan, report, &relays, &version);
@@ -155,6 +161,13 @@ fn rows(plan: &Plan, report: &mut Report, relays: &[(Relay, Figures)], version: 
         );
         let row = format!("relay_vs_rtpengine_paced{}", relay.suffix());
         relay.say(report, row, own / other, 0.25, note);
+        if *relay == Relay::Kernel {
+            let p99 = |figures: &Figures| median(&figures.delay, |us| *us);
+            let reach = Reach::AtMost(p99(theirs).round());
+            let note = "at that load, held to rtpengine's";
+            let row = "relay_vs_rtpengine_paced.kernel_p99_us";
+            report.held(row, p99(figures), "us", reach, note);
+        }
         if !plan.wants("relay_vs_rtpengine_full.kernel") {
             continue;
         }
@@ -171,6 +184,17 @@ fn rows(plan: &Plan, report: &mut Report, relays: &[(Relay, Figures)], version: 
         let row = format!("relay_vs_rtpengine_full{}", relay.suffix());
         relay.say(report, row, ns(figures) / ns(theirs), 0.17, note);
     }
+}
+
+/// How long packets are on their way at the usual load.
+fn delay(relay: Relay, core: usize, time: Duration) -> anyhow::Result<f64> {
+    let mut pace = Pace::new(CALLS)?;
+    let running = relay.start(&pace.addresses()?, core)?;
+    pace.connect(&running.entries)?;
+    pace.run(PACED, LEAD, None)?;
+    let passage = pace.run(PACED, time, None)?;
+    running.stop()?;
+    Ok(passage.delay_us(0.99))
 }
 
 /// The load through the relay, and without it.
