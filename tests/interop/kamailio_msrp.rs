@@ -1,13 +1,16 @@
 //! Kamailio's `msrp` module as somebody else's relay (RFC 4976): a client behind it talks in our room.
 
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
+use sip::digest::Challenge;
+use sip::typed::Value as _;
+use tests::msrp_peer::{Auth, Peer};
 use tests::workspace::root;
 use ue::{Account, Call, Counters, Device, Draft, Event, Identity, Transport, system_entropy};
 
@@ -106,6 +109,78 @@ impl Client {
             self.read.push_str(&String::from_utf8_lossy(&octets[..count]));
         }
     }
+}
+
+/// The realm's user of our own node.
+const OURS: tests::node::Settings = tests::node::Settings { users: &["bob"], rtp_first: 31_000, more: "" };
+
+/// A client of our relay, with its path.
+fn ours(node: &tests::node::Node) -> (Peer, String) {
+    let at = node.msrp().0;
+    let mut peer = Peer::connect(at);
+    let password = tests::node::password("bob");
+    let granted = peer.auth(&format!("msrp://{at};tcp"), "bob", &password, Auth::default());
+    let path = granted.line("Use-Path").to_owned();
+    (peer, path)
+}
+
+/// Two clients, each behind a relay of its own: Kamailio's and ours. Both ways, and a report.
+#[test]
+fn kamailios_relay_and_ours_between_two_clients() {
+    tests::node::run(OURS, async |node| {
+        let _relay = relay();
+        let mut ann = Client::start();
+        let (mut bob, path) = ours(&node);
+        let there = format!("{} {path} {}", ann.relay, bob.own);
+        let rest = "Message-ID: chain001\r\nSuccess-Report: yes\r\nByte-Range: 1-9/9\r\nContent-Type: text/plain\r\n\r\nto our en\r\n";
+        ann.send("chain1", "SEND", &there, rest);
+        assert!(ann.frame("chain1").contains(" 200"));
+        let sent = bob.frame();
+        assert_eq!((sent.word(), sent.body.as_slice()), ("SEND", b"to our en".as_slice()));
+        assert_eq!(sent.line("From-Path"), format!("{path} {} {}", ann.relay, ann.own));
+        bob.answer(&sent, "200 OK");
+        let back = sent.line("From-Path").to_owned();
+        bob.request("REPORT", &back, "Message-ID: chain001\r\nByte-Range: 1-9/9\r\nStatus: 000 200 OK\r\n");
+        assert!(ann.frame("REPORT").contains("Status: 000 200 OK"));
+        let tid = bob.send(&back, "chain002", "", "and back again");
+        assert_eq!(bob.status(&tid), "200");
+        assert!(ann.frame("and back again").contains("chain002"));
+    });
+}
+
+/// A client with two relays: it authenticates at ours, through ours at Kamailio's, and speaks to a peer through both.
+#[test]
+fn ours_then_kamailios_relay_in_one_path() {
+    tests::node::run(OURS, async |node| {
+        let _relay = relay();
+        let (mut bob, path) = ours(&node);
+        let through = format!("{path} {RELAY}");
+        let tid = bob.request("AUTH", &through, "");
+        let refused = bob.frame();
+        assert_eq!((refused.tid(), refused.word()), (tid.as_str(), "401"), "{refused:?}");
+        let challenge = Challenge::parse(refused.line("WWW-Authenticate").as_bytes()).expect("a challenge");
+        let shown = Auth::default().shown(&challenge, RELAY, "ann", "1234").replace("algorithm=MD5, ", "");
+        bob.request("AUTH", &through, &format!("Authorization: {shown}\r\n"));
+        let granted = bob.frame();
+        assert_eq!(granted.word(), "200", "{granted:?}");
+        let theirs = granted.line("Use-Path").to_owned();
+        // Where the relay's configuration lets it go on to.
+        let listener = TcpListener::bind("127.0.0.1:15855").expect("the port");
+        let far = "msrp://127.0.0.1:15855/far1session;tcp";
+        let tid = bob.send(&format!("{path} {theirs} {far}"), "chain003", "", "through both");
+        assert_eq!(bob.status(&tid), "200");
+        let mut peer = Peer::accept(&listener);
+        far.clone_into(&mut peer.own);
+        let sent = peer.frame();
+        assert_eq!(sent.body, b"through both");
+        assert_eq!(sent.line("From-Path"), format!("{theirs} {path} {}", bob.own));
+        let back = sent.line("From-Path").to_owned();
+        peer.answer(&sent, "200 OK");
+        peer.send(&back, "chain004", "", "back through both");
+        let heard = bob.frame_of("SEND");
+        assert_eq!(heard.body, b"back through both");
+        assert_eq!(heard.line("From-Path"), format!("{path} {theirs} {far}"));
+    });
 }
 
 fn frame_end(read: &str) -> Option<usize> {

@@ -294,6 +294,21 @@ fn s5_1_auth_goes_through_to_the_next_relay_of_a_chain() {
     let granted = relay.one(1);
     assert_eq!((granted.status(), granted.head.tid().as_str()), (Some(Status::OK), tid.as_str()));
     assert_eq!(text(&granted, "Use-Path"), theirs);
+    // Some answer to the last hop only: it comes back all the same.
+    relay.request(1, "AUTH", &format!("{ours} {outer}"), &alice(1), "Authorization: Digest y\r\n");
+    let asked = relay.one(9);
+    let short = asked.head.tid().as_str().to_owned();
+    relay.raw(
+        9,
+        &format!(
+            "MSRP {short} 401 Unauthorized\r\nTo-Path: {ours}\r\nFrom-Path: {outer}\r\n-------{short}$\r\n"
+        ),
+    );
+    let refused = relay.one(1);
+    assert_eq!(
+        (refused.status(), refused.head.to_path().as_str()),
+        (Some(Status::UNAUTHORIZED), alice(1).as_str())
+    );
     // SENDs then go through both: the outer one is this session's peer.
     relay.send(1, &format!("{ours} {theirs} {BOB}"), &alice(1), "");
     let sent = relay.one(9);
@@ -304,6 +319,14 @@ fn s5_1_auth_goes_through_to_the_next_relay_of_a_chain() {
     let back = relay.one(1);
     assert_eq!(paths(&back), (alice(1).as_str(), format!("{ours} {theirs} {BOB}").as_str()));
     assert_eq!(relay.status(9), 200);
+    // The next relay may come by a connection of its own, unlike an endpoint; what it does not know it cannot say.
+    relay.open(8);
+    relay.send(8, &format!("{ours} {}", alice(1)), &format!("{theirs} {BOB}"), "");
+    assert_eq!((relay.status(8), relay.read(1).len()), (200, 1));
+    relay.send(8, &format!("{ours} {}", alice(1)), BOB, "");
+    assert_eq!((relay.status(8), relay.read(1).len()), (403, 0));
+    relay.send(1, &format!("{ours} {theirs} {BOB}"), &alice(1), "");
+    assert_eq!((relay.status(1), relay.read(9).len()), (200, 1));
     relay.check_sum();
 }
 

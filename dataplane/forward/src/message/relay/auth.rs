@@ -145,6 +145,7 @@ impl Message {
                 secure,
                 peer: None,
                 link: None,
+                chained: false,
             };
             self.relay.sessions.insert(id, session);
             *self.relay.accounts.entry(account).or_default() += 1;

@@ -58,6 +58,8 @@ pub(super) struct Session {
     peer: Option<String>,
     /// The connection to it.
     link: Option<ConnId>,
+    /// It is a relay, and not the end of the path.
+    chained: bool,
 }
 
 /// What one engine's relay holds.

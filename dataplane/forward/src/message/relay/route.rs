@@ -98,11 +98,12 @@ impl Message {
             let previous = from.first().ok_or(refused)?;
             let client = session.client;
             pin(&mut session.peer, &previous)?;
-            match session.link {
-                Some(link) if link != conn && self.conns.contains_key(&link) => {
-                    return Err((Status::OTHER_CONNECTION, Drop::MsrpOtherConnection));
-                }
-                _ => session.link = Some(conn),
+            // An endpoint's session is on one connection (RFC 4975 §5.4). A relay has others to us than the one that was
+            // dialled to it.
+            match session.link.filter(|link| *link != conn && self.conns.contains_key(link)) {
+                Some(_) if session.chained => {}
+                Some(_) => return Err((Status::OTHER_CONNECTION, Drop::MsrpOtherConnection)),
+                None => session.link = Some(conn),
             }
             let (to, from) = (join(&uris, 1), format!("{} {}", own.as_str(), from.as_str()));
             return Ok(self.on(client, to, from));
@@ -110,6 +111,7 @@ impl Message {
         // From the client. An AUTH goes through to further relays, before there is a peer.
         if head.method() != Some(Method::Auth) {
             pin(&mut session.peer, &next)?;
+            session.chained |= uris.len() > 2;
         }
         let link = session.link.filter(|link| self.conns.get(link).is_some_and(|c| c.closing.is_none()));
         if self.is_local(&next) {

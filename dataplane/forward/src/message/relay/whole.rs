@@ -14,6 +14,8 @@ use crate::{ConnId, Drop};
 pub(super) struct Return {
     pub(super) conn: ConnId,
     tid: Tid,
+    /// From-Path of the request.
+    path: String,
     pub(super) until: Instant,
 }
 
@@ -41,7 +43,8 @@ impl Message {
                 return self.respond(now, source, head, Status::TIMEOUT, tx);
             }
             let until = self.answer_until(now);
-            self.relay.returns.insert((target, tid), Return { conn: source, tid: *head.tid(), until });
+            let path = head.from_path().as_str().to_owned();
+            self.relay.returns.insert((target, tid), Return { conn: source, tid: *head.tid(), path, until });
             self.relay_arms(now);
         }
         let mut buffer = BytesMut::new();
@@ -68,10 +71,9 @@ impl Message {
         let (to, from) = (head.to_path(), head.from_path());
         let own = to.first_text();
         let rest = to.as_str().split_once(own).map(|(_, rest)| rest.trim_start()).unwrap_or_default();
-        if PathRef::parse(rest, self.framing.path_uris_max).is_err() {
-            tx.totals.drop(Drop::MsrpUnasked);
-            return true;
-        }
+        // RFC 4976 §5.1 answers AUTH along its whole path; some answer it to the last hop only (Kamailio does).
+        let is_whole = PathRef::parse(rest, self.framing.path_uris_max).is_ok();
+        let rest = if is_whole { rest } else { back.path.as_str() };
         tx.totals.requests_taken += 1;
         let from = format!("{own} {}", from.as_str());
         let mut buffer = BytesMut::new();
