@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -18,11 +19,15 @@ use crate::kamailio::Kamailio;
 use crate::node::Node;
 
 const RELAY: &str = "msrp://127.0.0.1:12856;tcp";
+const RELAY_TLS: &str = "msrps://127.0.0.1:12857;tcp";
 
 /// Kamailio with the relay's configuration, once it answers.
 fn relay() -> Kamailio {
-    let file = root().join("tests/interop/kamailio-msrp-relay.cfg");
-    let mut relay = Kamailio::start(Command::new("kamailio"), &file);
+    start(&root().join("tests/interop/kamailio-msrp-relay.cfg"))
+}
+
+fn start(file: &Path) -> Kamailio {
+    let mut relay = Kamailio::start(Command::new("kamailio"), file);
     let began = Instant::now();
     while !answers() {
         assert!(relay.runs(), "kamailio ended");
@@ -153,34 +158,76 @@ fn kamailios_relay_and_ours_between_two_clients() {
 fn ours_then_kamailios_relay_in_one_path() {
     tests::node::run(OURS, async |node| {
         let _relay = relay();
-        let (mut bob, path) = ours(&node);
-        let through = format!("{path} {RELAY}");
-        let tid = bob.request("AUTH", &through, "");
-        let refused = bob.frame();
-        assert_eq!((refused.tid(), refused.word()), (tid.as_str(), "401"), "{refused:?}");
-        let challenge = Challenge::parse(refused.line("WWW-Authenticate").as_bytes()).expect("a challenge");
-        let shown = Auth::default().shown(&challenge, RELAY, "ann", "1234").replace("algorithm=MD5, ", "");
-        bob.request("AUTH", &through, &format!("Authorization: {shown}\r\n"));
-        let granted = bob.frame();
-        assert_eq!(granted.word(), "200", "{granted:?}");
-        let theirs = granted.line("Use-Path").to_owned();
-        // Where the relay's configuration lets it go on to.
-        let listener = TcpListener::bind("127.0.0.1:15855").expect("the port");
-        let far = "msrp://127.0.0.1:15855/far1session;tcp";
-        let tid = bob.send(&format!("{path} {theirs} {far}"), "chain003", "", "through both");
-        assert_eq!(bob.status(&tid), "200");
-        let mut peer = Peer::accept(&listener);
-        far.clone_into(&mut peer.own);
-        let sent = peer.frame();
-        assert_eq!(sent.body, b"through both");
-        assert_eq!(sent.line("From-Path"), format!("{theirs} {path} {}", bob.own));
-        let back = sent.line("From-Path").to_owned();
-        peer.answer(&sent, "200 OK");
-        peer.send(&back, "chain004", "", "back through both");
-        let heard = bob.frame_of("SEND");
-        assert_eq!(heard.body, b"back through both");
-        assert_eq!(heard.line("From-Path"), format!("{path} {theirs} {far}"));
+        let at = node.msrp().0;
+        both_in_one_path(Peer::connect(at), &format!("msrp://{at};tcp"), RELAY);
     });
+}
+
+/// The same with TLS from the client to us, from us to Kamailio, and from Kamailio to us.
+#[test]
+fn ours_then_kamailios_relay_in_one_path_over_tls() {
+    tests::node::run(OURS, async |node| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _relay = start(&with_tls(folder.path()));
+        let at = node.msrp().1;
+        both_in_one_path(Peer::connect_tls(at), &format!("msrps://{at};tcp"), RELAY_TLS);
+    });
+}
+
+/// The relay's configuration with a TLS listener and a certificate of its own.
+fn with_tls(folder: &Path) -> PathBuf {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let plain =
+        std::fs::read_to_string(root().join("tests/interop/kamailio-msrp-relay.cfg")).expect("it is there");
+    let tls = format!(
+        "loadmodule \"tls.so\"\nloadmodule \"msrp.so\"\nmodparam(\"tls\", \"certificate\", \"{}\")\n\
+         modparam(\"tls\", \"private_key\", \"{}\")\nmodparam(\"tls\", \"verify_certificate\", 0)\n\
+         modparam(\"tls\", \"tls_method\", \"TLSv1.2+\")",
+        certificate.display(),
+        key.display()
+    );
+    let listen = "listen=tcp:127.0.0.1:12856";
+    let text = plain
+        .replace(listen, &format!("enable_tls=yes\n{listen}\nlisten=tls:127.0.0.1:12857"))
+        .replace("\"use_path_addr\", \"127.0.0.1:12856\"", "\"use_path_addr\", \"127.0.0.1:12857\"")
+        .replace("loadmodule \"msrp.so\"", &tls);
+    let file = folder.join("kamailio.cfg");
+    std::fs::write(&file, text).expect("written");
+    file
+}
+
+fn both_in_one_path(mut bob: Peer, ours: &str, theirs: &str) {
+    let password = tests::node::password("bob");
+    let path = bob.auth(ours, "bob", &password, Auth::default()).line("Use-Path").to_owned();
+    let through = format!("{path} {theirs}");
+    let tid = bob.request("AUTH", &through, "");
+    let refused = bob.frame();
+    assert_eq!((refused.tid(), refused.word()), (tid.as_str(), "401"), "{refused:?}");
+    let challenge = Challenge::parse(refused.line("WWW-Authenticate").as_bytes()).expect("a challenge");
+    let shown = Auth::default().shown(&challenge, theirs, "ann", "1234");
+    bob.request("AUTH", &through, &format!("Authorization: {shown}\r\n"));
+    let granted = bob.frame();
+    assert_eq!(granted.word(), "200", "{granted:?}");
+    let theirs = granted.line("Use-Path").to_owned();
+    // Where the relay's configuration lets it go on to.
+    let listener = TcpListener::bind("127.0.0.1:15855").expect("the port");
+    let far = "msrp://127.0.0.1:15855/far1session;tcp";
+    let tid = bob.send(&format!("{path} {theirs} {far}"), "chain003", "", "through both");
+    assert_eq!(bob.status(&tid), "200");
+    let mut peer = Peer::accept(&listener);
+    far.clone_into(&mut peer.own);
+    let sent = peer.frame();
+    assert_eq!(sent.body, b"through both");
+    assert_eq!(sent.line("From-Path"), format!("{theirs} {path} {}", bob.own));
+    let back = sent.line("From-Path").to_owned();
+    peer.answer(&sent, "200 OK");
+    peer.send(&back, "chain004", "", "back through both");
+    let heard = bob.frame_of("SEND");
+    assert_eq!(heard.body, b"back through both");
+    assert_eq!(heard.line("From-Path"), format!("{path} {theirs} {far}"));
 }
 
 fn frame_end(read: &str) -> Option<usize> {
