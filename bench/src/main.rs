@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! The benchmarks: each prints a table and, with `--json FILE`, writes the same rows for machines.
 
+mod msrp;
 mod report;
 mod rtp;
 mod spool;
@@ -40,6 +41,8 @@ enum What {
         #[arg(long)]
         only: Option<String>,
     },
+    /// MSRP: rooms, relays, files, beside bare loops; or any MSRP server.
+    Msrp(msrp::Arguments),
     /// Is a data plane until it is ended: what `rtp` measures from outside.
     #[command(hide = true)]
     Plane {
@@ -74,6 +77,7 @@ fn main() -> anyhow::Result<()> {
         What::Rtp { json, slice_ms, rounds, calls, peers, only } => {
             (rtp::run(&rtp::Plan { slice_ms, rounds, calls, peers, only })?, json)
         }
+        What::Msrp(arguments) => (msrp::run(&arguments)?, arguments.json),
         What::Plane { config } => {
             let config = serde_json::from_slice(&std::fs::read(config)?)?;
             return dataplaned::run(config, dataplaned::Shutdown::default());

@@ -91,10 +91,10 @@ fn carry(peer: &UdpSocket, entries: &[SocketAddr]) -> anyhow::Result<usize> {
 }
 
 /// A data plane in a process of its own; ended when dropped.
-struct Plane(Child);
+pub(crate) struct Plane(Child);
 
 impl Plane {
-    fn start(config: &dataplaned::Config, folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(config: &dataplaned::Config, folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join("plane.json");
         std::fs::write(&file, serde_json::to_vec(config)?)?;
         let child = Command::new(std::env::current_exe()?).arg("plane").arg(&file).spawn()?;
@@ -107,8 +107,12 @@ impl Plane {
         Ok(plane)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Octets of resident memory.
-    fn resident(&mut self) -> anyhow::Result<u64> {
+    pub(crate) fn resident(&mut self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;

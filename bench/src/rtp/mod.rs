@@ -7,16 +7,16 @@
 //!
 //! Kinds that are compared take turns (`race`); of each the median of all turns counts.
 
-mod bare;
-mod clock;
-mod legs;
+pub(crate) mod bare;
+pub(crate) mod clock;
+pub(crate) mod legs;
 mod load;
 mod pace;
 mod race;
 mod rtpengine;
 mod scale;
 mod versus;
-mod weir;
+pub(crate) mod weir;
 mod whole;
 
 use crate::report::{Machine, Reach, Report};
@@ -149,7 +149,8 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn median<T>(of: &[T], what: impl Fn(&T) -> f64) -> f64 {
+/// The middle of some figures.
+pub(crate) fn median<T>(of: &[T], what: impl Fn(&T) -> f64) -> f64 {
     let mut values: Vec<f64> = of.iter().map(what).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

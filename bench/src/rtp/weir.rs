@@ -11,8 +11,8 @@ use contract::change::Verb;
 use contract::from_dataplane::Body as Word;
 use contract::to_dataplane::Body as Order;
 use contract::{
-    Batch, Change, Context, Direction, FromDataplane, Hello, Leg, LegSet, Mode, Path, RtpLeg, ToDataplane,
-    decode_frame, encode_frame, leg, placement,
+    Batch, Change, Context, Direction, FromDataplane, Hello, Leg, LegSet, Mode, Path, Placement, RtpLeg,
+    ToDataplane, decode_frame, encode_frame, leg, placement,
 };
 
 use super::bare::Running;
@@ -156,10 +156,25 @@ fn path(context: u64, id: u32, mode: Mode, sources: Vec<u64>, targets: Vec<u64>)
 impl Weir {
     /// A data plane in this process.
     pub(crate) fn start(setup: &Setup) -> anyhow::Result<Self> {
+        Weir::start_with(setup, |_| {})
+    }
+
+    /// The same with a configuration that is changed.
+    pub(crate) fn start_with(
+        setup: &Setup,
+        change: impl FnOnce(&mut dataplaned::Config),
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let plane = dataplaned::start(setup.config(folder.path()))?;
+        let mut config = setup.config(folder.path());
+        change(&mut config);
+        let plane = dataplaned::start(config)?;
         let control = Control::connect(&plane.addresses().socket, setup.driver)?;
         Ok(Weir { plane, control, _folder: folder })
+    }
+
+    /// Where it takes MSRP: by TCP, and with TLS.
+    pub(crate) fn msrp(&self) -> Option<(SocketAddr, Option<SocketAddr>)> {
+        self.plane.addresses().msrp.first().copied()
     }
 
     pub(crate) fn control(&mut self) -> &mut Control {
@@ -171,7 +186,7 @@ impl Weir {
         self.plane.shard_threads()
     }
 
-    fn running(self, entries: Vec<SocketAddr>) -> anyhow::Result<Running> {
+    pub(crate) fn running(self, entries: Vec<SocketAddr>) -> anyhow::Result<Running> {
         let thread = *self.threads().first().context("no shard")?;
         Ok(Running::weir(entries, thread, self))
     }
@@ -228,8 +243,18 @@ impl Control {
         Ok(self.link.set_nonblocking(false)?)
     }
 
-    /// Applies a batch; where its legs are.
+    /// Applies a batch; where its RTP legs are.
     fn apply(&mut self, verbs: Vec<Verb>) -> anyhow::Result<Vec<SocketAddr>> {
+        let at = |at: &placement::At| match at {
+            placement::At::Rtp(local) => local.bound.as_ref()?.socket(),
+            placement::At::Msrp(_) => None,
+        };
+        let places = self.put(verbs)?;
+        places.iter().map(|placed| placed.at.as_ref().and_then(at).context("a port")).collect()
+    }
+
+    /// Applies a batch; where its legs are.
+    pub(crate) fn put(&mut self, verbs: Vec<Verb>) -> anyhow::Result<Vec<Placement>> {
         self.generation += 1;
         let changes = verbs.into_iter().map(|verb| Change { verb: Some(verb) }).collect();
         self.say(Order::Batch(Batch {
@@ -238,17 +263,10 @@ impl Control {
             trace: String::new(),
             changes,
         }))?;
-        let applied = match self.answer()? {
-            Word::Applied(applied) => applied,
+        match self.answer()? {
+            Word::Applied(applied) => Ok(applied.placements),
             word => anyhow::bail!("a batch was refused: {word:?}"),
-        };
-        let at = |at: &placement::At| match at {
-            placement::At::Rtp(local) => local.bound.as_ref()?.socket(),
-            placement::At::Msrp(_) => None,
-        };
-        let places =
-            applied.placements.iter().map(|placed| placed.at.as_ref().and_then(at).context("a port"));
-        places.collect()
+        }
     }
 
     /// Puts a call for each pair of ends, the first one in the context `first`; where its legs are.

@@ -1,0 +1,234 @@
+//! MSRP: what one core spends on a delivered message, beside the least that these connections can cost and beside
+//! another server.
+//!
+//! The load runs on the first core, what is measured on the last one. CPU is the time of what is measured plus that
+//! of the core's ksoftirqd, from the scheduler's own nanoseconds (schedstat); on loopback the kernel delivers inside
+//! the sender's time. Messages are counted where they arrive. Kinds that are compared take turns (`race`); of each
+//! the median of all turns counts.
+
+mod bare;
+mod load;
+mod plane;
+mod progress;
+mod race;
+mod tls;
+mod words;
+
+use std::path::PathBuf;
+
+use crate::report::{Machine, Reach, Report};
+use load::{Place, Shape};
+use race::{JUDGED, Kind, Race};
+use words::{Ends, MESSAGE_BYTES};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Writes the rows as JSON too.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Milliseconds of one measurement.
+    #[arg(long, default_value_t = 300)]
+    slice_ms: u64,
+    /// Measurements of each kind, interleaved; the table shows medians.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Only rows whose name begins so.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+impl Arguments {
+    fn wants(&self, row: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| row.starts_with(only.as_str()))
+    }
+}
+
+const NOTES: &[&str] = &[
+    "CPU is the measured thread's and its core's ksoftirqd's, per message (or octet) that arrived at a client; on loopback \
+     the kernel's delivery into the client's socket is in it, for all alike. Compare ratios: nanoseconds are this \
+     machine's, this minute.",
+    "A message has 1,024 octets of content, CPIM headers included; its head comes on top, for the bare loops too.",
+];
+
+/// Pairs of the relay rows.
+const PAIRS: usize = 100;
+/// Messages that a bare loop writes at once under saturation.
+const TOGETHER: usize = 16;
+
+/// Runs everything, interleaved.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
+    let choice = netio::choose(netio::Wanted::Auto);
+    let mut report = Report::new(Machine::here(&format!("{} ({})", choice.kind.label(), choice.reason)));
+    for members in [16, 100, 1000] {
+        let row = format!("room_{members}");
+        if arguments.only.as_deref() == Some("room_1000_busy") || !arguments.wants(&row) {
+            continue;
+        }
+        let shape = Shape::Room { window: 1, burst: 1 };
+        room(arguments, &row, members, shape, Reach::AtMost(1.25), &mut report)?;
+    }
+    if arguments.wants("room_1000_busy") {
+        let shape = Shape::Room { window: 2 * TOGETHER, burst: TOGETHER };
+        let ns = room(arguments, "room_1000_busy", 1000, shape, Reach::AtMost(2.0), &mut report)?;
+        report.row("room_1000_busy_ns", ns, "ns/message", "CPU per delivery under saturation");
+    }
+    for (row, answers) in [("relay_1k", false), ("relay_1k_reports", true)] {
+        if arguments.wants(row) && (answers || arguments.only.as_deref() != Some("relay_1k_reports")) {
+            relay(arguments, row, answers, &mut report)?;
+        }
+    }
+    for (row, chunk, most) in [("file_2k", 2048, 1.4), ("file_16k", 16_384, 1.15), ("file_64k", 65_536, 1.1)]
+    {
+        if arguments.wants(row) {
+            file(arguments, row, chunk, Reach::AtMost(most), &mut report)?;
+        }
+    }
+    if arguments.wants("tls_room_100") {
+        tls_room(arguments, &mut report)?;
+    }
+    NOTES.iter().for_each(|note| report.remark(*note));
+    Ok(report)
+}
+
+/// Clients of a bare loop: nobody looks at their paths, and they are as long as a server's.
+fn strangers(running: &crate::rtp::bare::Running, clients: usize) -> Place {
+    let at = running.entries.first().copied().unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+    Place { at, ends: (0..clients).map(Ends::blank).collect(), tls: None, binds: false }
+}
+
+/// Octets of a message of a room as its sender writes it.
+fn room_message() -> anyhow::Result<usize> {
+    let ends = Ends::blank(0);
+    let failure = msrp::FailureReport::No;
+    let request = words::Request::whole(&ends, words::Content::Room, 0, MESSAGE_BYTES, failure)?;
+    Ok(request.bytes().len())
+}
+
+fn room(
+    arguments: &Arguments,
+    row: &str,
+    members: usize,
+    shape: Shape,
+    reach: Reach,
+    report: &mut Report,
+) -> anyhow::Result<f64> {
+    let clients = members + 1;
+    let Shape::Room { burst, .. } = shape else { anyhow::bail!("no room") };
+    let piece = room_message()? * burst;
+    let kinds = vec![
+        Kind {
+            name: "bare",
+            start: Box::new(move |core| {
+                let running = bare::room(clients, piece, core)?;
+                let place = strangers(&running, clients);
+                Ok((running, place))
+            }),
+        },
+        Kind {
+            name: "bare_uring",
+            start: Box::new(move |core| {
+                let running = bare::room_uring(clients, piece, core)?;
+                let place = strangers(&running, clients);
+                Ok((running, place))
+            }),
+        },
+        Kind {
+            name: JUDGED,
+            start: Box::new(move |core| {
+                let (mut weir, at) = plane::start(core, false)?;
+                let ends = plane::room(weir.control(), clients, false)?;
+                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true }))
+            }),
+        },
+    ];
+    let what = "per delivered message";
+    let race = Race { row, what, unit: "ns/message", shape, kinds };
+    race.run(arguments.slice_ms, arguments.rounds, reach, report)
+}
+
+fn relay(arguments: &Arguments, row: &str, answers: bool, report: &mut Report) -> anyhow::Result<f64> {
+    let clients = 2 * PAIRS;
+    let kinds = vec![
+        Kind {
+            name: "bare",
+            start: Box::new(move |core| {
+                let running = bare::relay(clients, answers, core)?;
+                let place = strangers(&running, clients);
+                Ok((running, place))
+            }),
+        },
+        Kind {
+            name: JUDGED,
+            start: Box::new(move |core| {
+                let (mut weir, at) = plane::start(core, false)?;
+                let ends = plane::pairs(weir.control(), 1, PAIRS, 0, false)?;
+                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true }))
+            }),
+        },
+    ];
+    let shape = Shape::Pairs { octets: MESSAGE_BYTES, answers };
+    let what = "per relayed message, 100 pairs, one message of each under way";
+    let race = Race { row, what, unit: "ns/message", shape, kinds };
+    race.run(arguments.slice_ms, arguments.rounds, Reach::AtMost(1.4), report)
+}
+
+fn file(
+    arguments: &Arguments,
+    row: &str,
+    chunk: usize,
+    reach: Reach,
+    report: &mut Report,
+) -> anyhow::Result<f64> {
+    let kinds = vec![
+        Kind {
+            name: "bare",
+            start: Box::new(move |core| {
+                let running = bare::stream(chunk, core)?;
+                let place = strangers(&running, 2);
+                Ok((running, place))
+            }),
+        },
+        Kind {
+            name: JUDGED,
+            start: Box::new(move |core| {
+                let (mut weir, at) = plane::start(core, false)?;
+                let ends = plane::pairs(weir.control(), 1, 1, 0, false)?;
+                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true }))
+            }),
+        },
+    ];
+    let what = "per octet, files of 100 MiB one after the other";
+    let race = Race { row, what, unit: "ns/octet", shape: Shape::File { chunk }, kinds };
+    race.run(arguments.slice_ms, arguments.rounds, reach, report)
+}
+
+fn tls_room(arguments: &Arguments, report: &mut Report) -> anyhow::Result<f64> {
+    const CLIENTS: usize = 101;
+    let both = tls::Both::make()?;
+    let piece = room_message()?;
+    let kinds = vec![
+        Kind {
+            name: "bare_rustls",
+            start: Box::new(|core| {
+                let running = bare::room_tls(CLIENTS, piece, &both.server, core)?;
+                let mut place = strangers(&running, CLIENTS);
+                place.tls = Some(both.client.clone());
+                Ok((running, place))
+            }),
+        },
+        Kind {
+            name: JUDGED,
+            start: Box::new(|core| {
+                let (mut weir, at) = plane::start(core, true)?;
+                let ends = plane::room(weir.control(), CLIENTS, true)?;
+                let tls = Some(both.client.clone());
+                Ok((weir.running(vec![at])?, Place { at, ends, tls, binds: true }))
+            }),
+        },
+    ];
+    let shape = Shape::Room { window: 1, burst: 1 };
+    let what = "per delivered message with TLS everywhere";
+    let race = Race { row: "tls_room_100", what, unit: "ns/message", shape, kinds };
+    race.run(arguments.slice_ms, arguments.rounds, Reach::AtMost(1.25), report)
+}
