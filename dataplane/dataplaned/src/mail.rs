@@ -89,6 +89,7 @@ pub(crate) enum Remote {
 #[derive(Debug)]
 pub(crate) enum Act {
     Write(Bytes),
+    WriteAll(VecDeque<Bytes>),
     Pause,
     Resume,
     Shut { abort: bool },

@@ -1,5 +1,6 @@
 //! What an engine wants done. Small, so that a thousand of them cost little; the packet itself is never in it.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use base::UnixTime;
@@ -107,6 +108,13 @@ pub enum Output {
         conn: ConnId,
         /// What.
         bytes: Bytes,
+    },
+    /// The same with several pieces, in this order.
+    WriteAll {
+        /// Which connection.
+        conn: ConnId,
+        /// What.
+        pieces: VecDeque<Bytes>,
     },
     /// Stop reading from a connection: what it feeds is full.
     Pause {

@@ -11,6 +11,7 @@
 //!
 //! Both drivers do the same, held to it by one suite (`tests/suite.rs`). A driver belongs to the thread that made it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
@@ -279,6 +280,9 @@ pub trait Driver: std::fmt::Debug {
 
     /// Appends to what a connection sends; all of a batch leaves by one writev.
     fn write(&mut self, conn: u64, bytes: Bytes);
+
+    /// The same with several pieces, in this order.
+    fn write_all(&mut self, conn: u64, pieces: VecDeque<Bytes>);
 
     /// Stops reading from a connection, so that its peer is held back.
     fn pause(&mut self, conn: u64);

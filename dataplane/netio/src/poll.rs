@@ -127,7 +127,7 @@ impl Polled {
         for event in &self.events {
             let (kind, serial, index) = token::parts(event.token().0);
             let ended = event.is_error() || event.is_read_closed();
-            let (readable, writable) = (event.is_readable() || ended, event.is_writable() || ended);
+            let (readable, writable) = (event.is_readable(), event.is_writable());
             match kind {
                 token::DATAGRAM => {
                     let Some(Some(socket)) = self.sockets.get_mut(index as usize) else { continue };
@@ -136,8 +136,10 @@ impl Polled {
                         self.ready.push_back(index);
                     }
                 }
-                token::STREAM => self.streams.ready(Key::Conn { slot: index, serial }, readable, writable),
-                token::LISTENER => self.streams.ready(Key::Listener(index), readable, writable),
+                token::STREAM => {
+                    self.streams.ready(Key::Conn { slot: index, serial }, readable, writable, ended);
+                }
+                token::LISTENER => self.streams.ready(Key::Listener(index), readable, writable, ended),
                 _ => {
                     self.wake.drain();
                     self.batch.push(Item::Woken);
@@ -355,6 +357,10 @@ impl Driver for Polled {
 
     fn write(&mut self, conn: u64, bytes: Bytes) {
         self.streams.write(conn, bytes);
+    }
+
+    fn write_all(&mut self, conn: u64, pieces: VecDeque<Bytes>) {
+        self.streams.write_all(conn, pieces);
     }
 
     fn pause(&mut self, conn: u64) {

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use bytes::Bytes;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{BufRingEntry, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
@@ -91,6 +92,8 @@ pub struct Ring {
     tail: u16,
     named: Box<libc::msghdr>,
     gathered: Gathered,
+    /// What is sent from where it lies, until it was submitted.
+    lent: Vec<Bytes>,
 }
 
 impl std::fmt::Debug for Ring {
@@ -132,6 +135,7 @@ impl Ring {
             receive,
             slots,
             gathered: Gathered::new(),
+            lent: Vec::new(),
             held: vec![true; usize::from(buffers)],
             tail: 0,
             named,
@@ -222,6 +226,30 @@ impl Ring {
         self.push(entry)
     }
 
+    /// Sends as much of some octets as the kernel takes; it completes, with how many. The octets are held until it was
+    /// submitted, and then it is over: it never waits.
+    pub fn send_shared(&mut self, file: u32, bytes: &Bytes, user: u64) -> io::Result<()> {
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        // Before the octets are lent: an enter ends the use of those that were lent before.
+        if self.room() == 0 {
+            self.enter(0, None)?;
+        }
+        if self.room() == 0 {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock));
+        }
+        let entry = opcode::Send::new(Fixed(file), bytes.as_ptr(), length)
+            .flags(libc::MSG_DONTWAIT)
+            .build()
+            .user_data(user);
+        self.lent.push(bytes.clone());
+        self.push(entry)
+    }
+
+    /// True when everything that was pushed is with the kernel.
+    pub fn is_submitted(&mut self) -> bool {
+        self.io.submission().is_empty()
+    }
+
     /// Sends datagrams of `segment` octets each (the last one may be shorter) to one peer by one request: the kernel
     /// takes them through its stack as one and cuts them apart late (UDP_SEGMENT). Done when the next [`Ring::enter`]
     /// returns.
@@ -277,8 +305,8 @@ impl Ring {
 
     fn push(&mut self, entry: Entry) -> io::Result<()> {
         for _ in 0..2 {
-            // SAFETY: every address in an entry made above points into a mapping, or at `named` or `gathered`, that this
-            // ring owns; what the kernel does with it ends before they are released (see `drop`).
+            // SAFETY: every address in an entry made above points into a mapping, or at `named`, `gathered` or `lent`, that
+            // this ring owns; what the kernel does with it ends before they are released (see `drop`).
             if unsafe { self.io.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
@@ -325,6 +353,7 @@ impl Ring {
         if self.io.submission().is_empty() {
             // Sends are over when they were submitted.
             self.gathered.clear();
+            self.lent.clear();
         }
         match done {
             Ok(_) => Ok(()),

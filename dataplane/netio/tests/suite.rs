@@ -686,6 +686,49 @@ fn a_slow_reader_is_told_by_what_is_not_sent(kind: Kind) {
     assert_eq!(reader.join().unwrap().unwrap(), 32 << 20);
 }
 
+fn pieces_that_leave_one_by_one_arrive_whole_and_in_order(kind: Kind) {
+    let Some(mut driver) = driver(kind, &config()) else { return };
+    let address = listening(&mut *driver, None);
+    let mut peer = stream(address);
+    let conn = opened(&one(&mut *driver));
+    // Each fills the kernel's buffers more, until it takes the last ones in parts only.
+    let piece = |number: u8| Bytes::from(vec![number; 300_000]);
+    let all: Vec<u8> = (0..40).flat_map(piece).collect();
+    let (mut seen, mut sent) = (Vec::new(), 0);
+    for number in 0..40 {
+        driver.write(conn, piece(number));
+        seen.extend(pass(&mut *driver, Duration::from_millis(2)));
+    }
+    let reader = std::thread::spawn(move || {
+        let mut read = vec![0; 40 * 300_000];
+        peer.read_exact(&mut read).map(|()| read)
+    });
+    while !reader.is_finished() {
+        seen.extend(pass(&mut *driver, Duration::from_millis(2)));
+    }
+    assert!(reader.join().unwrap().unwrap() == all);
+    seen.extend(pass(&mut *driver, Duration::from_millis(20)));
+    seen.iter().for_each(|seen| sent += if let Seen::Sent(_, n) = seen { *n } else { 0 });
+    assert_eq!(sent, all.len());
+}
+
+// A read that is not full is the last one of its turn: the end behind it must not wait for another edge.
+fn an_end_right_behind_what_was_said_is_seen(kind: Kind) {
+    let Some(mut driver) = driver(kind, &config()) else { return };
+    let address = listening(&mut *driver, None);
+    let mut early = stream(address);
+    early.write_all(b"bye").unwrap();
+    drop(early);
+    let all = until(&mut *driver, |all| matches!(all.last(), Some(Seen::Closed(..))));
+    assert_eq!(received(&all, opened(&all[0])), b"bye");
+    let mut late = stream(address);
+    let conn = opened(&one(&mut *driver));
+    late.write_all(b"bye").unwrap();
+    drop(late);
+    let all = until(&mut *driver, |all| matches!(all.last(), Some(Seen::Closed(..))));
+    assert_eq!(received(&all, conn), b"bye");
+}
+
 fn a_dialled_connection_opens_or_fails(kind: Kind) {
     let Some(mut driver) = driver(kind, &config()) else { return };
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -879,6 +922,8 @@ suite! {
     an_aborted_connection_is_gone_at_once,
     a_paused_connection_holds_its_peer_back,
     a_slow_reader_is_told_by_what_is_not_sent,
+    pieces_that_leave_one_by_one_arrive_whole_and_in_order,
+    an_end_right_behind_what_was_said_is_seen,
     a_dialled_connection_opens_or_fails,
     the_table_of_connections_has_an_end,
     one_address_does_not_get_all_connections,

@@ -40,6 +40,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// The same with octets of its own, so that it does not hold the read that brought it.
+    pub fn detached(self) -> Head {
+        Head { block: Bytes::copy_from_slice(&self.block), ..self }
+    }
+
     /// Request with method, or response with status.
     pub fn start(&self) -> Start {
         self.start

@@ -131,6 +131,7 @@ impl Hands {
             }
             Output::LookUp { dial, host, port } => self.names.ask(self.index, dial, host, port),
             Output::Write { conn, bytes } => self.act(conn.0, Act::Write(bytes)),
+            Output::WriteAll { conn, pieces } => self.act(conn.0, Act::WriteAll(pieces)),
             Output::Pause { conn } => self.act(conn.0, Act::Pause),
             Output::Resume { conn } => self.act(conn.0, Act::Resume),
             Output::Shut { conn, abort } => self.act(conn.0, Act::Shut { abort }),
@@ -209,6 +210,7 @@ impl Hands {
         let Some(held) = self.conns.get_mut(&conn) else { return };
         match what {
             Act::Write(bytes) => self.driver.write(conn, bytes),
+            Act::WriteAll(pieces) => self.driver.write_all(conn, pieces),
             Act::Pause => {
                 held.paused = true;
                 self.driver.pause(conn);

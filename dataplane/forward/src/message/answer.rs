@@ -52,17 +52,16 @@ impl Message {
 
     /// A REPORT from the far end of a leg.
     pub(crate) fn report_in(&mut self, now: Now, leg: u32, head: &Head, tx: &mut Tx<'_>) {
+        let tag = super::tag(head.message_id());
         let expected = self.row(leg).and_then(|row| {
-            let found = row.expects.iter().find(|e| e.message_id == head.message_id());
+            let found = row.expects.iter().find(|e| e.is_of(tag, head.message_id()));
             found.map(|e| (e.source, e.passage))
         });
         // A failure may come before the last chunk went out.
         let open = || {
             self.copies_to(leg).into_iter().find(|(source, passage)| {
                 let row = self.row(*source);
-                row.is_some_and(|r| {
-                    r.passages.iter().any(|p| p.id == *passage && p.shown_id == head.message_id())
-                })
+                row.and_then(|r| r.passages.of(*passage)).is_some_and(|p| p.shown_id == head.message_id())
             })
         };
         let (Some(status), Some((source, passage))) = (head.status(), expected.or_else(open)) else {

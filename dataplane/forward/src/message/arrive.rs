@@ -130,6 +130,8 @@ impl Message {
                     break;
                 }
                 Ok(Some(Event::Head(head))) => {
+                    // A head lives as long as its message, and must not hold a whole read for so long.
+                    let head = if whole.len() > super::conn::COPY_MAX { head.detached() } else { head };
                     if self.hands_over(conn, &head, &whole, tx) {
                         return;
                     }

@@ -105,7 +105,7 @@ impl Message {
         let Some(row) = self.row_mut(leg) else { return refuse(Status::NO_SESSION) };
         row.last_at = now.mono;
         let range = head.byte_range().unwrap_or(msrp::ByteRange::OPEN);
-        let begun = row.passages.iter().find(|p| p.message_id == head.message_id());
+        let begun = row.passages.named(head.message_id());
         let total = begun.and_then(|p| p.total).or(range.total);
         if total.is_some_and(|total| range.start - 1 > total) {
             return Verdict::Refuse(Status::BAD_REQUEST, Drop::MsrpStray);
@@ -113,7 +113,7 @@ impl Message {
         if row.taken.iter().any(|id| id == head.message_id()) {
             return Verdict::Discard(Drop::MsrpDuplicate);
         }
-        if let Some(p) = row.passages.iter_mut().find(|p| p.message_id == head.message_id()) {
+        if let Some(p) = row.passages.named_mut(head.message_id()) {
             if p.refused {
                 // It was told to stop.
                 return Verdict::Refuse(Status::STOP, Drop::MsrpStray);
@@ -124,7 +124,7 @@ impl Message {
             p.go_on(head.clone(), tid, until);
             return Verdict::Take(p.id);
         }
-        if row.passages.iter().filter(|p| !p.done && !p.refused).count() >= messages_max {
+        if row.passages.unfinished() >= messages_max {
             return Verdict::Refuse(Status::STOP, Drop::MsrpLimit);
         }
         let verdict = match row.lead.clone() {
@@ -245,9 +245,8 @@ impl Message {
             Reading::Discard { head } => self.respond(now, conn, &head, Status::OK, tx),
             Reading::Bare { leg, head } => {
                 // It keeps a session alive, binds it, or ends a message that was begun.
-                let begun = self.row(leg).and_then(|row| {
-                    row.passages.iter().find(|p| p.message_id == head.message_id() && !p.done).map(|p| p.id)
-                });
+                let begun = self.row(leg).and_then(|row| row.passages.named(head.message_id()));
+                let begun = begun.filter(|p| !p.done).map(|p| p.id);
                 if let Some(passage) = begun.filter(|_| flag == Flag::Abort) {
                     self.aborted(now, leg, passage, tx);
                 }
@@ -346,11 +345,6 @@ impl Message {
                 row.taken.pop_front();
             }
         }
-        let done = row.passages.iter().filter(|p| p.done).count();
-        if done >= forget
-            && let Some(at) = row.passages.iter().position(|p| p.done)
-        {
-            row.passages.remove(at);
-        }
+        row.passages.make_room_for_done(forget);
     }
 }

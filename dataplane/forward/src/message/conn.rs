@@ -11,6 +11,12 @@ use crate::ConnId;
 
 /// Up to here a body is copied beside its head; above it is shared (DESIGN §4: measured).
 pub(super) const COPY_MAX: usize = 2048;
+/// What goes to many and would wait behind as much as this is shared from here on: a room that has more to say than
+/// its members take holds one copy of it, not one for each.
+const GATHER_MAX: usize = 2048;
+pub(super) const SHARE_MIN: usize = 512;
+/// What an end-line takes at most: `CRLF`, seven hyphens, a transaction id, flag, `CRLF`.
+const END_LINE_MAX: usize = 44;
 
 /// What waits to be sent. Small pieces are gathered, large ones shared.
 #[derive(Debug, Default)]
@@ -33,10 +39,11 @@ impl Queue {
         self.bytes += self.tail.len() - before;
     }
 
-    /// Appends a piece of a body.
-    pub(crate) fn push(&mut self, piece: &Bytes) {
+    /// Appends a piece of a body. `wide`: it goes to many, and holds no more memory than its octets.
+    pub(crate) fn push(&mut self, piece: &Bytes, wide: bool) {
         self.bytes += piece.len();
-        if piece.len() <= COPY_MAX {
+        let waits = wide && piece.len() >= SHARE_MIN && self.tail.len() >= GATHER_MAX;
+        if piece.len() <= COPY_MAX && !waits {
             self.tail.extend_from_slice(piece);
         } else {
             self.seal();
@@ -50,16 +57,27 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest piece.
+    /// Takes the oldest piece. An idle connection holds no buffer.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        if self.ready.is_empty() {
-            self.seal();
-            // An idle connection holds no buffer.
-            self.tail = BytesMut::new();
-        }
-        let piece = self.ready.pop_front()?;
+        let piece = match self.ready.pop_front() {
+            Some(piece) => piece,
+            None if self.tail.is_empty() => return None,
+            None => std::mem::take(&mut self.tail).freeze(),
+        };
         self.bytes -= piece.len();
         Some(piece)
+    }
+
+    /// Takes all pieces, if there are several and it shall be.
+    pub(crate) fn take_all_if(&mut self, wanted: bool) -> Option<VecDeque<Bytes>> {
+        if !wanted || self.ready.is_empty() {
+            return None;
+        }
+        if !self.tail.is_empty() {
+            self.ready.push_back(std::mem::take(&mut self.tail).freeze());
+        }
+        self.bytes = 0;
+        Some(std::mem::take(&mut self.ready))
     }
 }
 
@@ -213,8 +231,8 @@ impl Conn {
         self.queue.len() + self.inflight
     }
 
-    /// Writes the head of a chunk. `rest`: what follows its paths.
-    pub(crate) fn begin_chunk(&mut self, tid: &Tid, peer: &str, own: &str, rest: &[u8]) {
+    /// Writes the head of a chunk. `rest`: what follows its paths; `more`: octets that follow at once.
+    pub(crate) fn begin_chunk(&mut self, tid: &Tid, peer: &str, own: &str, rest: &[u8], more: usize) {
         self.queue.write(|buffer| {
             let parts = [
                 b"MSRP ".as_slice(),
@@ -226,7 +244,9 @@ impl Conn {
                 b"\r\n",
                 rest,
             ];
-            buffer.reserve(parts.iter().map(|part| part.len()).sum());
+            let head: usize = parts.iter().map(|part| part.len()).sum();
+            let body = if more <= COPY_MAX { more } else { 0 };
+            buffer.reserve(head + body + END_LINE_MAX);
             parts.iter().for_each(|part| buffer.extend_from_slice(part));
         });
     }

@@ -94,9 +94,8 @@ impl Message {
     }
 
     fn is_live(&self, source: u32, passage: u64, leg: u32) -> bool {
-        let passages = self.row(source).map(|row| row.passages.as_slice()).unwrap_or_default();
-        let mut copies = passages.iter().filter(|p| p.id == passage).flat_map(|p| &p.copies);
-        copies.any(|c| c.leg == leg && c.stage == CopyStage::Live)
+        let p = self.row(source).and_then(|row| row.passages.of(passage));
+        p.is_some_and(|p| p.copies.iter().any(|c| c.leg == leg && c.stage == CopyStage::Live))
     }
 
     fn tell_pressure(&mut self, conn: ConnId, on: bool, tx: &mut Tx<'_>) {
@@ -126,14 +125,18 @@ impl Message {
                 self.tell_pressure(conn, false, tx);
             }
             self.unblock(&sources);
-            for leg in self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default() {
-                self.wants_drain(leg);
+            let legs = self.conns.get_mut(&conn).map(|row| std::mem::take(&mut row.legs)).unwrap_or_default();
+            legs.iter().for_each(|leg| self.wants_drain(*leg));
+            if let Some(row) = self.conns.get_mut(&conn) {
+                row.legs = legs;
             }
         }
         while let Some(mark) = self.conns.get_mut(&conn).and_then(super::Conn::pass_mark) {
             self.copy_written(now, mark, tx);
         }
-        self.list(conn);
+        if self.conns.get(&conn).is_some_and(|row| row.queue.len() > 0 || row.closing.is_some()) {
+            self.list(conn);
+        }
         self.work(now, tx);
     }
 
@@ -208,6 +211,13 @@ impl Message {
                 if tx.out.room() < 2 {
                     self.ready.push_front(conn);
                     return true;
+                }
+                let fits = row.inflight + row.queue.len() <= self.limits.inflight_bytes_max;
+                let waiting = row.queue.len();
+                if let Some(pieces) = row.queue.take_all_if(fits && !row.captured) {
+                    row.inflight += waiting;
+                    tx.push(Output::WriteAll { conn, pieces });
+                    break;
                 }
                 let Some(bytes) = row.queue.pop() else { break };
                 row.inflight += bytes.len();
@@ -301,8 +311,8 @@ impl Message {
     fn relieve(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
         let legs = self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default();
         let among_several = legs.iter().flat_map(|leg| self.copies_to(*leg)).any(|(source, passage)| {
-            let passages = self.row(source).map(|row| row.passages.as_slice()).unwrap_or_default();
-            passages.iter().any(|p| p.id == passage && p.copies.iter().filter(|c| !c.own).count() > 1)
+            let p = self.row(source).and_then(|row| row.passages.of(passage));
+            p.is_some_and(|p| p.copies.iter().filter(|c| !c.own).count() > 1)
         });
         if among_several {
             self.congest(now, conn, tx);

@@ -172,13 +172,13 @@ impl Message {
                     let range = ByteRange { start, end: None, total: held.total };
                     let chunk = Chunk { tid: &tid, id: &held.shown_id, range, success: false };
                     let rest = rest_of(&held.head, &chunk, FailureReport::No);
-                    to.begin_chunk(&tid, &row.peer, &row.own, &rest);
+                    to.begin_chunk(&tid, &row.peer, &row.own, &rest, piece.len());
                     let (source, passage) = (held.source, held.passage);
                     to.open = Some(Open { source, passage, target: leg, tid, wait: Wait::Nothing });
                     tx.totals.requests_out += 1;
                     carries = true;
                 }
-                to.queue.push(&piece);
+                to.queue.push(&piece, false);
                 row.counts.bytes_out += piece.len() as u64;
                 held.next = start + piece.len() as u64;
                 held.begun = true;
@@ -353,8 +353,7 @@ impl Message {
 
     /// Changes the copy of a message to a leg, if somebody still waits for it.
     fn copy_of(&mut self, source: u32, passage: u64, leg: u32, change: impl FnOnce(&mut super::Copy)) {
-        let passages = self.row_mut(source).map(|row| row.passages.as_mut_slice()).unwrap_or_default();
-        let p = passages.iter_mut().find(|p| p.id == passage);
+        let p = self.row_mut(source).and_then(|row| row.passages.of_mut(passage));
         if let Some(copy) = p.and_then(|p| p.copies.iter_mut().find(|c| c.leg == leg && !c.stage.is_over())) {
             change(copy);
         }

@@ -90,8 +90,8 @@ impl Message {
                 self.copy_failed(now, source, passage, leg, Status::TIMEOUT, tx);
             }
         }
-        let passages = self.row_mut(leg).map(|row| std::mem::take(&mut row.passages)).unwrap_or_default();
-        for mut p in passages {
+        let passages = self.row_mut(leg).map(|row| row.passages.take_all());
+        for mut p in passages.into_iter().flatten() {
             if !p.done && !p.is_rest() {
                 self.abort(now, leg, &mut p, tx);
             }
@@ -125,7 +125,7 @@ impl Message {
             conn.transactions.iter().any(|t| t.target == leg && t.carries == Some((source, passage)))
         });
         let row = self.row_mut(source);
-        let p = row.and_then(|row| row.passages.iter_mut().find(|p| p.id == passage));
+        let p = row.and_then(|row| row.passages.of_mut(passage));
         // What a room sends is not answered.
         let copy = p.filter(|p| !p.room).and_then(|p| p.copy_mut(leg));
         match copy.filter(|copy| copy.stage == CopyStage::Sent && !copy.unsure && !awaits) {

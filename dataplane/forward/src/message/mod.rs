@@ -10,6 +10,7 @@ mod held;
 mod loss;
 mod nickname;
 mod passage;
+mod passages;
 pub(crate) mod relay;
 mod row;
 mod send;
@@ -25,6 +26,7 @@ use slab::Slab;
 pub(crate) use conn::{Conn, Mark, Reading, Transaction, Wait};
 pub(crate) use held::{Estate, Held};
 pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};
+pub(crate) use passages::{Passages, tag};
 pub(crate) use row::{Asked, Expect, Lead, Row, Stage};
 
 use crate::modes::imdn::Memory;

@@ -15,7 +15,7 @@ use cpm::UserId;
 use msrp::Head;
 
 use super::held::Held;
-use super::passage::Passage;
+use super::passages::Passages;
 use crate::ConnId;
 
 /// How far a leg's session has come.
@@ -48,10 +48,19 @@ pub(crate) enum Lead {
 /// A message whose REPORT the far end of this leg may still send.
 #[derive(Debug)]
 pub(crate) struct Expect {
+    /// Tells most Message-IDs apart.
+    pub(crate) tag: u32,
     pub(crate) message_id: String,
     pub(crate) source: u32,
     pub(crate) passage: u64,
     pub(crate) until: Instant,
+}
+
+impl Expect {
+    /// Whether it is about the message with this Message-ID, whose tag is `tag`.
+    pub(crate) fn is_of(&self, tag: u32, message_id: &str) -> bool {
+        self.tag == tag && self.message_id == message_id
+    }
 }
 
 /// A NICKNAME that control decides about.
@@ -104,8 +113,7 @@ pub(crate) struct Row {
     pub(crate) imdn_once: usize,
     /// Each recipient whose IMDNs come by this leg counts for himself; else they are all one's.
     pub(crate) imdn_each: bool,
-    #[expect(clippy::vec_box, reason = "each piece of a body takes one out and puts it back")]
-    pub(crate) passages: Vec<Box<Passage>>,
+    pub(crate) passages: Passages,
     /// Ids of messages that were taken whole, so that none is taken twice.
     pub(crate) taken: VecDeque<String>,
     pub(crate) expects: VecDeque<Expect>,

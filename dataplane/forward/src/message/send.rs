@@ -23,7 +23,7 @@ impl Message {
         let until = self.answer_until(now);
         if let Some(row) = self.conns.get_mut(&conn) {
             row.close_chunk(Flag::More, until);
-            row.queue.push(bytes);
+            row.queue.push(bytes, false);
             tx.totals.requests_out += 1;
             self.list(conn);
         }

@@ -4,7 +4,7 @@ use base::{Entropy, Instant, Now};
 use bytes::{Bytes, BytesMut};
 use msrp::{ByteRange, FailureReport, Flag, Head, HeadWriter, Method, Status, Tid};
 
-use super::conn::Open;
+use super::conn::{COPY_MAX, Open, SHARE_MIN};
 use super::row::Expect;
 use super::{Conn, CopyStage, Message, Passage, Row, Transaction, Wait};
 use crate::ConnId;
@@ -12,6 +12,8 @@ use crate::media::Tx;
 
 /// A chunk that is announced no longer than this need not be interruptible (RFC 4975 §7.1.1).
 pub(super) const WHOLE_MAX: u64 = 2048;
+/// A message to so many is one for which sharing its octets may be worth while.
+const WIDE: usize = 8;
 
 impl Message {
     /// Sends a piece that ends before octet `p.next` to all live copies. True: a target is full, and the source must
@@ -30,6 +32,10 @@ impl Message {
         let until = self.answer_until(now);
         let most = if p.room { self.limits.queue_bytes_max / 5 * 4 } else { self.limits.queue_bytes_max };
         let mut block = false;
+        // Its own octets and no more: shared, it must not hold the read that brought it.
+        let wide = p.copies.len() >= WIDE && (SHARE_MIN..=COPY_MAX).contains(&piece.len());
+        let exact = wide.then(|| Bytes::copy_from_slice(piece));
+        let piece = exact.as_ref().unwrap_or(piece);
         for at in 0..p.copies.len() {
             let Some(copy) = p.copies.get(at).copied() else { continue };
             let (target, serial, own) = (copy.leg, copy.serial, copy.own);
@@ -64,10 +70,10 @@ impl Message {
                 copy.begun = true;
             }
             if !to.carries(source, p.id, target) {
-                open_chunk(to, row, p, source, target, start, until, &mut self.entropy);
+                open_chunk(to, row, p, source, target, start, until, piece.len(), &mut self.entropy);
                 tx.totals.requests_out += 1;
             }
-            to.queue.push(piece);
+            to.queue.push(piece, wide);
             row.counts.bytes_out += piece.len() as u64;
             if !to.listed {
                 to.listed = true;
@@ -103,7 +109,7 @@ impl Message {
             if !to.carries(source, p.id, copy.leg) && flag == Flag::Last {
                 // It was interrupted after its last octet: an empty chunk says that this is the end.
                 let start = p.out(p.next);
-                open_chunk(to, row, p, source, copy.leg, start, until, &mut self.entropy);
+                open_chunk(to, row, p, source, copy.leg, start, until, 0, &mut self.entropy);
                 tx.totals.requests_out += 1;
             }
             if to.carries(source, p.id, copy.leg) {
@@ -141,8 +147,7 @@ impl Message {
         let copy = if (from, passage) == (source, p.id) {
             p.copy_mut(forgotten.target)
         } else {
-            let passages = self.row_mut(from).map(|row| row.passages.as_mut_slice()).unwrap_or_default();
-            let p = passages.iter_mut().find(|p| p.id == passage);
+            let p = self.row_mut(from).and_then(|row| row.passages.of_mut(passage));
             p.and_then(|p| p.copy_mut(forgotten.target))
         };
         if let Some(copy) = copy {
@@ -163,7 +168,8 @@ impl Message {
                     row.expects.pop_front();
                 }
                 let message_id = p.shown_id.clone();
-                row.expects.push_back(Expect { message_id, source, passage: p.id, until });
+                let tag = super::tag(&message_id);
+                row.expects.push_back(Expect { tag, message_id, source, passage: p.id, until });
             }
         }
     }
@@ -266,9 +272,7 @@ impl Message {
 
     /// Takes a passage out of its leg, to work on it; put it back with [`Message::keep`].
     pub(crate) fn take(&mut self, source: u32, passage: u64) -> Option<Box<Passage>> {
-        let row = self.row_mut(source)?;
-        let at = row.passages.iter().position(|p| p.id == passage)?;
-        Some(row.passages.swap_remove(at))
+        self.row_mut(source)?.passages.take(passage)
     }
 
     /// Puts a passage back, unless nothing more can come of it.
@@ -280,11 +284,7 @@ impl Message {
         let Some(row) = self.row_mut(source) else { return };
         row.passages.push(p);
         // A refused message is remembered until its sender ends it; of such there are no more than of others.
-        if row.passages.iter().filter(|p| p.refused).count() > max
-            && let Some(at) = row.passages.iter().position(|p| p.refused)
-        {
-            row.passages.remove(at);
-        }
+        row.passages.trim_refused(max);
     }
 
     /// The copy to one leg failed, by response, report or loss.
@@ -309,7 +309,7 @@ impl Message {
     }
 }
 
-/// Writes the head of a chunk that begins with octet `start`. All but the paths is the same for all targets.
+/// Writes the head of a chunk that begins with octet `start` and is followed by `more` octets at once. All but the paths is the same for all targets.
 #[expect(clippy::too_many_arguments, reason = "three tables are borrowed apart")]
 fn open_chunk(
     to: &mut Conn,
@@ -319,6 +319,7 @@ fn open_chunk(
     target: u32,
     start: u64,
     until: Instant,
+    more: usize,
     entropy: &mut Entropy,
 ) {
     to.close_chunk(Flag::More, until);
@@ -328,7 +329,7 @@ fn open_chunk(
     if p.rest_of != start {
         (p.rest, p.rest_of) = (rest_of_head(p, start), start);
     }
-    to.begin_chunk(&tid, &row.peer, &row.own, &p.rest);
+    to.begin_chunk(&tid, &row.peer, &row.own, &p.rest, more);
     let wait = match p.failure {
         _ if p.room => Wait::Nothing,
         FailureReport::Yes => Wait::Answer,

@@ -116,7 +116,7 @@ impl Message {
             lead: Lead::Nowhere,
             imdn_once: 0,
             imdn_each: false,
-            passages: Vec::new(),
+            passages: super::Passages::default(),
             taken: std::collections::VecDeque::new(),
             expects: std::collections::VecDeque::new(),
             asked: None,

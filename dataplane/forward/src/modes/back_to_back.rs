@@ -97,12 +97,14 @@ pub(crate) fn begin(
 
 /// Whether a Message-ID is in use towards a target.
 fn is_used(message: &Message, target: u32, id: &str) -> bool {
-    let expected = message.row(target).is_some_and(|row| row.expects.iter().any(|e| e.message_id == id));
-    expected
-        || message.copies_to(target).into_iter().any(|(source, passage)| {
-            let passages = message.row(source).map(|row| row.passages.as_slice()).unwrap_or_default();
-            passages.iter().any(|p| p.id == passage && p.shown_id == id)
-        })
+    let Some(row) = message.row(target) else { return false };
+    let tag = crate::message::tag(id);
+    let goes = |p: &Passage| {
+        p.copies.iter().any(|c| c.leg == target && c.serial == row.serial && !c.stage.is_over())
+    };
+    let members = message.members.get(&row.key.context).map(Vec::as_slice).unwrap_or_default();
+    let mut sources = members.iter().filter_map(|source| message.row(*source));
+    row.expects.iter().any(|e| e.is_of(tag, id)) || sources.any(|source| source.passages.shown(id).any(goes))
 }
 
 /// What is held of a CPIM message may be an IMDN. That passes where content may not; and of those from several

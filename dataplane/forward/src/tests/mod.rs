@@ -2,6 +2,7 @@
 
 mod batches;
 mod browser;
+mod msrp_busy;
 mod msrp_connections;
 mod msrp_exact;
 mod msrp_flow;

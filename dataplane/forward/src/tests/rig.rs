@@ -222,6 +222,13 @@ impl Rig {
                             acks.push((conn, bytes.len()));
                         }
                     }
+                    Done::Stream(Output::WriteAll { conn, pieces }) => {
+                        let wire = self.wire.entry(conn.0).or_default();
+                        pieces.iter().for_each(|bytes| wire.extend_from_slice(bytes));
+                        if !self.stalled.contains(&conn.0) {
+                            acks.push((conn, pieces.iter().map(Bytes::len).sum()));
+                        }
+                    }
                     other => rest.push(other),
                 }
             }

@@ -15,7 +15,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::table::Happening;
 use super::transport::{End, Transport};
@@ -53,6 +53,10 @@ pub(crate) struct Conn {
     pub(crate) file: u32,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// The peer's end or an error is behind what can be read: it is read until it shows.
+    pub(crate) ended: bool,
+    /// What waits first is with the driver, which tells how much of it was taken; nothing else is written meanwhile.
+    pub(crate) sending: bool,
     pub(crate) paused: bool,
     /// Stands in the list of those that have work.
     pub(crate) queued: bool,
@@ -80,6 +84,12 @@ impl Conn {
             Ok(fate) => fate,
             Err(end) => self.ended(&end, tell),
         }
+    }
+
+    /// What there is to send, if it is one piece and the kernel may take it as it is.
+    pub(crate) fn only_piece(&self) -> Option<&Bytes> {
+        let may = self.state == State::Open && self.writable && !self.sending;
+        if may { self.transport.only_piece() } else { None }
     }
 
     /// Whether an attempt has come through (connect(2), EINPROGRESS).
@@ -112,10 +122,12 @@ impl Conn {
             if read >= read_max {
                 return Ok(Fate::Again);
             }
-            let Some(bytes) = self.transport.read(arena)? else {
+            let Some((bytes, more)) = self.transport.read(arena)? else {
                 self.readable = false;
                 break;
             };
+            // What comes from now on makes an edge of its own.
+            self.readable = more || self.ended;
             read += bytes.len().max(1);
             self.open_if_secure(tell);
             if self.state == State::Open && !bytes.is_empty() {
@@ -156,7 +168,7 @@ impl Conn {
     }
 
     fn send(&mut self, tell: &mut impl FnMut(Happening)) -> Result<(), End> {
-        if self.writable && !self.transport.is_drained() {
+        if self.writable && !self.sending && !self.transport.is_drained() {
             let (bytes, more) = self.transport.write()?;
             self.writable = more;
             if bytes > 0 && self.state == State::Open {

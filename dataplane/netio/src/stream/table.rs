@@ -50,6 +50,11 @@ pub(crate) enum Happening {
 pub(crate) trait Registry {
     /// Watches for readable and writable; edges, not levels.
     fn watch(&mut self, descriptor: BorrowedFd<'_>, key: Key) -> io::Result<u32>;
+    /// Sends later, together with what others have to send; how much was taken comes to [`Streams::written`]. False: this
+    /// registry does not send.
+    fn send(&mut self, _file: u32, _bytes: &Bytes, _key: Key) -> bool {
+        false
+    }
     /// Watches no more.
     fn unwatch(&mut self, file: u32, descriptor: BorrowedFd<'_>, key: Key);
 }
@@ -141,7 +146,7 @@ impl Streams {
     }
 
     /// A descriptor became ready.
-    pub(crate) fn ready(&mut self, key: Key, readable: bool, writable: bool) {
+    pub(crate) fn ready(&mut self, key: Key, readable: bool, writable: bool, ended: bool) {
         match key {
             Key::Listener(index) => {
                 if !self.calling.contains(&index) {
@@ -153,8 +158,9 @@ impl Streams {
                 if serial_of(conn.id) != serial {
                     return;
                 }
-                conn.readable |= readable;
-                conn.writable |= writable;
+                conn.ended |= ended;
+                conn.readable |= readable || ended;
+                conn.writable |= writable || ended;
                 queue(&mut self.ready, conn, slot as usize);
             }
         }
@@ -192,9 +198,49 @@ impl Streams {
     /// that queue is empty more is read (see `next`), so that callers who flood do not fill the memory.
     pub(crate) fn flush(&mut self, registry: &mut impl Registry, tally: &mut Tally) {
         for _ in 0..self.ready.len() {
-            if let Some(slot) = self.ready.pop_front() {
+            if let Some(slot) = self.ready.pop_front()
+                && !self.offer(slot, registry)
+            {
                 self.turn(slot, 0, registry, tally);
             }
+        }
+    }
+
+    /// Has the registry send what one piece is, together with that of other connections.
+    fn offer(&mut self, slot: usize, registry: &mut impl Registry) -> bool {
+        let Some(conn) = self.conns.get_mut(slot) else { return false };
+        let key = Key::Conn { slot: slot as u32, serial: serial_of(conn.id) };
+        let Some(piece) = conn.only_piece() else { return false };
+        if !registry.send(conn.file, piece, key) {
+            return false;
+        }
+        conn.sending = true;
+        conn.queued = false;
+        if conn.readable && !conn.paused {
+            queue(&mut self.ready, conn, slot);
+        }
+        true
+    }
+
+    /// What a registry sent was taken in part or whole, or not: `result` is that of send(2), or the error negated.
+    pub(crate) fn written(&mut self, key: Key, result: i32) {
+        let Key::Conn { slot, serial } = key else { return };
+        let slot = slot as usize;
+        let Some(conn) = self.conns.get_mut(slot).filter(|conn| serial_of(conn.id) == serial) else { return };
+        conn.sending = false;
+        match usize::try_from(result) {
+            Ok(bytes) => {
+                conn.transport.taken(bytes);
+                if bytes > 0 && conn.state == State::Open {
+                    self.happenings.push_back(Happening::Sent { conn: conn.id, bytes });
+                }
+            }
+            Err(_) if result == -libc::EAGAIN => conn.writable = false,
+            // Its next write says so again.
+            Err(_) => conn.ended = true,
+        }
+        if !conn.transport.is_drained() || conn.state != State::Open {
+            queue(&mut self.ready, conn, slot);
         }
     }
 
@@ -284,6 +330,8 @@ impl Streams {
             file,
             readable: accepted,
             writable: accepted,
+            ended: false,
+            sending: false,
             paused: false,
             queued: false,
         };
@@ -328,6 +376,15 @@ impl Streams {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.state == State::Open {
             conn.transport.queue(bytes);
+            queue(&mut self.ready, conn, slot);
+        }
+    }
+
+    pub(crate) fn write_all(&mut self, conn: u64, pieces: VecDeque<Bytes>) {
+        let Some(slot) = self.slots.get(&conn).copied() else { return };
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.state == State::Open {
+            conn.transport.queue_all(pieces);
             queue(&mut self.ready, conn, slot);
         }
     }

@@ -15,7 +15,10 @@ const PARTS_MAX: usize = 64;
 const SESSION_BYTES_MAX: usize = 64 << 10;
 /// Below this a copy is cheaper than a share (DESIGN §4).
 const COPY_BYTES_MAX: usize = 2048;
+/// A read has room for so much at least.
 const READ_BYTES: usize = 16 << 10;
+/// What is kept of a queue that is empty.
+const WAITING_KEPT: usize = 4;
 
 /// Why a transport is at its end.
 #[derive(Debug)]
@@ -76,6 +79,25 @@ impl Transport {
         }
     }
 
+    /// What waits, if it is one piece and goes out as it is.
+    pub(crate) fn only_piece(&self) -> Option<&Bytes> {
+        if self.tls.is_some() || self.waiting.len() != 1 { None } else { self.waiting.front() }
+    }
+
+    /// So many octets of what waits are with the kernel.
+    pub(crate) fn taken(&mut self, bytes: usize) {
+        consume(&mut self.waiting, bytes);
+    }
+
+    /// The same with several pieces, none of them empty.
+    pub(crate) fn queue_all(&mut self, pieces: VecDeque<Bytes>) {
+        if self.waiting.is_empty() {
+            self.waiting = pieces;
+        } else {
+            self.waiting.extend(pieces);
+        }
+    }
+
     /// Says goodbye in the session, if there is one, once everything queued is in it; it leaves with the next
     /// [`Transport::write`].
     pub(crate) fn farewell(&mut self) {
@@ -88,11 +110,12 @@ impl Transport {
         }
     }
 
-    /// One read; `Ok(None)` when nothing is there now. An empty piece means progress without content (handshake).
-    pub(crate) fn read(&mut self, arena: &mut BytesMut) -> Result<Option<Bytes>, End> {
+    /// One read, and whether there may be more; `Ok(None)` when nothing is there now. An empty piece means progress
+    /// without content (handshake).
+    pub(crate) fn read(&mut self, arena: &mut BytesMut) -> Result<Option<(Bytes, bool)>, End> {
         match &mut self.tls {
             None => read_plain(&self.stream, arena),
-            Some(tls) => read_session(&self.stream, tls, arena),
+            Some(tls) => Ok(read_session(&self.stream, tls, arena)?.map(|bytes| (bytes, true))),
         }
     }
 
@@ -106,19 +129,16 @@ impl Transport {
     }
 }
 
-fn read_plain(stream: &TcpStream, arena: &mut BytesMut) -> Result<Option<Bytes>, End> {
+fn read_plain(stream: &TcpStream, arena: &mut BytesMut) -> Result<Option<(Bytes, bool)>, End> {
     arena.reserve(READ_BYTES);
-    let n = {
-        let spare = arena.spare_capacity_mut();
-        let n = spare.len().min(READ_BYTES);
-        receive(stream, &mut spare[..n])
-    };
-    match n {
+    let spare = arena.spare_capacity_mut();
+    let room = spare.len();
+    match receive(stream, spare) {
         Ok(0) => Err(End::Closed),
         Ok(n) => {
             // SAFETY: recv(2) has written the first `n` octets of the spare room.
             unsafe { arena.advance_mut(n) };
-            Ok(Some(share_or_copy(arena)))
+            Ok(Some((share_or_copy(arena), n == room)))
         }
         Err(error) => nothing_or_reset(&error).map(|()| None),
     }
@@ -174,14 +194,10 @@ fn read_session(
 
 fn write_plain(stream: &TcpStream, waiting: &mut VecDeque<Bytes>) -> Result<(usize, bool), End> {
     let mut total = 0;
-    while !waiting.is_empty() {
-        let mut parts = [IoSlice::new(&[]); PARTS_MAX];
-        let mut count = 0;
-        for (part, bytes) in parts.iter_mut().zip(waiting.iter()) {
-            *part = IoSlice::new(bytes);
-            count += 1;
-        }
-        match (&mut &*stream).write_vectored(&parts[..count]) {
+    while let Some(first) = waiting.front() {
+        let written =
+            if waiting.len() == 1 { (&mut &*stream).write(first) } else { write_parts(stream, waiting) };
+        match written {
             Ok(n) => {
                 total += n;
                 consume(waiting, n);
@@ -192,7 +208,21 @@ fn write_plain(stream: &TcpStream, waiting: &mut VecDeque<Bytes>) -> Result<(usi
             }
         }
     }
+    // An idle connection holds little.
+    if waiting.capacity() > WAITING_KEPT {
+        *waiting = VecDeque::new();
+    }
     Ok((total, true))
+}
+
+fn write_parts(stream: &TcpStream, waiting: &VecDeque<Bytes>) -> io::Result<usize> {
+    let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+    let mut count = 0;
+    for (part, bytes) in parts.iter_mut().zip(waiting) {
+        *part = IoSlice::new(bytes);
+        count += 1;
+    }
+    (&mut &*stream).write_vectored(&parts[..count])
 }
 
 fn write_session(

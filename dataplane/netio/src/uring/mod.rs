@@ -18,6 +18,7 @@
 mod sends;
 mod sockets;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
@@ -44,6 +45,8 @@ mod user {
     pub(super) const LISTENER: u64 = 4;
     pub(super) const WAKE: u64 = 5;
     pub(super) const CANCEL: u64 = 6;
+    /// What a stream has taken.
+    pub(super) const WRITTEN: u64 = 8;
     /// Several datagrams together; the serial's place holds how many.
     pub(super) const TOGETHER: u64 = 7;
 
@@ -115,12 +118,23 @@ impl Core {
     }
 
     fn release_file(&mut self, file: u32) {
+        // What is still to be submitted names files by number: it must not meet the number's next owner.
+        if !self.ring.is_submitted() {
+            let _ = self.enter(0, None);
+        }
         let _ = self.ring.clear_file(file);
-        self.files.push(file);
+        if self.ring.is_submitted() {
+            self.files.push(file);
+        }
     }
 }
 
 impl Registry for Core {
+    fn send(&mut self, file: u32, bytes: &Bytes, key: Key) -> bool {
+        let Key::Conn { slot, serial } = key else { return false };
+        self.ring.send_shared(file, bytes, user::pack(user::WRITTEN, serial, slot)).is_ok()
+    }
+
     fn watch(&mut self, descriptor: BorrowedFd<'_>, key: Key) -> io::Result<u32> {
         let file = self.take_file()?;
         self.ring.set_file(file, &descriptor)?;
@@ -254,6 +268,7 @@ impl Uring {
                     self.sockets.refused_together(at, serial, -completion.result, &mut self.tally)
                 }
                 user::STREAM => self.readiness(completion, Key::Conn { slot: at, serial }),
+                user::WRITTEN => self.streams.written(Key::Conn { slot: at, serial }, completion.result),
                 user::LISTENER => self.readiness(completion, Key::Listener(at)),
                 user::WAKE => {
                     self.wake.drain();
@@ -274,9 +289,10 @@ impl Uring {
             return; // cancelled
         }
         let bad = i32::from(libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP);
-        let readable = events & (i32::from(libc::POLLIN) | bad) != 0;
-        let writable = events & (i32::from(libc::POLLOUT) | bad) != 0;
-        self.streams.ready(key, readable, writable);
+        let ended = events & bad != 0;
+        let readable = events & i32::from(libc::POLLIN) != 0;
+        let writable = events & i32::from(libc::POLLOUT) != 0;
+        self.streams.ready(key, readable, writable, ended);
         if !completion.more
             && let Some(file) = self.streams.file(key)
         {
@@ -430,6 +446,10 @@ impl Driver for Uring {
 
     fn write(&mut self, conn: u64, bytes: Bytes) {
         self.streams.write(conn, bytes);
+    }
+
+    fn write_all(&mut self, conn: u64, pieces: VecDeque<Bytes>) {
+        self.streams.write_all(conn, pieces);
     }
 
     fn pause(&mut self, conn: u64) {

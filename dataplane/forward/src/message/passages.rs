@@ -1,0 +1,162 @@
+//! The messages of one leg: those on their way, and those whose sender may still hear of them. Up to a hundred and more
+//! are remembered, so what they are looked up by stands side by side.
+
+use super::Passage;
+
+/// What a passage is found by. `done` and `refused` change only while it is taken out.
+#[derive(Debug)]
+struct Slot {
+    id: u64,
+    tag: u32,
+    shown: u32,
+    done: bool,
+    refused: bool,
+    passage: Box<Passage>,
+}
+
+/// The messages of one leg.
+#[derive(Debug, Default)]
+pub(crate) struct Passages {
+    slots: Vec<Slot>,
+}
+
+/// A few bits of a Message-ID: most others differ in them.
+pub(crate) fn tag(message_id: &str) -> u32 {
+    // FNV-1a.
+    message_id.bytes().fold(0x811c_9dc5, |sum, octet| (sum ^ u32::from(octet)).wrapping_mul(0x0100_0193))
+}
+
+impl Passages {
+    /// Puts one in.
+    pub(crate) fn push(&mut self, passage: Box<Passage>) {
+        self.slots.push(Slot {
+            id: passage.id,
+            tag: tag(&passage.message_id),
+            shown: tag(&passage.shown_id),
+            done: passage.done,
+            refused: passage.refused,
+            passage,
+        });
+    }
+
+    /// Takes one out, to work on it.
+    pub(crate) fn take(&mut self, id: u64) -> Option<Box<Passage>> {
+        let at = self.slots.iter().position(|slot| slot.id == id)?;
+        Some(self.slots.swap_remove(at).passage)
+    }
+
+    /// Takes all out.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Box<Passage>> + use<> {
+        std::mem::take(&mut self.slots).into_iter().map(|slot| slot.passage)
+    }
+
+    pub(crate) fn of(&self, id: u64) -> Option<&Passage> {
+        self.slots.iter().find(|slot| slot.id == id).map(|slot| &*slot.passage)
+    }
+
+    /// The same to change it; whether it is done or refused stays.
+    pub(crate) fn of_mut(&mut self, id: u64) -> Option<&mut Passage> {
+        self.slots.iter_mut().find(|slot| slot.id == id).map(|slot| &mut *slot.passage)
+    }
+
+    /// The one with this Message-ID of its sender.
+    pub(crate) fn named(&self, message_id: &str) -> Option<&Passage> {
+        let tag = tag(message_id);
+        let mut with = self.slots.iter().filter(|slot| slot.tag == tag).map(|slot| &*slot.passage);
+        with.find(|p| p.message_id == message_id)
+    }
+
+    /// The same to go on with it; whether it is done or refused stays.
+    pub(crate) fn named_mut(&mut self, message_id: &str) -> Option<&mut Passage> {
+        let tag = tag(message_id);
+        let mut with = self.slots.iter_mut().filter(|slot| slot.tag == tag).map(|slot| &mut *slot.passage);
+        with.find(|p| p.message_id == message_id)
+    }
+
+    /// Those that the targets see with this Message-ID.
+    pub(crate) fn shown<'a>(&'a self, message_id: &'a str) -> impl Iterator<Item = &'a Passage> {
+        let tag = tag(message_id);
+        let with = self.slots.iter().filter(move |slot| slot.shown == tag).map(|slot| &*slot.passage);
+        with.filter(move |p| p.shown_id == message_id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Passage> {
+        self.slots.iter().map(|slot| &*slot.passage)
+    }
+
+    /// Neither whole nor refused.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.slots.iter().filter(|slot| !slot.done && !slot.refused).count()
+    }
+
+    /// When there are so many that are whole, one of them is forgotten.
+    pub(crate) fn make_room_for_done(&mut self, max: usize) {
+        if self.slots.iter().filter(|slot| slot.done).count() >= max
+            && let Some(at) = self.slots.iter().position(|slot| slot.done)
+        {
+            self.slots.remove(at);
+        }
+    }
+
+    /// When more than so many are refused, one of them is forgotten.
+    pub(crate) fn trim_refused(&mut self, max: usize) {
+        if self.slots.iter().filter(|slot| slot.refused).count() > max
+            && let Some(at) = self.slots.iter().position(|slot| slot.refused)
+        {
+            self.slots.remove(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Instant;
+    use bytes::Bytes;
+    use msrp::{Event, Framer, Tid};
+
+    use super::*;
+
+    fn passage(id: u64, name: &str) -> Box<Passage> {
+        let text = format!(
+            "MSRP abcd SEND\r\nTo-Path: msrp://a:1/x;tcp\r\nFrom-Path: msrp://b:2/y;tcp\r\nMessage-ID: {name}\r\n-------abcd$\r\n"
+        );
+        let mut framer = Framer::new(msrp::Limits::default());
+        let Some(Event::Head(head)) = framer.next(&mut Bytes::from(text)).unwrap() else { panic!() };
+        Box::new(Passage::new(id, head, Tid::parse(b"abcd").unwrap(), Instant::ZERO))
+    }
+
+    #[test]
+    fn each_is_found_by_what_names_it() {
+        let mut passages = Passages::default();
+        for (id, name) in [(1, "name1"), (2, "name2"), (3, "name3")] {
+            let mut p = passage(id, name);
+            p.shown_id = format!("shown{id}");
+            passages.push(p);
+        }
+        assert_eq!(passages.named("name2").map(|p| p.id), Some(2));
+        assert_eq!(passages.shown("shown3").map(|p| p.id).collect::<Vec<_>>(), [3]);
+        assert_eq!((passages.named("shown2").is_none(), passages.shown("name2").count()), (true, 0));
+        assert_eq!(passages.take(2).map(|p| p.id), Some(2));
+        assert!(
+            passages.of(2).is_none() && passages.of_mut(3).is_some() && passages.named("name2").is_none()
+        );
+        assert_eq!(passages.take_all().map(|p| p.id).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut passages = Passages::default();
+        for id in 0..6 {
+            let mut p = passage(id, "same");
+            (p.done, p.refused) = (id < 3, id == 5);
+            passages.push(p);
+        }
+        assert_eq!(passages.unfinished(), 2);
+        passages.make_room_for_done(4);
+        passages.trim_refused(1);
+        assert_eq!(passages.iter().count(), 6);
+        passages.make_room_for_done(3);
+        passages.trim_refused(0);
+        assert_eq!(passages.iter().map(|p| p.id).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+}
