@@ -42,7 +42,7 @@ enum What {
         only: Option<String>,
     },
     /// MSRP: rooms, relays, files, beside bare loops; or any MSRP server.
-    Msrp(msrp::Arguments),
+    Msrp(Box<msrp::Arguments>),
     /// Is a data plane until it is ended: what `rtp` measures from outside.
     #[command(hide = true)]
     Plane {

@@ -37,6 +37,8 @@ pub(crate) enum Shape {
     Room { window: usize, burst: usize },
     /// Client 2i to client 2i + 1, one message under way; with `answers` Failure-Report is `yes`.
     Pairs { octets: usize, answers: bool },
+    /// Client 2i to client 2i + 1, so many messages under way.
+    Pipes { octets: usize, window: usize },
     /// The first client to the second: files in chunks of so many octets, as fast as they are taken.
     File { chunk: usize },
 }
@@ -77,23 +79,26 @@ pub(crate) struct Place {
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// The server wants to know whose a connection is before it can carry.
     pub(crate) binds: bool,
+    /// Connections that are up already, one for each.
+    pub(crate) streams: Vec<TcpStream>,
 }
 
 impl Load {
-    pub(crate) fn connect(place: Place, shape: Shape) -> anyhow::Result<Self> {
-        let mut streams = Vec::with_capacity(place.ends.len());
-        for _ in &place.ends {
-            let stream = TcpStream::connect(place.at)?;
-            stream.set_nodelay(true)?;
-            streams.push(stream);
+    pub(crate) fn connect(mut place: Place, shape: Shape) -> anyhow::Result<Self> {
+        // A bare loop serves when it has accepted all; a server waits only so long for a handshake.
+        let mut streams = std::collections::VecDeque::from(std::mem::take(&mut place.streams));
+        let missing = place.ends.len().saturating_sub(streams.len());
+        for _ in (0..missing).filter(|_| !place.binds) {
+            streams.push_back(open(&place)?);
         }
         let mut clients = Vec::with_capacity(place.ends.len());
-        for (stream, ends) in streams.into_iter().zip(place.ends) {
+        for ends in &place.ends {
+            let stream = streams.pop_front().map_or_else(|| open(&place), Ok)?;
             let tls = match &place.tls {
                 Some(config) => Some(Box::new(handshake(&stream, config)?)),
                 None => None,
             };
-            let mut client = Client { stream, tls, ends, got: 0 };
+            let mut client = Client { stream, tls, ends: ends.clone(), got: 0 };
             if place.binds {
                 let bytes = binding(&client.ends)?;
                 client.say(&bytes)?;
@@ -105,7 +110,7 @@ impl Load {
         let mut requests = Vec::new();
         let speakers = match shape {
             Shape::Room { .. } | Shape::File { .. } => 1,
-            Shape::Pairs { .. } => clients.len(),
+            Shape::Pairs { .. } | Shape::Pipes { .. } => clients.len(),
         };
         for (index, client) in clients.iter().enumerate().take(speakers) {
             requests.push(match shape {
@@ -116,11 +121,64 @@ impl Load {
                     let failure = if answers { FailureReport::Yes } else { FailureReport::No };
                     Request::whole(&client.ends, Content::Plain, index, octets, failure)?
                 }
+                Shape::Pipes { octets, .. } => {
+                    Request::whole(&client.ends, Content::Plain, index, octets, FailureReport::No)?
+                }
                 Shape::File { chunk } => Request::part(&client.ends, chunk, FILE_BYTES)?,
             });
         }
         clients.iter().try_for_each(|client| client.stream.set_nonblocking(true))?;
         Ok(Load { clients, shape, requests, number: 1, octets: 0 })
+    }
+
+    /// A client who binds his connection and reads nothing; it soon takes no more.
+    pub(crate) fn connect_deaf(place: Place) -> anyhow::Result<Self> {
+        let ends = place.ends.first().context("no session")?.clone();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(&place.at.into())?;
+        let mut client = Client { stream: socket.into(), tls: None, ends, got: 0 };
+        let bytes = binding(&client.ends)?;
+        client.say(&bytes)?;
+        let shape = Shape::Room { window: 1, burst: 1 };
+        Ok(Load { clients: vec![client], shape, requests: Vec::new(), number: 1, octets: 0 })
+    }
+
+    /// The clients who listen in a room.
+    pub(crate) fn receivers(&self) -> impl Iterator<Item = (usize, &TcpStream)> {
+        self.clients.iter().enumerate().skip(1).map(|(index, client)| (index, &client.stream))
+    }
+
+    /// Octets of a message as it comes.
+    pub(crate) fn message_octets(&mut self) -> anyhow::Result<u64> {
+        self.calibrate()?;
+        Ok(self.octets)
+    }
+
+    /// Counts from nothing again.
+    pub(crate) fn forget(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.got = 0);
+    }
+
+    /// Throws away what a client has; how many octets that makes in all.
+    pub(crate) fn take(&mut self, client: usize) -> anyhow::Result<u64> {
+        let client = self.clients.get_mut(client).context("a client")?;
+        client.discard()?;
+        Ok(client.got)
+    }
+
+    /// A message from each client of a pair to the other.
+    pub(crate) fn exchange(&mut self) -> anyhow::Result<()> {
+        for speaker in 0..self.clients.len() {
+            self.send(speaker)?;
+        }
+        for client in &mut self.clients {
+            client.got = 0;
+            client.until(MESSAGE_BYTES as u64)?;
+        }
+        // What of the last one is still under way.
+        std::thread::sleep(QUIET);
+        self.clients.iter_mut().try_for_each(|client| client.discard().map(drop))
     }
 
     /// Measures after a start in which caches fill.
@@ -164,7 +222,8 @@ impl Load {
         Ok(())
     }
 
-    fn send(&mut self, speaker: usize) -> anyhow::Result<()> {
+    /// A message of one client.
+    pub(crate) fn send(&mut self, speaker: usize) -> anyhow::Result<()> {
         self.number += 1;
         let request = self.requests.get_mut(speaker).context("a speaker")?;
         request.number(self.number);
@@ -175,6 +234,7 @@ impl Load {
         match self.shape {
             Shape::Room { window, burst } => self.drive_room(window, burst, time),
             Shape::Pairs { answers, .. } => self.drive_pairs(answers, time),
+            Shape::Pipes { window, .. } => self.drive_pipes(window as u64, time),
             Shape::File { .. } => Ok(0),
         }
     }
@@ -221,11 +281,11 @@ impl Load {
         let mut last = Instant::now();
         while !ending || under_way.contains(&true) {
             ending |= Instant::now() >= end;
-            for pair in 0..under_way.len() {
-                if !under_way[pair] {
+            for (pair, under_way) in under_way.iter_mut().enumerate() {
+                if !*under_way {
                     if !ending {
                         self.send(2 * pair)?;
-                        under_way[pair] = true;
+                        *under_way = true;
                     }
                     continue;
                 }
@@ -242,9 +302,44 @@ impl Load {
                     target.say(&bytes)?;
                     self.clients.get_mut(2 * pair).context("a source")?.discard()?;
                 }
-                (under_way[pair], last) = (false, Instant::now());
+                (*under_way, last) = (false, Instant::now());
                 delivered += 1;
             }
+        }
+        Ok(delivered)
+    }
+
+    /// Half a window at a time, so that the measured one always has the other half before it.
+    fn drive_pipes(&mut self, window: u64, time: Duration) -> anyhow::Result<u64> {
+        let end = Instant::now() + time;
+        let mut under_way = vec![0; self.clients.len() / 2];
+        let (mut delivered, mut ending, mut last) = (0, false, Instant::now());
+        while !ending || under_way.iter().any(|count| *count > 0) {
+            ending |= Instant::now() >= end;
+            for (pair, under_way) in under_way.iter_mut().enumerate() {
+                let target = self.clients.get_mut(2 * pair + 1).context("a target")?;
+                target.discard()?;
+                let came = target.got / self.octets;
+                if came > 0 {
+                    target.got -= came * self.octets;
+                    *under_way -= came;
+                    delivered += came;
+                    last = Instant::now();
+                }
+                if !ending && *under_way <= window / 2 {
+                    let burst = window - *under_way;
+                    let mut packed = Vec::new();
+                    for _ in 0..burst {
+                        self.number += 1;
+                        let request = self.requests.get_mut(2 * pair).context("a speaker")?;
+                        request.number(self.number);
+                        packed.extend_from_slice(request.bytes());
+                    }
+                    self.clients.get_mut(2 * pair).context("a client")?.say(&packed)?;
+                    *under_way += burst;
+                }
+            }
+            anyhow::ensure!(last.elapsed() < LOST, "messages were lost");
         }
         Ok(delivered)
     }
@@ -407,6 +502,12 @@ impl Client {
         }
         Ok(whole)
     }
+}
+
+fn open(place: &Place) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(place.at)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn handshake(mut stream: &TcpStream, config: &Arc<ClientConfig>) -> anyhow::Result<ClientConnection> {

@@ -6,11 +6,17 @@
 //! the sender's time. Messages are counted where they arrive. Kinds that are compared take turns (`race`); of each
 //! the median of all turns counts.
 
+mod auth;
 mod bare;
+mod delay;
+mod idle;
+mod kamailio;
 mod load;
 mod plane;
+mod plot;
 mod progress;
 mod race;
+mod target;
 mod tls;
 mod words;
 
@@ -36,11 +42,21 @@ pub(crate) struct Arguments {
     /// Only rows whose name begins so.
     #[arg(long)]
     only: Option<String>,
+    #[command(flatten)]
+    wanted: target::Wanted,
+    /// Beside Kamailio's msrp module too, when it is installed.
+    #[arg(long)]
+    peers: bool,
+    /// Only this one of those who race for a row (for a profiler).
+    #[arg(long)]
+    kind: Option<String>,
 }
 
 impl Arguments {
+    /// A whole name means that row alone, a part of one all that begin so.
     fn wants(&self, row: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| row.starts_with(only.as_str()))
+        let Some(only) = self.only.as_deref() else { return true };
+        if ROWS.contains(&only) { row == only } else { row.starts_with(only) }
     }
 }
 
@@ -51,18 +67,49 @@ const NOTES: &[&str] = &[
     "A message has 1,024 octets of content, CPIM headers included; its head comes on top, for the bare loops too.",
 ];
 
+/// The rows that can be asked for.
+const ROWS: &[&str] = &[
+    "room_16",
+    "room_100",
+    "room_1000",
+    "room_1000_busy",
+    "relay_1k",
+    "relay_1k_reports",
+    "file_2k",
+    "file_16k",
+    "file_64k",
+    "relay_vs_kamailio",
+    "relay_vs_kamailio_8k",
+    "tls_room_100",
+    "idle_tcp_bytes",
+    "idle_tls_bytes",
+    "delay_10",
+    "delay_80",
+];
+
 /// Pairs of the relay rows.
 const PAIRS: usize = 100;
 /// Messages that a bare loop writes at once under saturation.
 const TOGETHER: usize = 16;
 
+/// Pairs of the rows beside Kamailio, and messages of each under way: it resets under many large ones at once.
+const KAMAILIO_PAIRS: usize = 4;
+const KAMAILIO_ROWS: [(&str, usize, usize); 2] =
+    [("relay_vs_kamailio", 200, 32), ("relay_vs_kamailio_8k", 8192, 8)];
+const KAMAILIO_NOTE: &str = "one process for all connections, on the measured core; CPU of all its processes. Its clients \
+     are behind it by AUTH (RFC 4976); Weir has a session with each (B2BUA). The same client and the same messages, \
+     Failure-Report no.";
+
 /// Runs everything, interleaved.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
+    if !arguments.wanted.target.is_empty() {
+        return target::run(&arguments.wanted);
+    }
     let choice = netio::choose(netio::Wanted::Auto);
     let mut report = Report::new(Machine::here(&format!("{} ({})", choice.kind.label(), choice.reason)));
     for members in [16, 100, 1000] {
         let row = format!("room_{members}");
-        if arguments.only.as_deref() == Some("room_1000_busy") || !arguments.wants(&row) {
+        if !arguments.wants(&row) {
             continue;
         }
         let shape = Shape::Room { window: 1, burst: 1 };
@@ -74,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         report.row("room_1000_busy_ns", ns, "ns/message", "CPU per delivery under saturation");
     }
     for (row, answers) in [("relay_1k", false), ("relay_1k_reports", true)] {
-        if arguments.wants(row) && (answers || arguments.only.as_deref() != Some("relay_1k_reports")) {
+        if arguments.wants(row) {
             relay(arguments, row, answers, &mut report)?;
         }
     }
@@ -87,6 +134,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     if arguments.wants("tls_room_100") {
         tls_room(arguments, &mut report)?;
     }
+    if arguments.wants("delay_10") || arguments.wants("delay_80") {
+        delay::run(arguments, &mut report)?;
+    }
+    for (row, secure, most) in [("idle_tcp_bytes", false, 4096.0), ("idle_tls_bytes", true, 24_576.0)] {
+        if arguments.wants(row) {
+            idle::run(row, secure, most, &mut report)?;
+        }
+    }
+    if let Some(version) = kamailio::version().filter(|_| arguments.peers) {
+        for (row, octets, window) in KAMAILIO_ROWS {
+            if arguments.wants(row) {
+                against_kamailio(arguments, row, (octets, window), &mut report)?;
+            }
+        }
+        report.remark(format!("{version}: {KAMAILIO_NOTE}"));
+    }
     NOTES.iter().for_each(|note| report.remark(*note));
     Ok(report)
 }
@@ -94,7 +157,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
 /// Clients of a bare loop: nobody looks at their paths, and they are as long as a server's.
 fn strangers(running: &crate::rtp::bare::Running, clients: usize) -> Place {
     let at = running.entries.first().copied().unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
-    Place { at, ends: (0..clients).map(Ends::blank).collect(), tls: None, binds: false }
+    Place { at, ends: (0..clients).map(Ends::blank).collect(), tls: None, binds: false, streams: Vec::new() }
 }
 
 /// Octets of a message of a room as its sender writes it.
@@ -138,13 +201,13 @@ fn room(
             start: Box::new(move |core| {
                 let (mut weir, at) = plane::start(core, false)?;
                 let ends = plane::room(weir.control(), clients, false)?;
-                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true }))
+                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true, streams: Vec::new() }))
             }),
         },
     ];
     let what = "per delivered message";
     let race = Race { row, what, unit: "ns/message", shape, kinds };
-    race.run(arguments.slice_ms, arguments.rounds, reach, report)
+    race.run(arguments, reach, report)
 }
 
 fn relay(arguments: &Arguments, row: &str, answers: bool, report: &mut Report) -> anyhow::Result<f64> {
@@ -163,14 +226,39 @@ fn relay(arguments: &Arguments, row: &str, answers: bool, report: &mut Report) -
             start: Box::new(move |core| {
                 let (mut weir, at) = plane::start(core, false)?;
                 let ends = plane::pairs(weir.control(), 1, PAIRS, 0, false)?;
-                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true }))
+                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true, streams: Vec::new() }))
             }),
         },
     ];
     let shape = Shape::Pairs { octets: MESSAGE_BYTES, answers };
     let what = "per relayed message, 100 pairs, one message of each under way";
     let race = Race { row, what, unit: "ns/message", shape, kinds };
-    race.run(arguments.slice_ms, arguments.rounds, Reach::AtMost(1.4), report)
+    race.run(arguments, Reach::AtMost(1.4), report)
+}
+
+fn against_kamailio(
+    arguments: &Arguments,
+    row: &str,
+    (octets, window): (usize, usize),
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let clients = 2 * KAMAILIO_PAIRS;
+    let kinds = vec![
+        Kind { name: "kamailio", start: Box::new(move |core| kamailio::relay(clients, core)) },
+        Kind {
+            name: JUDGED,
+            start: Box::new(move |core| {
+                let (mut weir, at) = plane::start(core, false)?;
+                let ends = plane::pairs(weir.control(), 1, KAMAILIO_PAIRS, 0, false)?;
+                let place = Place { at, ends, tls: None, binds: true, streams: Vec::new() };
+                Ok((weir.running(vec![at])?, place))
+            }),
+        },
+    ];
+    let shape = Shape::Pipes { octets, window };
+    let what = format!("{octets} octets, {KAMAILIO_PAIRS} pairs with {window} messages of each under way");
+    let race = Race { row, what: &what, unit: "ns/message", shape, kinds };
+    race.run_against(arguments, Reach::AtLeast(5.0), report)
 }
 
 fn file(
@@ -194,13 +282,13 @@ fn file(
             start: Box::new(move |core| {
                 let (mut weir, at) = plane::start(core, false)?;
                 let ends = plane::pairs(weir.control(), 1, 1, 0, false)?;
-                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true }))
+                Ok((weir.running(vec![at])?, Place { at, ends, tls: None, binds: true, streams: Vec::new() }))
             }),
         },
     ];
     let what = "per octet, files of 100 MiB one after the other";
     let race = Race { row, what, unit: "ns/octet", shape: Shape::File { chunk }, kinds };
-    race.run(arguments.slice_ms, arguments.rounds, reach, report)
+    race.run(arguments, reach, report)
 }
 
 fn tls_room(arguments: &Arguments, report: &mut Report) -> anyhow::Result<f64> {
@@ -223,12 +311,12 @@ fn tls_room(arguments: &Arguments, report: &mut Report) -> anyhow::Result<f64> {
                 let (mut weir, at) = plane::start(core, true)?;
                 let ends = plane::room(weir.control(), CLIENTS, true)?;
                 let tls = Some(both.client.clone());
-                Ok((weir.running(vec![at])?, Place { at, ends, tls, binds: true }))
+                Ok((weir.running(vec![at])?, Place { at, ends, tls, binds: true, streams: Vec::new() }))
             }),
         },
     ];
     let shape = Shape::Room { window: 1, burst: 1 };
     let what = "per delivered message with TLS everywhere";
     let race = Race { row: "tls_room_100", what, unit: "ns/message", shape, kinds };
-    race.run(arguments.slice_ms, arguments.rounds, Reach::AtMost(1.25), report)
+    race.run(arguments, Reach::AtMost(1.25), report)
 }

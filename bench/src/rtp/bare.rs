@@ -34,6 +34,7 @@ enum Body {
     Loop { stop: Arc<AtomicBool>, join: JoinHandle<anyhow::Result<()>> },
     Weir(Box<Weir>),
     Rtpengine(Rtpengine),
+    Other(Box<dyn std::any::Any>),
 }
 
 impl Running {
@@ -64,6 +65,11 @@ impl Running {
         Running { entries, who: Who::Process(server.id()), body: Body::Rtpengine(server) }
     }
 
+    /// Any other server; it ends when it is dropped.
+    pub(crate) fn other(entries: Vec<SocketAddr>, who: Who, server: Box<dyn std::any::Any>) -> Self {
+        Running { entries, who, body: Body::Other(server) }
+    }
+
     /// Stops the thread and waits for it.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         match self.body {
@@ -72,6 +78,10 @@ impl Running {
                 Ok(())
             }
             Body::Rtpengine(server) => {
+                drop(server);
+                Ok(())
+            }
+            Body::Other(server) => {
                 drop(server);
                 Ok(())
             }

@@ -31,6 +31,8 @@ pub(crate) enum Who {
     Thread(u64),
     /// All threads of another process.
     Process(u32),
+    /// The same of a process and of those that it has started.
+    Family(u32),
 }
 
 /// Nanoseconds so far of what is measured, and of the ksoftirqd of its core.
@@ -41,9 +43,11 @@ pub(crate) fn busy_ns(who: Who, core: usize) -> u64 {
 fn own_ns(who: Who) -> u64 {
     match who {
         Who::Thread(thread) => run_time(&format!("/proc/self/task/{thread}/schedstat")),
-        Who::Process(pid) => {
-            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-            threads.map(|thread| run_time(&format!("{}/schedstat", thread.path().display()))).sum()
+        Who::Process(pid) => threads_ns(pid),
+        Who::Family(pid) => {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            let children = children.split_whitespace().filter_map(|child| child.parse().ok()).map(threads_ns);
+            threads_ns(pid) + children.sum::<u64>()
         }
     }
 }
@@ -67,6 +71,11 @@ pub(crate) fn core_busy_ns(core: usize) -> u64 {
     // user nice system idle iowait irq softirq steal; guests are in user.
     let ticks = line.split_whitespace().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4));
     ticks.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_NS
+}
+
+fn threads_ns(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|thread| run_time(&format!("{}/schedstat", thread.path().display()))).sum()
 }
 
 fn run_time(path: &str) -> u64 {

@@ -238,8 +238,11 @@ impl Control {
     pub(crate) fn drain(&mut self) -> anyhow::Result<()> {
         self.link.set_nonblocking(true)?;
         let mut piece = [0; 65_536];
-        while let Ok(1..) = self.link.read(&mut piece) {}
-        self.read.clear();
+        while let Ok(n @ 1..) = self.link.read(&mut piece) {
+            self.read.extend_from_slice(&piece[..n]);
+            // The last one may not be whole yet.
+            while decode_frame::<FromDataplane>(&mut self.read)?.is_some() {}
+        }
         Ok(self.link.set_nonblocking(false)?)
     }
 

@@ -74,7 +74,7 @@ impl Pass {
     /// Begins a chunk on the next hop.
     fn open(&mut self, id: u64, to: &mut Conn, tid: Tid, until: Instant) {
         to.close_chunk(Flag::More, until);
-        to.begin_chunk(&tid, &self.to, &self.from, &self.rest(&tid));
+        to.begin_chunk(&tid, &self.to, &self.from, &self.rest(&tid), 0);
         let wait = self.wait();
         to.open = Some(Open { source: SEAT, passage: id, target: SEAT, tid, wait });
         self.pending += u32::from(wait != Wait::Nothing);
@@ -143,7 +143,7 @@ impl Message {
             p.open(id, to, Tid::fresh(&mut self.entropy), until);
             tx.totals.requests_out += 1;
         }
-        to.queue.push(piece);
+        to.queue.push(piece, false);
         p.next = next;
         let full = to.load() > self.limits.queue_bytes_max;
         if full {
