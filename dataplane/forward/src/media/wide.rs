@@ -17,6 +17,8 @@ use super::{Media, RtpLeg, Tx, What};
 const EVERY: Duration = Duration::from_millis(100);
 /// Numbers that one feedback speaks of: they fit a datagram even when each needs a large delta.
 const NUMBERS_MAX: usize = 256;
+/// So many numbers in a row that are behind: the peer counts anew.
+const BEHIND_MAX: u8 = 64;
 const REFERENCE_NS: u64 = 64_000_000;
 const UNIT_NS: u64 = 250_000;
 
@@ -36,6 +38,8 @@ pub(crate) struct Wide {
     ssrc: u32,
     /// The timer is set.
     waits: bool,
+    /// Numbers in a row that were behind.
+    behind: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,14 +54,20 @@ enum Noted {
 impl Wide {
     fn new(id: u8) -> Self {
         let came = Box::new([None; NUMBERS_MAX]);
-        Wide { id, first: None, came, count: 0, number: 0, ssrc: 0, waits: false }
+        Wide { id, first: None, came, count: 0, number: 0, ssrc: 0, waits: false, behind: 0 }
     }
 
     fn note(&mut self, number: u16, now: Instant) -> Noted {
-        let ahead = number.wrapping_sub(*self.first.get_or_insert(number));
+        let mut ahead = number.wrapping_sub(*self.first.get_or_insert(number));
         if ahead >= 1 << 15 {
-            return Noted::Old;
+            self.behind += 1;
+            if self.behind < BEHIND_MAX {
+                return Noted::Old;
+            }
+            self.begin_anew();
+            (self.first, ahead) = (Some(number), 0);
         }
+        self.behind = 0;
         match self.came.get_mut(usize::from(ahead)) {
             Some(place) => {
                 place.get_or_insert(now);
@@ -208,5 +218,11 @@ mod tests {
         assert_eq!(wide.note(5000, at(3)), Noted::Yes);
         assert_eq!(wide.tell().map(|(first, _, number, _)| (first, number)), Some((5000, 1)));
         assert!(wide.tell().is_none(), "nothing has come");
+        // Back, as after a handshake of a page that was loaded again: half of all numbers are behind any.
+        for number in 60_000..60_000 + u16::from(BEHIND_MAX) - 1 {
+            assert_eq!(wide.note(number, at(4)), Noted::Old);
+        }
+        assert_eq!(wide.note(60_063, at(5)), Noted::Yes);
+        assert_eq!(wide.tell().map(|(first, _, number, _)| (first, number)), Some((60_063, 2)));
     }
 }
