@@ -90,22 +90,29 @@ impl Media {
     }
 
     pub(super) fn tell_source(&mut self, source: u32, now: Now, tx: &mut Tx<'_>) {
-        let Some(row) = self.leg(source) else { return };
+        let Some(row) = self.leg_mut(source) else { return };
         let agreed = row.talk.agreed;
         let (socket, away) = (row.rtcp_out(), row.away().is_some());
         if !(agreed.remb || agreed.tmmbr) || (socket.is_none() && !away) {
             return;
         }
+        // The sum is over all receivers and all that they are sent: made no oftener than it may be told, whatever they say.
+        if row.talk.summed_at.is_some_and(|at| now.mono.since(at) < SOONER) {
+            return;
+        }
+        row.talk.summed_at = Some(now.mono);
         // One receiver that says 0 must not silence the source for all.
         let floor = self.estimate_min;
         let Some(bits_per_second) = self.least(source, now.mono).map(|bits| bits.max(floor)) else { return };
-        if !row.talk.told.is_none_or(|told| {
+        let told = self.leg(source).and_then(|row| row.talk.told);
+        if !told.is_none_or(|told| {
             let since = now.mono.since(told.at);
             let less = u128::from(bits_per_second) * 100 < u128::from(told.bits_per_second) * 97;
             since >= EVERY || (less && since >= SOONER)
         }) {
             return;
         }
+        let Some(row) = self.leg(source) else { return };
         let own = row.stream.ssrc;
         let recent = row.present().filter(|s| now.mono.since(s.last_at) < FRESH);
         let ssrcs: Vec<u32> = recent.map(|s| s.ssrc).take(NAMED_MAX).collect();

@@ -121,6 +121,8 @@ pub(crate) struct Talk {
     pub(crate) arrivals: Arrivals,
     /// What its source was last told to keep below.
     pub(crate) told: Option<Estimate>,
+    /// When it was last summed up for it what its receivers can take.
+    pub(crate) summed_at: Option<Instant>,
     /// Packets that its peer has been asked for again: source, number, when.
     again: Vec<(u32, u16, Instant)>,
     pub(crate) policed: u64,
@@ -147,6 +149,7 @@ impl Talk {
             by_loss: None,
             arrivals: Arrivals::new(),
             told: None,
+            summed_at: None,
             again: Vec::new(),
             policed: 0,
             retransmitted: 0,

@@ -575,3 +575,18 @@ fn a_leg_is_recorded_by_itself() {
     capture(&mut rig, Some(1), false);
     assert!(spooled(rig.hear_peer(1, &packet(5, 4, 0, 0, &[1]))).is_empty());
 }
+
+// Hostile reading 4, finding 3: a datagram holds fifty estimates, each was a sum over all receivers of all sources, and each of
+// those one over all that it is sent.
+#[test]
+fn what_all_receivers_can_take_is_summed_up_five_times_a_second_at_most() {
+    let mut rig = room_of(vec![agreed(1, |a| a.remb = true), rtp_leg(2), rtp_leg(3)]);
+    rig.hear_peer(1, &packet(5, 1, 0, 96, &[1]));
+    let remb = |bits| RtcpWriter::new().receiver(9, &[]).receiver_estimate(9, bits, &[5]).finish();
+    let mut steps = Vec::new();
+    for (ms, bits) in [(0, 1_000_000), (210, 1_000_000), (60, 200_000), (100, 200_000), (50, 200_000)] {
+        rig.pass(ms);
+        steps.push(told(&rig.hear_peer(2, &remb(bits)), 1).len());
+    }
+    assert_eq!(steps.iter().map(|told| usize::from(*told > 0)).collect::<Vec<_>>(), [1, 0, 0, 0, 1]);
+}
