@@ -11,6 +11,7 @@ use sdp::{Direction, Format, Host, MediaLine, Message, Proto, Rtp};
 use super::config::Medium;
 use super::offer::{FEEDBACK, REPORTS, Terms, numbers};
 use super::room::Room;
+use crate::media::one_host;
 
 /// The loudness of a source, by which a speaker is selected (RFC 6464). The only header extension that we take; it passes
 /// to those who agreed to it, under the number that each has for it.
@@ -64,13 +65,13 @@ fn sha256(line: &MediaLine) -> Option<Vec<u8>> {
 
 fn attach_rtp(leg: &mut RtpLeg, terms: &Terms<'_>, line: &MediaLine, formats: &[Format]) {
     let Some(rtp) = line.rtp() else { return };
-    let ip = line.host.as_ref().and_then(Host::ip).filter(|ip| !ip.is_unspecified());
+    let ip = line.host.as_ref().and_then(one_host);
     if let Some(ip) = ip {
         leg.remote = Some(SocketAddr::new(ip, line.port).into());
         leg.rtcp_mux = rtp.rtcp_mux;
         let rtcp = rtp.rtcp.as_ref();
         let port = rtcp.map_or(line.port.saturating_add(1), |r| r.port);
-        let host = rtcp.and_then(|r| r.host.as_ref()).and_then(Host::ip).unwrap_or(ip);
+        let host = rtcp.and_then(|r| r.host.as_ref()).and_then(one_host).unwrap_or(ip);
         leg.remote_rtcp = (!rtp.rtcp_mux).then(|| Box::new(SocketAddr::new(host, port).into()));
     }
     leg.learning = contract::Learning::from(terms.media.latching).into();

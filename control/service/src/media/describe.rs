@@ -1,6 +1,8 @@
 //! A media line of a peer's description and the leg towards it.
 //! MSRP for messages in sessions, RTP and RTCP for continuous media (REQ-IF-CONV-08).
 
+use std::net::IpAddr;
+
 use base::Entropy;
 use bytes::Bytes;
 use contract::{Direction, Learning, Leg, MsrpLeg, MsrpLocal, RtpLeg, RtpLocal, leg};
@@ -91,10 +93,20 @@ pub(crate) fn blank_leg(
     Leg { id: peer.leg, context, media, kind: Some(kind), ..Leg::default() }
 }
 
+/// The address of one host: where media may go. A group's or a network's is none (one datagram would be many), and 0.0.0.0
+/// says that there is none yet.
+pub(crate) fn one_host(host: &Host) -> Option<IpAddr> {
+    let is_all = |ip: &IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    host.ip().filter(|ip| {
+        let ip = ip.to_canonical();
+        !(ip.is_unspecified() || ip.is_multicast() || is_all(&ip))
+    })
+}
+
 /// Puts what a peer's line says into the leg towards it; `role` is ours on a message line.
 pub(crate) fn meet(leg: &mut Leg, line: &MediaLine, role: Role) {
     leg.direction = direction(line.effective_direction()).into();
-    let ip = line.host.as_ref().and_then(Host::ip).filter(|ip| !ip.is_unspecified());
+    let ip = line.host.as_ref().and_then(one_host);
     let socket = ip.map(|ip| std::net::SocketAddr::new(ip, line.port));
     match (&mut leg.kind, &line.body) {
         (Some(leg::Kind::Rtp(own)), Body::Rtp(rtp)) => {
@@ -246,6 +258,30 @@ pub(crate) fn host_of(description: &Session) -> Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Hostile reading 4, finding 8.
+    #[test]
+    fn media_goes_to_one_host() {
+        for (host, goes) in [
+            ("IN IP4 192.0.2.1", true),
+            ("IN IP6 2001:db8::1", true),
+            ("IN IP4 0.0.0.0", false),
+            ("IN IP4 239.1.2.3", false),
+            ("IN IP4 255.255.255.255", false),
+            ("IN IP6 ff02::1", false),
+            ("IN IP6 ::ffff:239.1.2.3", false),
+        ] {
+            let text = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc={host}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+            );
+            let said = Session::parse(text.as_bytes(), &Limits::default()).unwrap();
+            let kind = Some(leg::Kind::Rtp(RtpLeg::default()));
+            let mut leg = Leg { kind, ..Leg::default() };
+            meet(&mut leg, said.lines.first().unwrap(), Role::Passive);
+            let Some(leg::Kind::Rtp(own)) = leg.kind else { panic!("an RTP leg stays one") };
+            assert_eq!((own.remote.is_some(), own.remote_rtcp.is_some()), (goes, goes), "{host}");
+        }
+    }
 
     #[test]
     fn rtcp_goes_to_the_media_port_only_where_both_sides_said_mux() {

@@ -10,5 +10,5 @@ pub(crate) mod webrtc;
 pub(crate) use anchor::Anchor;
 pub(crate) use describe::{
     Peer, answering, blank_leg, direction, disconnected, grant, hear, host_of, is_anchorable, is_msrp,
-    is_unmet, local, meet, name, read, role, setup_answering,
+    is_unmet, local, meet, name, one_host, read, role, setup_answering,
 };

@@ -5,7 +5,7 @@
 //!              │ nothing new in it: answered here ──▶ Acking             │
 //!              ▼                                                         ▼
 //!         Preparing ──applied──▶ Waiting ◀───────────────────────────────┘
-//!              │ refused: 503       │ failure: relayed, old media restored ──▶ done
+//!              │ refused: 488, 503  │ failure: relayed, old media restored ──▶ done
 //!              ▼                    │ 2xx (ACK)
 //!             done                  ▼
 //!                               Finishing ──applied──▶ 2xx to the asker ──INVITE──▶ Acking ──ACK──▶ done
@@ -18,6 +18,7 @@ use std::time::Duration;
 use base::Instant;
 use bytes::Bytes;
 use contract::Refusal;
+use contract::refusal::Reason;
 use sip::{Method, Name, Request, Response};
 
 use super::clock::{self, Clock};
@@ -184,8 +185,10 @@ impl Session {
         }
     }
 
-    pub(super) fn exchange_refused(&mut self, turn: &mut Turn<'_>, _refusal: &Refusal) {
+    pub(super) fn exchange_refused(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
         match self.exchange.as_ref().map(|e| e.step) {
+            // What cannot be a leg came from the asker's description.
+            Some(Step::Preparing) if refusal.reason() == Reason::BadLeg => self.refuse_exchange(turn, 488),
             Some(Step::Preparing) => self.refuse_exchange(turn, 503),
             // Both sides have agreed on media that the data plane does not take.
             Some(Step::Finishing) => self.end_all(turn, None, "SIP;cause=503"),

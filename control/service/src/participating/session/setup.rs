@@ -264,6 +264,8 @@ impl Session {
     pub(super) fn setup_refused(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
         use contract::refusal::Reason;
         let code = match refusal.reason() {
+            // What cannot be a leg came from the caller's description; nobody else's has come yet.
+            Reason::BadLeg if self.phase == Phase::Allocating => 488,
             Reason::NoPort | Reason::Limit | Reason::Draining | Reason::Unspecified => 503,
             _ => 500,
         };

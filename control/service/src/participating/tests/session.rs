@@ -190,6 +190,35 @@ fn a_full_data_plane_is_503_and_nothing_rings() {
     assert_eq!(world.service.counters().sessions, 0);
 }
 
+// Hostile reading 4, finding 2: it was 500, and 503 in a call that is up; a proxy would try elsewhere (RFC 3261 §21.4.26).
+#[test]
+fn a_description_that_cannot_be_a_leg_is_488() {
+    fn far(change: &contract::Change) -> bool {
+        let remote = match &change.verb {
+            Some(Verb::PutLeg(leg)) => match &leg.kind {
+                Some(leg::Kind::Rtp(rtp)) => rtp.remote.as_ref().and_then(contract::Address::socket),
+                _ => None,
+            },
+            _ => None,
+        };
+        remote == Some(std::net::SocketAddr::from(([192, 0, 2, 9], 6001)))
+    }
+    let mut world = world();
+    world.dataplane_dislikes = far;
+    let tx = invite(&mut world, "c1", &call_sdp("192.0.2.9", 6001, "sendrecv", 1));
+    assert_eq!(world.code(tx), Some(488));
+    let Talk { mut world, alice, .. } = call();
+    world.dataplane_dislikes = far;
+    let moved = call_sdp("192.0.2.9", 6001, "sendrecv", 2);
+    let tx = world.send(phone(ALICE), inside("INVITE", 2, &alice, true, &moved));
+    assert_eq!((world.code(tx), world.service.counters().sessions), (Some(488), 2));
+    let same = call_sdp("192.0.2.8", 6001, "sendrecv", 3);
+    let tx = world.send(phone(ALICE), inside("INVITE", 3, &alice, true, &same));
+    let (client, request) = world.request(phone(BOB), &Method::Invite);
+    world.reply(client, request.respond(486));
+    assert_eq!(world.code(tx), Some(486), "the next one goes its way");
+}
+
 #[test]
 fn failures_are_merged() {
     for (codes, best) in [([486, 480], 486), ([480, 480], 480), ([404, 603], 603), ([503, 500], 500)] {
