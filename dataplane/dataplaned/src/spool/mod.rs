@@ -307,7 +307,7 @@ mod tests {
         let open = ToSpool::Open { context: 1, leg: None, file: "a.pcap".to_owned(), max_bytes: 0 };
         sender.send(open).unwrap();
         let mut written = 0;
-        for _ in 0..500 {
+        for _ in 0..150 {
             sender.send(packet(1)).unwrap();
             std::thread::sleep(Duration::from_millis(20));
             written = std::fs::metadata(place.join("a.pcap")).map_or(0, |file| file.len());
