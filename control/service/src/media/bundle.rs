@@ -117,6 +117,7 @@ fn leave(anchor: &mut Anchor, id: u64) {
     if anchor.leg(id).and_then(of).is_none() || anchor.carries(id) {
         return;
     }
+    let carrier = anchor.leg(id).and_then(rides_on);
     anchor.change_leg(id, |leg| {
         if let Some(leg::Kind::Rtp(own)) = &mut leg.kind
             && let Some(bundle) = own.bundle.take()
@@ -125,6 +126,10 @@ fn leave(anchor: &mut Anchor, id: u64) {
             own.local = Some(RtpLocal::default());
         }
     });
+    let is_left = |carrier: &u64| anchor.leg(*carrier).is_some_and(is_bare) && !anchor.carries(*carrier);
+    if let Some(bare) = carrier.filter(is_left) {
+        anchor.remove_leg(bare);
+    }
 }
 
 /// True when a line can be no line of its own: others ride on its leg, and its peer has taken it out of the bundle.

@@ -316,3 +316,22 @@ fn a_line_whose_transport_others_need_cannot_leave_them() {
     assert_eq!(world.code(tx), Some(488));
     assert_eq!(bundles(&world), before);
 }
+
+// Hostile reading 4, finding 12: the transport stayed, with a socket and a handshake that no line had.
+#[test]
+fn a_transport_alone_goes_when_its_last_line_leaves_the_bundle() {
+    let mut world = at_work("tcp");
+    let offer = browser(Setup::ActPass, "alic", &BOTH, 1);
+    let (alice, _) = call(&mut world, &offer, &plain(&[("audio", 5002), ("video", 5004)], 1));
+    let left = [("audio", "a", false), ("video", "v", true)];
+    let answer = plain(&[("audio", 0), ("video", 5004)], 2);
+    change(&mut world, &alice, 2, &browser(Setup::ActPass, "alic", &left, 2), &answer);
+    assert_eq!(mids(&world), ["", "v"]);
+    let apart = browser(Setup::ActPass, "newf", &left, 3).replace("a=group:BUNDLE v\r\n", "");
+    let response = change(&mut world, &alice, 3, &apart, &answer);
+    assert!(sdp_of(&response.body).groups.is_empty() && mids(&world).is_empty());
+    let legs = legs(&world);
+    let own: Vec<_> = legs.iter().filter(|leg| rtp(leg).dtls.is_some()).collect();
+    assert_eq!((legs.len(), own.len()), (2, 1), "one of each side");
+    assert_eq!(rtp(own[0]).ice.as_ref().unwrap().peer_ufrag, "newf");
+}
