@@ -247,6 +247,48 @@ fn a_full_receiver_stops_its_source_and_nobody_else() {
     relay.check_sum();
 }
 
+#[test]
+fn who_reads_nothing_for_a_minute_is_cut_loose_and_his_sender_told() {
+    let limits = Limits { queue_bytes_max: 4096, inflight_bytes_max: 4096, slow_ms: 60_000, ..limits() };
+    let mut relay = Relayed::with(RelayConfig::default(), limits);
+    let ours = relay.pair();
+    relay.rig.stalled.insert(9);
+    relay.raw(1, &format!(
+        "MSRP long SEND\r\nTo-Path: {ours} {BOB}\r\nFrom-Path: {}\r\nMessage-ID: longid\r\nContent-Type: a/b\r\n\r\n{}",
+        alice(1),
+        "x".repeat(20_000)
+    ));
+    relay.run(59_000);
+    assert!(!relay.shut(9));
+    relay.run(3000);
+    assert!(relay.shut(9));
+    relay.raw(1, "\r\n-------long$\r\n");
+    relay.run(20);
+    assert_eq!(relay.status(1), 408);
+    assert_eq!(relay.rig.engine.totals().queued_bytes, 0);
+    relay.check_sum();
+}
+
+#[test]
+fn awaited_answers_are_bounded_and_the_oldest_forgotten() {
+    let config = RelayConfig { transactions_max: 4, ..RelayConfig::default() };
+    let mut relay = Relayed::with(config, limits());
+    let ours = relay.pair();
+    for _ in 0..20 {
+        relay.send(1, &format!("{ours} {BOB}"), &alice(1), "");
+    }
+    let sent = relay.read(9);
+    assert_eq!((sent.len(), relay.read(1).len()), (20, 20));
+    // Only the latest ones' failures can still be told.
+    for read in &sent {
+        relay.answer(9, read, Status::STOP);
+    }
+    let told = relay.read(1).len();
+    assert!((1..=5).contains(&told), "{told}");
+    assert_eq!(relay.rig.engine.dropped(Drop::MsrpUnasked), 20 - told as u64);
+    relay.check_sum();
+}
+
 /// Requests through the relay may be cut anywhere (RFC 4975 §5.1: streams have no edges).
 #[test]
 fn what_comes_cut_at_every_octet_passes_the_same() {

@@ -235,9 +235,11 @@ impl Message {
     /// Something went out whose answer is awaited; of too many, the oldest is not awaited any more.
     fn pass_sent(&mut self, target: ConnId, until: Instant) {
         let max = self.relay.config.as_ref().map_or(0, |config| config.transactions_max);
+        // Those of all connections together: what is read now comes on top, one a connection.
+        let full = self.relay.passes.len() >= max;
         let mut forgotten = None;
         if let Some(to) = self.conns.get_mut(&target)
-            && to.transactions.len() > max
+            && full
             && let Some(at) = to.transactions.iter().position(|t| t.target == SEAT)
         {
             forgotten = to.transactions.remove(at).and_then(|t| t.carries);
