@@ -4,7 +4,7 @@
 //! what is measured and of every core's ksoftirqd, less the same load between two ends without a relay, at the same rate, in the
 //! same turn: what is left is the relay's, its packets' second way through loopback included.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -331,9 +331,9 @@ fn bare(ends: &[SocketAddr], core: usize) -> anyhow::Result<Running> {
     for (at, (end, entry)) in ends.iter().zip(&entries).enumerate() {
         let other = at ^ 1;
         let flow = Flow {
-            key: FlowKey { from: v4(*end)?, to: v4(*entry)? },
-            by: v4(*entries.get(other).context("pairs")?)?,
-            to: v4(*ends.get(other).context("pairs")?)?,
+            key: FlowKey { from: *end, to: *entry },
+            by: *entries.get(other).context("pairs")?,
+            to: *ends.get(other).context("pairs")?,
             ssrc: u32::from_be_bytes(load::rtp_header(0, at as u32)[8..12].try_into()?),
             payloads: 1,
             clock: 8000,
@@ -349,11 +349,4 @@ fn bare(ends: &[SocketAddr], core: usize) -> anyhow::Result<Running> {
         drop((kernel, sockets));
         Ok(())
     })
-}
-
-fn v4(at: SocketAddr) -> anyhow::Result<SocketAddrV4> {
-    match at {
-        SocketAddr::V4(at) => Ok(at),
-        SocketAddr::V6(at) => anyhow::bail!("{at} is not IPv4"),
-    }
 }

@@ -158,13 +158,13 @@ pub struct DriverSettings {
 
 /// Calls that the kernel relays by itself: plain RTP between two legs, both of whose peers are known, as long as nothing has to
 /// be done to its packets. Needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN; where that is not to be had, a start says so and everything
-/// goes by sockets. IPv4. What goes this way passes no rule of netfilter.
+/// goes by sockets. What goes this way passes no rule of netfilter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KernelRelaySettings {
     /// The network interfaces where packets of calls arrive. Empty: the kernel relays nothing.
     pub interfaces: Vec<String>,
-    /// Flows at once, of all shards; a call both of whose sides speak is two. Others go by sockets.
+    /// Flows of each family (IPv4, IPv6) at once, of all shards; a call both of whose sides speak is two. Others go by sockets.
     pub flows_max: u32,
 }
 

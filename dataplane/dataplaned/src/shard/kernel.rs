@@ -1,7 +1,6 @@
 //! Flows of this shard that the kernel relays (`netio::kernel`): put there when the engine offers them, looked at at each tick,
 //! taken back when it says so and before anything reaches it that changes their context.
 
-use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use base::Now;
@@ -38,13 +37,6 @@ struct Known {
     base: u32,
 }
 
-const fn v4(address: SocketAddr) -> Option<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Some(address),
-        SocketAddr::V6(_) => None,
-    }
-}
-
 impl Below {
     pub(crate) fn new(relay: Arc<KernelRelay>, dscp: u8) -> Self {
         Below { relay, dscp, flows: Vec::new(), reading: None, told: Vec::new(), refused: 0 }
@@ -68,12 +60,12 @@ impl Below {
     }
 
     fn try_put(&self, settled: &Settled) -> Option<Known> {
-        let key = FlowKey { from: v4(settled.from)?, to: v4(settled.at)? };
+        let key = FlowKey { from: settled.from, to: settled.at };
         let received = settled.received;
         let flow = Flow {
             key,
-            by: v4(settled.by)?,
-            to: v4(settled.to)?,
+            by: settled.by,
+            to: settled.to,
             ssrc: settled.ssrc,
             payloads: settled.payloads,
             clock: settled.clock,

@@ -39,7 +39,14 @@ struct Settled {
 
 impl Settled {
     fn new(control: &mut Control, verbs: impl FnOnce(&UdpSocket, &UdpSocket) -> Vec<Verb>) -> Settled {
-        let (a, b) = (phone(), phone());
+        Settled::between(control, [phone(), phone()], verbs)
+    }
+
+    fn between(
+        control: &mut Control,
+        [a, b]: [UdpSocket; 2],
+        verbs: impl FnOnce(&UdpSocket, &UdpSocket) -> Vec<Verb>,
+    ) -> Settled {
         let placed: Vec<_> = control.applied(verbs(&a, &b)).placements.iter().map(at).collect();
         Settled { a, b, at_a: placed[0], at_b: placed[1], next: 0 }
     }
@@ -91,10 +98,16 @@ fn a_settled_call_goes_by_the_kernel_and_every_number_is_right() {
     if !allowed() {
         return;
     }
-    for kind in ["mio", "uring"] {
-        let node = start(kind);
+    for (kind, host) in [("mio", "127.0.0.1"), ("uring", "127.0.0.1"), ("mio", "::1")] {
+        let host: std::net::IpAddr = host.parse().unwrap();
+        let node = Node::start(kind, |config| {
+            config.driver.kernel_relay.interfaces = vec!["lo".into()];
+            config.rtp.interfaces[0].address = host;
+        });
         let mut control = node.control(1);
-        let mut pair = Settled::new(&mut control, |a, b| call(1, a, b));
+        let phones = [(); 2].map(|()| UdpSocket::bind((host, 0)).unwrap());
+        phones.iter().for_each(|phone| phone.set_read_timeout(Some(PATIENCE)).unwrap());
+        let mut pair = Settled::between(&mut control, phones, |a, b| call(1, a, b));
         pair.settle(&node);
         let before = value(&node, "weir_dataplane_packets_total{way=\"offloaded\"}");
         for _ in 0..100 {

@@ -12,19 +12,19 @@ mod bpf;
 mod program;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bpf::{Link, Program, Table};
-use program::{KEY_BYTES, VALUE_BYTES, at};
+use program::{KEY_V4, KEY_V6, VALUE_BYTES, at};
 
 /// What comes from `from` to `to`: a flow's name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
     /// The peer that sends.
-    pub from: SocketAddrV4,
+    pub from: SocketAddr,
     /// Our socket that receives.
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
 }
 
 /// A flow that is settled: where it goes, and what of it.
@@ -33,9 +33,9 @@ pub struct Flow {
     /// What it is known by.
     pub key: FlowKey,
     /// Our socket by which it would leave.
-    pub by: SocketAddrV4,
+    pub by: SocketAddr,
     /// The peer that it goes to.
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
     /// The one synchronisation source; what comes under another is not relayed here.
     pub ssrc: u32,
     /// Payload types that pass, one bit each.
@@ -78,10 +78,11 @@ pub struct Carried {
     pub seen: Seen,
 }
 
-/// The table, its program, and the interfaces where that runs.
+/// The tables of both families, their program, and the interfaces where that runs.
 #[derive(Debug)]
 pub struct KernelRelay {
-    table: Table<KEY_BYTES, VALUE_BYTES>,
+    v4: Table<KEY_V4, VALUE_BYTES>,
+    v6: Table<KEY_V6, VALUE_BYTES>,
     program: Program,
     links: Vec<Link>,
     interfaces: Vec<Interface>,
@@ -90,14 +91,14 @@ pub struct KernelRelay {
 /// An interface of this host.
 #[derive(Clone, Copy, Debug)]
 struct Interface {
-    address: Ipv4Addr,
+    address: IpAddr,
     index: u32,
     mtu: u32,
     loopback: bool,
 }
 
 impl KernelRelay {
-    /// A table of so many flows and its program, verified by the kernel. Needs CAP_BPF and CAP_NET_ADMIN.
+    /// A table of so many flows for each family and their program, verified by the kernel. Needs CAP_BPF and CAP_NET_ADMIN.
     pub fn new(flows_max: u32) -> io::Result<Self> {
         if cfg!(target_endian = "big") {
             return Err(io::Error::new(
@@ -105,10 +106,10 @@ impl KernelRelay {
                 "instructions are laid out for little endian only",
             ));
         }
-        let table = Table::new(flows_max)?;
-        let code = program::code(table.number()).ok_or(io::ErrorKind::InvalidData)?;
+        let (v4, v6) = (Table::new(flows_max)?, Table::new(flows_max)?);
+        let code = program::code([v4.number(), v6.number()]).ok_or(io::ErrorKind::InvalidData)?;
         let program = Program::load(&code, "weir_relay")?;
-        Ok(KernelRelay { table, program, links: Vec::new(), interfaces: interfaces()? })
+        Ok(KernelRelay { v4, v6, program, links: Vec::new(), interfaces: interfaces()? })
     }
 
     /// Has the program see what an interface receives, until this is dropped or the process ends, however it ends.
@@ -129,35 +130,76 @@ impl KernelRelay {
     }
 
     /// Puts a flow: its packets no longer reach the socket. False: it cannot be relayed here, because no interface has the
-    /// address by which it would leave.
+    /// address by which it would leave, or its ends are of two families or of one link only.
     pub fn put(&self, flow: &Flow) -> io::Result<bool> {
-        let by = *flow.by.ip();
-        let Some(interface) =
-            self.interfaces.iter().find(|i| i.address == by || (i.loopback && by.is_loopback()))
-        else {
+        let ends = [flow.key.from, flow.key.to, flow.by, flow.to].map(|end| end.ip());
+        let by = flow.by.ip();
+        let interface = self
+            .interfaces
+            .iter()
+            .find(|i| i.address == by || (i.loopback && by.is_ipv4() && by.is_loopback()));
+        let Some(interface) = interface.filter(|_| ends.iter().all(|end| fits(by, *end))) else {
             return Ok(false);
         };
-        self.table.put(&key(flow.key), &value(flow, interface)).map(|()| true)
+        let value = value(flow, interface);
+        match key(flow.key) {
+            Key::V4(key) => self.v4.put(&key, &value)?,
+            Key::V6(key) => self.v6.put(&key, &value)?,
+        }
+        Ok(true)
     }
 
     /// What a flow has carried so far.
     pub fn read(&self, flow: FlowKey) -> io::Result<Option<Carried>> {
-        Ok(self.table.read(&key(flow))?.map(|value| carried(&value)))
+        let value = match key(flow) {
+            Key::V4(key) => self.v4.read(&key)?,
+            Key::V6(key) => self.v6.read(&key)?,
+        };
+        Ok(value.map(|value| carried(&value)))
     }
 
     /// Takes a flow out, and says what it carried: from now on its packets reach the socket.
     pub fn take(&self, flow: FlowKey) -> io::Result<Option<Carried>> {
-        Ok(self.table.take(&key(flow))?.map(|value| carried(&value)))
+        let value = match key(flow) {
+            Key::V4(key) => self.v4.take(&key)?,
+            Key::V6(key) => self.v6.take(&key)?,
+        };
+        Ok(value.map(|value| carried(&value)))
+    }
+}
+
+/// Whether an end of a flow is of a family, and reached from anywhere: an address of one link needs its interface's name.
+const fn fits(family: IpAddr, end: IpAddr) -> bool {
+    match end {
+        IpAddr::V4(_) => family.is_ipv4(),
+        IpAddr::V6(end) => family.is_ipv6() && !end.is_unicast_link_local(),
     }
 }
 
 /// Addresses and ports as they stand in a packet.
-fn key(flow: FlowKey) -> [u8; KEY_BYTES] {
-    let mut key = [0; KEY_BYTES];
-    let parts =
-        [&flow.from.ip().octets()[..], &flow.to.ip().octets(), &ports(flow.from.port(), flow.to.port())];
-    key.iter_mut().zip(parts.concat()).for_each(|(to, from)| *to = from);
-    key
+enum Key {
+    V4([u8; KEY_V4]),
+    V6([u8; KEY_V6]),
+}
+
+fn key(flow: FlowKey) -> Key {
+    let all =
+        [octets(flow.from.ip()), octets(flow.to.ip()), ports(flow.from.port(), flow.to.port()).to_vec()];
+    let all = all.concat();
+    if flow.to.is_ipv4() { Key::V4(filled(&all)) } else { Key::V6(filled(&all)) }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn filled<const N: usize>(from: &[u8]) -> [u8; N] {
+    let mut filled = [0; N];
+    filled.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    filled
 }
 
 fn ports(from: u16, to: u16) -> [u8; 4] {
@@ -183,21 +225,23 @@ fn set(value: &mut [u8; VALUE_BYTES], at: i16, octets: &[u8]) {
 
 fn value(flow: &Flow, interface: &Interface) -> [u8; VALUE_BYTES] {
     let mut value = [0; VALUE_BYTES];
-    let (source, destination) = (flow.by.ip().octets(), flow.to.ip().octets());
     let new_ports = ports(flow.by.port(), flow.to.port());
     let old_ports = ports(flow.key.from.port(), flow.key.to.port());
-    let old = [flow.key.from.ip().octets(), flow.key.to.ip().octets()].concat();
-    let addresses = [source, destination].concat();
-    let class = [0x45, (flow.dscp & 63) << 2];
-    let header_sum = sum(&class) + sum(&[0x40, 0, 64, 17]) + sum(&addresses);
+    let old = [octets(flow.key.from.ip()), octets(flow.key.to.ip())].concat();
+    let addresses = [octets(flow.by.ip()), octets(flow.to.ip())].concat();
+    let class = (flow.dscp & 63) << 2;
+    let begin = [0x45, class];
+    let (header, place) = match flow.by {
+        SocketAddr::V4(_) => (sum(&begin) + sum(&[0x40, 0, 64, 17]) + sum(&addresses), at::SOURCE),
+        SocketAddr::V6(_) => (u32::from_ne_bytes([0x60 | class >> 4, class << 4, 0, 0]), at::ADDRESSES),
+    };
     let rate = ((u64::from(flow.clock) << 32) / 1_000_000_000) as u32;
-    let fields: [(i16, &[u8]); 16] = [
+    let fields: [(i16, &[u8]); 15] = [
         (at::PORTS, &new_ports),
-        (at::SOURCE, &source),
-        (at::DESTINATION, &destination),
-        (at::CLASS, &class),
+        (place, &addresses),
+        (at::CLASS, &begin),
         (at::NEIGHBOUR, &u16::from(!interface.loopback).to_ne_bytes()),
-        (at::HEADER_SUM, &header_sum.to_ne_bytes()),
+        (at::HEADER_SUM, &header.to_ne_bytes()),
         (at::ADDRESSES_DIFFER, &difference(&old, &addresses).to_ne_bytes()),
         (at::PORTS_DIFFER, &difference(&old_ports, &new_ports).to_ne_bytes()),
         (at::SSRC, &flow.ssrc.to_be_bytes()),
@@ -246,7 +290,7 @@ fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The IPv4 addresses of this host and the interfaces that have them.
+/// The addresses of this host and the interfaces that have them.
 fn interfaces() -> io::Result<Vec<Interface>> {
     let mut found = Vec::new();
     let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
@@ -260,11 +304,20 @@ fn interfaces() -> io::Result<Vec<Interface>> {
         let entry = unsafe { &*next };
         next = entry.ifa_next;
         // SAFETY: an address that is there is at least a `sockaddr`.
-        if entry.ifa_addr.is_null() || i32::from(unsafe { (*entry.ifa_addr).sa_family }) != libc::AF_INET {
-            continue;
-        }
-        // SAFETY: of this family, so it is a `sockaddr_in`; aligned by whoever made the list.
-        let address = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
+        let family = if entry.ifa_addr.is_null() { 0 } else { unsafe { (*entry.ifa_addr).sa_family } };
+        let address = match i32::from(family) {
+            libc::AF_INET => {
+                // SAFETY: of this family, so it is a `sockaddr_in`, wherever it lies.
+                let at = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
+                IpAddr::V4(Ipv4Addr::from(u32::from_be(at.sin_addr.s_addr)))
+            }
+            libc::AF_INET6 => {
+                // SAFETY: the same, a `sockaddr_in6`.
+                let at = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
+                IpAddr::V6(Ipv6Addr::from(at.sin6_addr.s6_addr))
+            }
+            _ => continue,
+        };
         // SAFETY: the name is a string of C of the list.
         let index = unsafe { libc::if_nametoindex(entry.ifa_name) };
         // SAFETY: the same.
@@ -273,12 +326,7 @@ fn interfaces() -> io::Result<Vec<Interface>> {
         let mtu = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu"));
         let mtu = mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(576);
         let loopback = entry.ifa_flags & libc::IFF_LOOPBACK as u32 != 0;
-        found.push(Interface {
-            address: Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)),
-            index,
-            mtu,
-            loopback,
-        });
+        found.push(Interface { address, index, mtu, loopback });
     }
     // SAFETY: the list that `getifaddrs` made, once, and nothing of it is held.
     unsafe { libc::freeifaddrs(first) };

@@ -17,7 +17,7 @@ fn relay() -> Option<KernelRelay> {
     }
 }
 
-fn at(text: &str) -> SocketAddrV4 {
+fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
@@ -44,35 +44,52 @@ fn checksum(octets: &[u8]) -> u16 {
     !(sum as u16)
 }
 
+/// Where the datagram begins.
+fn udp_at(frame: &[u8]) -> usize {
+    if frame[12] == 8 { 34 } else { 54 }
+}
+
+/// RFC 768, and RFC 8200 §8.1.
 fn udp_checksum(frame: &[u8]) -> u16 {
-    let (ip, udp) = (&frame[14..34], &frame[34..]);
-    let mut pseudo = ip[12..20].to_vec();
+    let udp = udp_at(frame);
+    let mut pseudo = frame[udp - if udp == 34 { 8 } else { 32 }..udp].to_vec();
     pseudo.extend([0, 17]);
-    pseudo.extend(&(udp.len() as u16).to_be_bytes());
-    pseudo.extend(udp);
+    pseudo.extend(&((frame.len() - udp) as u16).to_be_bytes());
+    pseudo.extend(&frame[udp..]);
     checksum(&pseudo)
 }
 
 /// A frame of the flow, as loopback has them, with both checksums.
 fn frame(key: FlowKey, sequence: u16, payload: &[u8]) -> Vec<u8> {
+    frame_of(key, &rtp(sequence, payload))
+}
+
+fn rtp(sequence: u16, payload: &[u8]) -> Vec<u8> {
     let mut rtp = vec![0x80, 0];
     rtp.extend(sequence.to_be_bytes());
     rtp.extend((u32::from(sequence) * 160).to_be_bytes());
     rtp.extend([1, 2, 3, 4]);
     rtp.extend(payload);
-    frame_of(key, &rtp)
+    rtp
 }
 
 fn frame_of(key: FlowKey, datagram: &[u8]) -> Vec<u8> {
+    let length = 8 + datagram.len() as u16;
     let mut frame = vec![0; 12];
-    frame.extend([8, 0, 0x45, 0]);
-    frame.extend((28 + datagram.len() as u16).to_be_bytes());
-    frame.extend([0x12, 0x34, 0, 0, 17, 17, 0, 0]);
-    frame.extend(key.from.ip().octets());
-    frame.extend(key.to.ip().octets());
+    if key.to.is_ipv4() {
+        frame.extend([8, 0, 0x45, 0]);
+        frame.extend((20 + length).to_be_bytes());
+        frame.extend([0x12, 0x34, 0, 0, 17, 17, 0, 0]);
+    } else {
+        frame.extend([0x86, 0xdd, 0x61, 0x23, 0x45, 0x67]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([17, 9]);
+    }
+    frame.extend(octets(key.from.ip()));
+    frame.extend(octets(key.to.ip()));
     frame.extend(key.from.port().to_be_bytes());
     frame.extend(key.to.port().to_be_bytes());
-    frame.extend((8 + datagram.len() as u16).to_be_bytes());
+    frame.extend(length.to_be_bytes());
     frame.extend([0, 0]);
     frame.extend(datagram);
     mend(&mut frame);
@@ -81,12 +98,79 @@ fn frame_of(key: FlowKey, datagram: &[u8]) -> Vec<u8> {
 
 /// Both checksums anew.
 fn mend(frame: &mut [u8]) {
-    frame[24..26].fill(0);
-    let sum = checksum(&frame[14..34]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    frame[40..42].fill(0);
+    let udp = udp_at(frame);
+    if udp == 34 {
+        frame[24..26].fill(0);
+        let sum = checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    frame[udp + 6..udp + 8].fill(0);
     let sum = udp_checksum(frame);
-    frame[40..42].copy_from_slice(&sum.to_be_bytes());
+    frame[udp + 6..udp + 8].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// From a phone to another by IPv6 (RFC 3849), ours on loopback.
+fn flow_v6() -> Flow {
+    Flow {
+        key: FlowKey { from: at("[2001:db8::2]:4000"), to: at("[::1]:10000") },
+        by: at("[::1]:10002"),
+        to: at("[2001:db8:ff:1:2:3:4:3]:5000"),
+        ..flow()
+    }
+}
+
+#[test]
+fn so_does_one_of_ipv6() {
+    let Some(relay) = relay() else { return };
+    let flow = flow_v6();
+    if !relay.put(&flow).unwrap() {
+        println!("skipped: no IPv6 here");
+        return;
+    }
+    for payload in [&[7; 160][..], &[1, 2, 3, 4], &[0xff; 1200]] {
+        let before = frame(flow.key, 0, payload);
+        let (answer, after) = relay.program.test_run(&before).unwrap();
+        assert_eq!(answer as i32, LEAVES);
+        // RFC 8200 §3: version, class, no flow label; the length; UDP, 64 hops.
+        assert_eq!(after[14..22], [&[0x6b, 0x80, 0, 0], &before[18..20], &[17, 64]].concat());
+        assert_eq!(after[22..54], [octets(flow.by.ip()), octets(flow.to.ip())].concat());
+        assert_eq!(after[54..58], [10002u16.to_be_bytes(), 5000u16.to_be_bytes()].concat());
+        assert_eq!(after[62..], before[62..]);
+        assert_eq!(udp_checksum(&after), 0);
+    }
+    let good = || frame(flow.key, 0, &[7; 160]);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut frame = good();
+        change(&mut frame);
+        frame
+    };
+    let other = |key| frame(key, 0, &[7; 160]);
+    for (what, before) in [
+        ("another address", other(FlowKey { from: at("[2001:db8::3]:4000"), ..flow.key })),
+        ("another port", other(FlowKey { from: at("[2001:db8::2]:4001"), ..flow.key })),
+        ("to another of our ports", other(FlowKey { to: at("[::1]:10002"), ..flow.key })),
+        ("another source", changed(&|frame| frame[73] = 9)),
+        ("RTCP", changed(&|frame| frame[63] = 200)),
+        ("padding", changed(&|frame| frame[62] = 0xa0)),
+        ("no checksum", changed(&|frame| frame[60..62].fill(0))),
+        ("an extension header", changed(&|frame| frame[20] = 60)),
+        ("a fragment", changed(&|frame| frame[20] = 44)),
+        ("cut off", changed(&|frame| frame.truncate(150))),
+        ("half a header", frame_of(flow.key, &[0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3])),
+        ("IPv4 of the same ports", frame(self::flow().key, 0, &[7; 160])),
+    ] {
+        let (answer, after) = relay.program.test_run(&before).unwrap();
+        assert_eq!((answer as i32, after), (PASS, before), "{what}");
+    }
+    assert_eq!(
+        relay.take(flow.key).unwrap().map(|carried| (carried.packets, carried.octets)),
+        Some((3, 1400))
+    );
+    assert_eq!(relay.program.test_run(&good()).unwrap().0 as i32, PASS, "it was taken out");
+    // What is of one link only, and what changes its family, goes by sockets.
+    assert!(!relay.put(&Flow { to: at("[fe80::1]:5000"), ..flow_v6() }).unwrap());
+    assert!(!relay.put(&Flow { to: at("127.0.0.3:5000"), ..flow_v6() }).unwrap());
+    assert!(!relay.put(&Flow { to: at("[::1]:5000"), ..self::flow() }).unwrap());
 }
 
 #[test]
@@ -237,46 +321,49 @@ fn loss_reorder_duplicates_and_wraps_are_counted_as_the_shard_counts_them() {
     }
 }
 
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+fn socket(host: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(format!("{host}:0")).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket
 }
 
-fn v4(socket: &UdpSocket) -> SocketAddrV4 {
-    match socket.local_addr().unwrap() {
-        SocketAddr::V4(at) => at,
-        SocketAddr::V6(at) => panic!("{at}"),
-    }
+fn own(socket: &UdpSocket) -> SocketAddr {
+    socket.local_addr().unwrap()
 }
 
 #[test]
 fn on_loopback_the_peer_hears_it_from_our_socket_and_nobody_else_is_relayed() {
     let Some(mut relay) = relay() else { return };
     relay.attach("lo").unwrap();
-    let [a, b, at_a, at_b, stranger] = std::array::from_fn(|_| socket());
+    for host in ["127.0.0.1", "[::1]"] {
+        on_loopback(&relay, host);
+    }
+}
+
+fn on_loopback(relay: &KernelRelay, host: &str) {
+    let [a, b, at_a, at_b, stranger] = std::array::from_fn(|_| socket(host));
     // As a shard has it: it hears its peer alone.
-    at_a.connect(v4(&a)).unwrap();
-    let key = FlowKey { from: v4(&a), to: v4(&at_a) };
-    let flow = Flow { key, by: v4(&at_b), to: v4(&b), ..flow() };
+    at_a.connect(own(&a)).unwrap();
+    let key = FlowKey { from: own(&a), to: own(&at_a) };
+    let flow = Flow { key, by: own(&at_b), to: own(&b), ..flow() };
     assert!(relay.put(&flow).unwrap());
-    let packet = |sequence: u16| frame(key, sequence, &[7; 160])[42..].to_vec();
+    let packet = |sequence: u16| rtp(sequence, &[7; 160]);
     let mut room = [0; 2048];
     for sequence in 0..50 {
-        a.send_to(&packet(sequence), v4(&at_a)).unwrap();
+        a.send_to(&packet(sequence), own(&at_a)).unwrap();
         let (length, from) = b.recv_from(&mut room).unwrap();
         assert_eq!((&room[..length], from), (&packet(sequence)[..], at_b.local_addr().unwrap()));
     }
     // The same words of a stranger go up the stack, where the socket refuses them.
-    stranger.send_to(&packet(50), v4(&at_a)).unwrap();
+    stranger.send_to(&packet(50), own(&at_a)).unwrap();
     // What is no plain RTP is the socket's as ever.
-    a.send_to(&[0x80, 200, 0, 1, 1, 2, 3, 4], v4(&at_a)).unwrap();
+    a.send_to(&[0x80, 200, 0, 1, 1, 2, 3, 4], own(&at_a)).unwrap();
     assert_eq!(at_a.recv(&mut room).unwrap(), 8);
     let carried = relay.take(key).unwrap().unwrap();
     assert_eq!((carried.packets, carried.octets, carried.timestamp), (50, 50 * 172, 49 * 160));
     assert!(carried.idle.is_some_and(|idle| idle < Duration::from_secs(5)));
     // Taken out: the socket hears it again, and nothing more comes to the other.
-    a.send_to(&packet(50), v4(&at_a)).unwrap();
+    a.send_to(&packet(50), own(&at_a)).unwrap();
     assert_eq!(at_a.recv(&mut room).unwrap(), 172);
     b.set_nonblocking(true).unwrap();
     assert_eq!(b.recv(&mut room).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
@@ -310,7 +397,7 @@ fn what_cannot_be_is_said() {
     assert!(!relay.put(&Flow { by: at("192.0.2.7:10002"), ..flow() }).unwrap());
     let mut full = 0;
     for port in 1000..1100 {
-        let key = FlowKey { from: SocketAddrV4::new([127, 0, 0, 2].into(), port), ..flow().key };
+        let key = FlowKey { from: SocketAddr::from(([127, 0, 0, 2], port)), ..flow().key };
         full += u32::from(relay.put(&Flow { key, ..flow() }).is_err());
     }
     assert!(full > 0, "more flows than the table has room for");
@@ -349,13 +436,9 @@ fn by_a_cable_the_frame_finds_its_neighbour() {
         }
         ip("link set lo up");
         ip("addr add 10.9.9.2/24 dev weir1");
+        ip("addr add fd00:9::2/64 dev weir1 nodad");
         ip("link set weir1 up");
-        let phone = |port: u16| {
-            let phone = UdpSocket::bind((std::net::Ipv4Addr::new(10, 9, 9, 2), port)).unwrap();
-            phone.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            phone
-        };
-        Some([phone(4000), phone(5000), phone(6000)])
+        Some(["10.9.9.2", "[fd00:9::2]"].map(|host| std::array::from_fn(|_| socket(host))))
     });
     let ours = std::thread::spawn(move || {
         let Some(host) = told.recv().unwrap() else { return };
@@ -363,34 +446,40 @@ fn by_a_cable_the_frame_finds_its_neighbour() {
         ip("link add weir0 type veth peer name weir1");
         ip(&format!("link set weir1 netns {host}"));
         ip("addr add 10.9.9.1/24 dev weir0");
+        ip("addr add fd00:9::1/64 dev weir0 nodad");
         ip("link set weir0 up");
         go.send(()).unwrap();
-        let [a, b, stranger] = phones.join().unwrap().unwrap();
-        let bind = |port: u16| UdpSocket::bind((std::net::Ipv4Addr::new(10, 9, 9, 1), port)).unwrap();
-        let (at_a, at_b) = (bind(10_000), bind(10_002));
+        let phones = phones.join().unwrap().unwrap();
         let mut relay = KernelRelay::new(64).unwrap();
         relay.attach("weir0").unwrap();
-        let key = FlowKey { from: v4(&a), to: v4(&at_a) };
-        let flow = Flow { key, by: v4(&at_b), to: v4(&b), ..flow() };
-        assert!(relay.put(&flow).unwrap());
-        let packet = |sequence: u16| frame(key, sequence, &[7; 160])[42..].to_vec();
-        let mut room = [0; 2048];
-        for sequence in 0..20 {
-            a.send_to(&packet(sequence), v4(&at_a)).unwrap();
-            let (length, from) = b.recv_from(&mut room).unwrap();
-            assert_eq!((&room[..length], from), (&packet(sequence)[..], at_b.local_addr().unwrap()));
-            stranger.send_to(&packet(sequence), v4(&at_a)).unwrap();
+        for (host, phones) in ["10.9.9.1", "[fd00:9::1]"].into_iter().zip(phones) {
+            by_a_cable(&relay, host, phones);
         }
-        assert_eq!(relay.take(key).unwrap().unwrap().packets, 20);
-        // The stranger's went up the stack, to a socket that is not connected here.
-        for sequence in 0..20 {
-            let (length, from) = at_a.recv_from(&mut room).unwrap();
-            assert_eq!((&room[..length], from), (&packet(sequence)[..], stranger.local_addr().unwrap()));
-        }
-        // What does not fit by the cable is left to the socket, which says so.
-        relay.put(&flow).unwrap();
-        let long = frame(key, 0, &[7; 1500]);
-        assert_eq!(relay.program.test_run(&long).unwrap().0 as i32, PASS);
     });
     ours.join().unwrap();
+}
+
+fn by_a_cable(relay: &KernelRelay, host: &str, [a, b, stranger]: [UdpSocket; 3]) {
+    let (at_a, at_b) = (socket(host), socket(host));
+    let key = FlowKey { from: own(&a), to: own(&at_a) };
+    let flow = Flow { key, by: own(&at_b), to: own(&b), ..flow() };
+    assert!(relay.put(&flow).unwrap());
+    let packet = |sequence: u16| rtp(sequence, &[7; 160]);
+    let mut room = [0; 2048];
+    for sequence in 0..20 {
+        a.send_to(&packet(sequence), own(&at_a)).unwrap();
+        let (length, from) = b.recv_from(&mut room).unwrap();
+        assert_eq!((&room[..length], from), (&packet(sequence)[..], at_b.local_addr().unwrap()));
+        stranger.send_to(&packet(sequence), own(&at_a)).unwrap();
+    }
+    assert_eq!(relay.take(key).unwrap().unwrap().packets, 20);
+    // The stranger's went up the stack, to a socket that is not connected here.
+    for sequence in 0..20 {
+        let (length, from) = at_a.recv_from(&mut room).unwrap();
+        assert_eq!((&room[..length], from), (&packet(sequence)[..], stranger.local_addr().unwrap()));
+    }
+    // What does not fit by the cable is left to the socket, which says so.
+    relay.put(&flow).unwrap();
+    let long = frame(key, 0, &[7; 1500]);
+    assert_eq!(relay.program.test_run(&long).unwrap().0 as i32, PASS);
 }
