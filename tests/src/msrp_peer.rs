@@ -225,8 +225,14 @@ impl Peer {
 
     /// AUTH until it is granted (RFC 4976 §5.1): with which hash, with or without `uri` and `opaque`.
     pub fn auth(&mut self, relay: &str, user: &str, password: &str, how: Auth) -> Frame {
-        let tid = self.request("AUTH", relay, "");
-        let refused = self.frame();
+        // A node whose control is not linked yet, or is busy, cannot judge: 408, and asked again.
+        let (tid, refused) = loop {
+            let tid = self.request("AUTH", relay, "");
+            let refused = self.frame();
+            if refused.word() != "408" {
+                break (tid, refused);
+            }
+        };
         assert_eq!((refused.tid(), refused.word()), (tid.as_str(), "401"), "{refused:?}");
         let challenges = refused.head.lines().filter_map(|line| line.strip_prefix("WWW-Authenticate: "));
         let challenges = challenges.map(|text| Challenge::parse(text.as_bytes()).unwrap());

@@ -161,6 +161,26 @@ fn s6_4_1_the_relay_dials_a_peer_and_takes_only_him() {
     });
 }
 
+/// RFC 4976 §6.4: a next hop by name is looked up; one that is not known, or is where none may be, is a 408 or a 403.
+#[test]
+fn s6_4_a_next_hop_may_be_a_name() {
+    run(async |node| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (mut ann, path) = client(&node, "ann", true);
+        let tid = ann.send(&format!("{path} msrp://localhost:{port}/far1session;tcp"), "m001", "", "by name");
+        let sent = Peer::accept(&listener).frame();
+        assert_eq!((sent.body.as_slice(), ann.status(&tid).as_str()), (b"by name".as_slice(), "200"));
+        for (host, status) in
+            [("no-such-host.invalid:7000", "408"), ("192.0.2.1:7000", "403"), ("[::1]:7000", "403")]
+        {
+            let (mut bob, path) = client(&node, "bob", false);
+            let tid = bob.send(&format!("{path} msrp://{host}/far1session;tcp"), "m002", "", "nowhere");
+            assert_eq!(bob.status(&tid), status, "{host}");
+        }
+    });
+}
+
 /// Joins the room by SIP with the relay first in the path, as a client behind it does; gives the room's path.
 fn join(node: &Node, path: &str, own: &str, tls: bool) -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -14,6 +14,8 @@ use crate::{ConnId, Drop};
 
 /// Random bits of a session's URI (RFC 4976 §5.1 wants 64 at least).
 const SESSION_BITS: usize = 128;
+/// For so long control may think; whoever asks for a path waits 30 s at most (RFC 4975 §7.1.4) and may ask again.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A question that is of no leg has the number of its shard above these bits, so that the answer finds it.
 pub const SHARD_SHIFT: u32 = 48;
 
@@ -75,7 +77,7 @@ impl Message {
         }
         let shown = head.header(b"Authorization").map(|value| String::from_utf8_lossy(value).into_owned());
         let id = u64::from(self.shard) << SHARD_SHIFT | self.number();
-        let until = self.answer_until(now);
+        let until = now.mono + PATIENCE;
         let question = Question {
             conn,
             head: head.clone(),
