@@ -25,7 +25,8 @@ impl Message {
             }
             return;
         }
-        self.conns.insert(conn, super::Conn::new(&opened, Framer::new(self.framing), now.mono));
+        let row = super::Conn::new(&opened, Framer::new(self.framing), now.mono);
+        self.conns.insert(conn, Box::new(row));
         tx.totals.connections = self.conns.len() as u64;
         match opened.dial {
             None => {
@@ -119,7 +120,7 @@ impl Message {
                 break;
             }
             let event = match row.waiting.take() {
-                Some(head) => Ok(Some(Event::Head(head))),
+                Some(head) => Ok(Some(Event::Head(*head))),
                 None => framer.next(&mut input),
             };
             match event {
@@ -292,7 +293,7 @@ pub(crate) fn spool(
     now: Now,
     context: u64,
     conn: ConnId,
-    conns: &base::Map<ConnId, super::Conn>,
+    conns: &base::Map<ConnId, Box<super::Conn>>,
     bytes: &Bytes,
     inwards: bool,
     tx: &mut Tx<'_>,

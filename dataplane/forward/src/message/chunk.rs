@@ -74,7 +74,7 @@ impl Message {
             Verdict::Wait => {
                 if let Some(row) = self.conns.get_mut(&conn) {
                     row.blocked = true;
-                    row.waiting = Some(head);
+                    row.waiting = Some(Box::new(head));
                 }
                 Reading::Skip
             }

@@ -153,7 +153,7 @@ pub(crate) struct Conn {
     pub(crate) framer: Option<Framer>,
     pub(crate) reading: Reading,
     /// A head that had to wait for its targets.
-    pub(crate) waiting: Option<Head>,
+    pub(crate) waiting: Option<Box<Head>>,
     /// Input behind it.
     pub(crate) held: VecDeque<Bytes>,
     /// Reading is paused: something of `waits_for` is full or not there yet.

@@ -131,7 +131,7 @@ impl Message {
                 row.legs = legs;
             }
         }
-        while let Some(mark) = self.conns.get_mut(&conn).and_then(super::Conn::pass_mark) {
+        while let Some(mark) = self.conns.get_mut(&conn).and_then(|row| row.pass_mark()) {
             self.copy_written(now, mark, tx);
         }
         if self.conns.get(&conn).is_some_and(|row| row.queue.len() > 0 || row.closing.is_some()) {

@@ -66,7 +66,8 @@ pub(crate) struct Message {
     pub(crate) rows: Slab<Row>,
     /// Rows by session id.
     pub(crate) sessions: Map<String, u32>,
-    pub(crate) conns: Map<ConnId, Conn>,
+    /// Apart from the table, whose places are not all taken.
+    pub(crate) conns: Map<ConnId, Box<Conn>>,
     pub(crate) dials: BTreeMap<DialId, u32>,
     pub(crate) rooms: Slab<Room>,
     /// Rooms by context and path.
@@ -143,7 +144,7 @@ impl Message {
     /// The connection of a leg.
     pub(crate) fn conn_of(&mut self, leg: u32) -> Option<&mut Conn> {
         let conn = self.row(leg)?.conn()?;
-        self.conns.get_mut(&conn)
+        self.conns.get_mut(&conn).map(|row| &mut **row)
     }
 
     /// Sets a connection's timer, unless an earlier one is set.

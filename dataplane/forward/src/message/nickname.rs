@@ -43,7 +43,7 @@ impl Message {
         // The far leg's own time runs out first.
         let until = if far.is_some() { until + Duration::from_secs(1) } else { until };
         if let Some(row) = self.row_mut(leg) {
-            row.asked = Some(Asked { id, head, until });
+            row.asked = Some(Box::new(Asked { id, head, until }));
         }
         self.sweep_at(leg, until);
         match far {

@@ -29,6 +29,10 @@ pub(crate) fn tag(message_id: &str) -> u32 {
 impl Passages {
     /// Puts one in.
     pub(crate) fn push(&mut self, passage: Box<Passage>) {
+        if self.slots.capacity() == 0 {
+            // Most legs never have more than one at a time.
+            self.slots.reserve_exact(1);
+        }
         self.slots.push(Slot {
             id: passage.id,
             tag: tag(&passage.message_id),

@@ -117,7 +117,7 @@ pub(crate) struct Row {
     /// Ids of messages that were taken whole, so that none is taken twice.
     pub(crate) taken: VecDeque<String>,
     pub(crate) expects: VecDeque<Expect>,
-    pub(crate) asked: Option<Asked>,
+    pub(crate) asked: Option<Box<Asked>>,
     pub(crate) counts: Counts,
     pub(crate) last_at: Instant,
     pub(crate) captured: bool,

@@ -56,7 +56,7 @@ impl Message {
             Next::Wait => {
                 if let Some(row) = self.conns.get_mut(&conn) {
                     row.blocked = true;
-                    row.waiting = Some(head.clone());
+                    row.waiting = Some(Box::new(head.clone()));
                 }
                 Some(Reading::Skip)
             }
