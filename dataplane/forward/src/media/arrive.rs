@@ -207,7 +207,7 @@ impl Media {
         let (may_send, captured, policed) = (row.may_send, row.captured, row.policed);
         let timed = row.timed && view.is_extended();
         if row.offloaded {
-            row.stray();
+            row.stray(&view);
         }
         if heard != Heard::Peer {
             self.latch(leg, false, from, tx);

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use base::{Instant, Now};
-use rtp::Received;
+use rtp::{Received, RtpView};
 
 use super::leg::{Port, PortState, Route, RtpLeg, Source};
 use super::{Media, NONE, Tx};
@@ -31,6 +31,8 @@ const PACKETS_MIN: u32 = 8;
 const FRESH: Duration = Duration::from_secs(2);
 /// A flow whose packets come here all the same, or that nobody would take, is not offered again for so long.
 const BACKOFF: Duration = Duration::from_secs(30);
+/// So far from what is known a packet is none of the same run (RFC 3550 §A.1).
+const DROPOUT_MAX: u16 = 3000;
 /// Offers of one look at the legs.
 const OFFERS_MAX: usize = 256;
 
@@ -96,17 +98,20 @@ pub(crate) struct Offload {
     counted: Carried,
     /// When that was told.
     told_at: Instant,
-    /// How often it was told.
-    told: u32,
-    /// Packets of the leg that came here since then.
+    /// Packets of the leg since then that are not the flow's.
     strays: u32,
 }
 
 impl RtpLeg {
-    /// A packet of an offloaded leg came here.
+    /// A packet of an offloaded leg came here. One of the flow was on its way when that was offloaded, however late a busy
+    /// host reads it; another is one that is not relayed below.
     #[cold]
-    pub(super) fn stray(&mut self) {
-        if let Some(offload) = self.offload.as_mut() {
+    pub(super) fn stray(&mut self, view: &RtpView<'_>) {
+        let Some(offload) = self.offload.as_mut() else { return };
+        let ahead = view.sequence().wrapping_sub(offload.counted.received.highest as u16) as i16;
+        // RFC 3550 §5.1: version 2, no padding, extension or contributing source.
+        let is_plain = view.head()[0] == 0x80;
+        if view.ssrc() != offload.ssrc || !is_plain || ahead.unsigned_abs() >= DROPOUT_MAX {
             offload.strays = offload.strays.saturating_add(1);
         }
     }
@@ -200,15 +205,8 @@ impl Media {
         let flow = Settled { socket, from, at, by, to, ssrc: source.ssrc, payloads, clock, received };
         let counted =
             Carried { received: Received { reordered: 0, duplicates: 0, ..received }, ..Carried::default() };
-        let offload = Offload {
-            ssrc: source.ssrc,
-            shown: source.shown,
-            terms,
-            counted,
-            told_at: now.mono,
-            told: 0,
-            strays: 0,
-        };
+        let offload =
+            Offload { ssrc: source.ssrc, shown: source.shown, terms, counted, told_at: now.mono, strays: 0 };
         Some((flow, offload))
     }
 
@@ -227,9 +225,8 @@ impl Media {
         if let Some(carried) = carried {
             self.count_carried(now, at, &mut offload, carried, tx);
         }
-        // What was on its way when the flow was offloaded came here rightly; what comes later is not what was settled.
-        let strays = offload.strays > 0 && offload.told > 0;
-        (offload.told_at, offload.told, offload.strays) = (now.mono, offload.told.saturating_add(1), 0);
+        let strays = std::mem::take(&mut offload.strays) > 0;
+        offload.told_at = now.mono;
         let Some(row) = self.leg_mut(at) else { return };
         if over {
             row.offloaded = false;
