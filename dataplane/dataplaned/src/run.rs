@@ -20,7 +20,7 @@ use crate::metrics::{Endpoint, Metrics};
 use crate::names::{self, Names};
 use crate::shard::{self, Ends, Plan, Ready};
 use crate::spool::{self, Keep, Spool, ToSpool};
-use crate::steward::{self, Door, Identity, Rounds, Steward};
+use crate::steward::{self, Circles, Door, Identity, Rounds, Steward};
 use crate::{Shutdown, certificate};
 
 /// For so long a listener's port is tried: the kernel frees those of a process that died late.
@@ -146,6 +146,9 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let contract = remote.as_ref().map(steward::Remote::address).transpose()?;
 
     let kernel = kernel_relay(&config.driver.kernel_relay);
+    let interfaces = config.rtp.interfaces.iter();
+    let own = interfaces.map(|i| [Some(i.address), i.advertised].into_iter().flatten().collect());
+    let own = Arc::new(forward::OwnMedia::new(own));
     // Shards: all threads first, then each is given the ends of the others' mailboxes.
     let mut started = Vec::new();
     for (index, core) in cores.iter().enumerate() {
@@ -156,6 +159,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
             stop: &stop,
             failed: &failed,
             kernel: &kernel,
+            own: &own,
         };
         let mut seed = [0; 32];
         entropy.fill(&mut seed);
@@ -227,6 +231,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         identity,
         shards: (0..senders.len()).map(outgoing).collect(),
         rounds: Rounds::new(&config, senders.len()),
+        circles: Circles::default(),
         mailbox: steward_mailbox,
         metrics,
         stop: Arc::clone(&stop),
@@ -290,6 +295,7 @@ struct Shared<'a> {
     stop: &'a Arc<AtomicBool>,
     failed: &'a Arc<AtomicBool>,
     kernel: &'a Option<Arc<KernelRelay>>,
+    own: &'a Arc<forward::OwnMedia>,
 }
 
 struct Started {
@@ -336,6 +342,7 @@ fn start_shard(
         driver: Plan::driver_config(config, number),
         rtp: config.rtp.clone(),
         kernel: shared.kernel.clone(),
+        own: Arc::clone(shared.own),
         listeners: [(Some(plain), false), (secure, true)]
             .into_iter()
             .filter_map(|(listener, tls)| Some((listener?, tls)))

@@ -65,6 +65,11 @@ impl Engine {
         }
     }
 
+    /// Where legs of this data plane are, on any shard.
+    pub fn set_own_media(&mut self, own: std::sync::Arc<crate::OwnMedia>) {
+        self.media.own = Some(own);
+    }
+
     /// The room that the outbox must have before an input is handed in: what one datagram, one piece of a stream or
     /// one batch can cause at most. (A batch touches each of its legs' sockets.)
     pub fn room_needed(&self) -> usize {

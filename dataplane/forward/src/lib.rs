@@ -35,7 +35,7 @@ pub use config::{Config, Limits, Listener};
 pub use drops::Drop;
 pub use engine::Engine;
 pub use input::{Attachment, CloseReason, ConnId, DialId, DtlsId, DtlsKeys, DtlsWord, Input, SocketId};
-pub use media::{Carried, Settled};
+pub use media::{Carried, OwnMedia, Settled};
 pub use message::relay::{RelayConfig, SHARD_SHIFT};
 pub use outposts::{Elsewhere, Handed, Standing};
 pub use output::{DtlsOrder, HEAD_BYTES, Output, Packet, Transport};

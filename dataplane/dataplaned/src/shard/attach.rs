@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::{HashSeed, Map};
 use contract::refusal::Reason;
 use contract::{Batch, LegKey, RtpLeg, RtpLocal, change::Verb, leg::Kind};
-use forward::{Attachment, Elsewhere, SocketId};
+use forward::{Attachment, Elsewhere, OwnMedia, SocketId};
 use netio::Driver;
 use netio::udp::{self, UdpOptions};
 
@@ -37,15 +38,22 @@ struct Bound {
 pub(crate) struct Attached {
     ports: Ports,
     legs: Map<(u64, u64), Bound>,
-    /// By socket: its leg and port.
-    sockets: Vec<Option<((u64, u64), u16)>>,
+    /// By socket: its leg, and where it is.
+    sockets: Vec<Option<((u64, u64), SocketAddr)>>,
     interfaces: Vec<Interface>,
     options: UdpOptions,
     started: Instant,
+    /// Where this data plane's legs are.
+    own: Arc<OwnMedia>,
 }
 
 impl Attached {
-    pub(crate) fn new(settings: &RtpSettings, shard: usize, shards: usize, seed: HashSeed) -> Self {
+    pub(crate) fn new(
+        settings: &RtpSettings,
+        shard: usize,
+        shards: usize,
+        (seed, own): (HashSeed, Arc<OwnMedia>),
+    ) -> Self {
         let rest = Duration::from_millis(settings.port_rest_ms);
         Attached {
             ports: Ports::new(settings.port_first, settings.port_last, rest, shard, shards),
@@ -58,6 +66,7 @@ impl Attached {
                 ..UdpOptions::default()
             },
             started: Instant::now(),
+            own,
         }
     }
 
@@ -121,16 +130,18 @@ impl Attached {
     /// Closes a socket whose port nobody was told.
     fn take_back(&mut self, socket: u32, driver: &mut dyn Driver) {
         driver.close(socket);
-        if let Some((_, port)) = self.sockets.get_mut(socket as usize).and_then(Option::take) {
-            self.ports.give(port);
+        if let Some((_, at)) = self.sockets.get_mut(socket as usize).and_then(Option::take) {
+            self.own.note(at, false);
+            self.ports.give(at.port());
         }
     }
 
     /// Closes a leg's socket; its port is free after a rest.
     pub(crate) fn close(&mut self, socket: u32, driver: &mut dyn Driver) {
         driver.close(socket);
-        let Some((leg, port)) = self.sockets.get_mut(socket as usize).and_then(Option::take) else { return };
-        self.ports.retire(port, Instant::now());
+        let Some((leg, at)) = self.sockets.get_mut(socket as usize).and_then(Option::take) else { return };
+        self.own.note(at, false);
+        self.ports.retire(at.port(), Instant::now());
         if self.legs.get(&leg).is_some_and(|bound| bound.rtp == socket || bound.rtcp == Some(socket)) {
             self.legs.remove(&leg);
         }
@@ -169,7 +180,7 @@ impl Attached {
         for (socket, port) in sockets.into_iter().zip([port, rtcp_port]) {
             match driver.open(socket) {
                 Ok(number) => {
-                    self.note(number, leg, port);
+                    self.note(number, leg, SocketAddr::new(interface.address, port));
                     opened.push(number);
                 }
                 Err(_) => {
@@ -194,13 +205,14 @@ impl Attached {
         })
     }
 
-    fn note(&mut self, socket: u32, leg: LegKey, port: u16) {
+    fn note(&mut self, socket: u32, leg: LegKey, at: SocketAddr) {
+        self.own.note(at, true);
         let index = socket as usize;
         if self.sockets.len() <= index {
             self.sockets.resize(index + 1, None);
         }
         if let Some(place) = self.sockets.get_mut(index) {
-            *place = Some(((leg.context, leg.leg), port));
+            *place = Some(((leg.context, leg.leg), at));
         }
     }
 

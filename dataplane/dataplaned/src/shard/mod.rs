@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) core: usize,
     pub(crate) kind: Kind,
     pub(crate) engine: forward::Config,
+    /// Where legs are, on any shard.
+    pub(crate) own: Arc<forward::OwnMedia>,
     pub(crate) driver: DriverConfig,
     pub(crate) rtp: RtpSettings,
     /// The kernel's table of flows, where it is used.
@@ -159,8 +161,9 @@ impl Shard {
     fn new(plan: Plan, driver: Box<dyn Driver>, ends: Ends) -> Self {
         let mut entropy = Entropy::from_seed(plan.seed);
         let seed: HashSeed = entropy.hash_seed();
-        let engine = Engine::new(plan.engine, entropy);
-        let attached = Attached::new(&plan.rtp, usize::from(plan.index), plan.shards, seed);
+        let mut engine = Engine::new(plan.engine, entropy);
+        engine.set_own_media(Arc::clone(&plan.own));
+        let attached = Attached::new(&plan.rtp, usize::from(plan.index), plan.shards, (seed, plan.own));
         let hands = Hands::new(Parts {
             index: plan.index,
             driver,

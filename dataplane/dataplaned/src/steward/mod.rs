@@ -1,6 +1,7 @@
 //! The steward: speaks `contract` with control, carries batches to the shards and their words back, and keeps the sums
 //! for Prometheus. One thread; it touches no packet.
 
+mod circles;
 mod door;
 mod link;
 mod links;
@@ -29,6 +30,7 @@ use crate::mail::{Figures, Outgoing, ToShard, ToSteward};
 use crate::metrics::Metrics;
 use crate::shard::home;
 use crate::spool::ToSpool;
+pub(crate) use circles::Circles;
 pub(crate) use door::{Door, adapter};
 pub(crate) use link::End;
 use link::Link;
@@ -73,6 +75,8 @@ pub(crate) struct Steward {
     pub(crate) shards: Vec<Outgoing<ToShard, Wake>>,
     /// Where the legs of contexts on several shards are.
     pub(crate) rounds: Rounds,
+    /// Legs whose peers are legs.
+    pub(crate) circles: Circles,
     pub(crate) mailbox: Receiver<ToSteward>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -240,9 +244,21 @@ impl Steward {
         if self.rounds.is_on() {
             return self.spread(state, token, first, batch);
         }
+        if self.goes_round(state, token, &batch) {
+            return;
+        }
         if let Some(shard) = self.shards.get_mut(first) {
             shard.send(ToShard::Batch { link: token as u64, batch: Box::new(batch) });
         }
+    }
+
+    /// Refuses a batch that would let media go round for ever; otherwise it counts from now on.
+    fn goes_round(&mut self, state: &mut State, token: usize, batch: &Batch) -> bool {
+        let Err(change) = self.circles.send(token as u64, batch) else { return false };
+        self.metrics.refused(Reason::BadLeg);
+        let detail = "media would go round for ever between legs of this data plane";
+        self.refuse(state, token, batch.generation, Reason::BadLeg, change, detail);
+        true
     }
 
     fn send_home(&mut self, context: u64, message: ToShard) {
@@ -334,6 +350,13 @@ impl Steward {
 
     /// A shard's words for control: an answer to the link that asked, news to whoever is linked.
     fn say(&mut self, state: &mut State, link: Option<u64>, body: Body) {
+        match (link, &body) {
+            (Some(link), Body::Applied(applied)) => {
+                self.circles.answered(link, applied.generation, Some(applied));
+            }
+            (Some(link), Body::Refusal(refusal)) => self.circles.answered(link, refusal.generation, None),
+            _ => {}
+        }
         if let Body::News(News { what: Some(news::What::Counters(counters)) }) = &body {
             self.metrics.legs(&counters.legs);
         }

@@ -4,7 +4,8 @@
 //! audit, and control's order of generations is left alone. Its answers find back by the link, whose highest bit is set.
 
 use contract::from_dataplane::Body;
-use contract::{Audited, News, news};
+use contract::refusal::Reason;
+use contract::{Audited, News, Refusal, news};
 use ng::{Input, Output};
 
 use super::{LATE_MAX, State, Steward};
@@ -40,10 +41,15 @@ impl Steward {
 
     fn order_second(&mut self, orders: Vec<Output>) {
         let shards = self.shards.len();
+        let mut round = Vec::new();
         for order in orders {
             let (context, message) = match order {
                 Output::Batch { ticket, batch } => {
                     let context = batch.changes.iter().find_map(contract::Change::context).unwrap_or(0);
+                    if let Err(change) = self.circles.send(DOOR | ticket, &batch) {
+                        round.push((ticket, batch.generation, change));
+                        continue;
+                    }
                     (context, ToShard::Batch { link: DOOR | ticket, batch: Box::new(batch) })
                 }
                 Output::Count { ticket, context } => {
@@ -54,6 +60,18 @@ impl Steward {
             if let Some(shard) = self.shards.get_mut(home(context, shards)) {
                 shard.send(message);
             }
+        }
+        for (ticket, generation, change) in round {
+            let refusal = Refusal {
+                generation,
+                reason: Reason::BadLeg.into(),
+                change: u32::try_from(change).unwrap_or(u32::MAX),
+                detail: "media would go round for ever between legs of this data plane".to_owned(),
+            };
+            self.metrics.refused(Reason::BadLeg);
+            let Some(door) = &mut self.door else { return };
+            let orders = door.take(Input::Answer { ticket, body: Body::Refusal(refusal) });
+            self.order_second(orders);
         }
     }
 

@@ -20,6 +20,7 @@ impl Steward {
                 self.metrics.refused(reason);
                 self.refuse(state, token, generation, reason, change, detail);
             }
+            Ok(_) if self.goes_round(state, token, &batch) => {}
             Ok(plan) if plan.is_at_home() => {
                 self.rounds.sent(link, generation, plan);
                 if let Some(shard) = self.shards.get_mut(first) {

@@ -164,7 +164,11 @@ impl Media {
         let row = self.legs.get_mut(leg as usize).ok_or(Drop::NoLeg)?;
         let heard = hear(&row.rtp, row.learning, from, now.mono)
             .or_else(|why| row.hear_nominated(from, now.mono, why))?;
-        if row.guard.is_some() {
+        let guarded = row.guard.is_some();
+        if heard != Heard::Peer && self.is_strange(leg, false, from) {
+            return Err(Drop::Source);
+        }
+        if guarded {
             return self.rtp_guarded(now, leg, from, heard, bytes, tx);
         }
         self.rtp_clear(now, leg, from, (heard, false), bytes, tx)

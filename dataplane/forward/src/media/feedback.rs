@@ -27,6 +27,9 @@ impl Media {
         let port = if on.rtcp { row.rtcp.as_ref().ok_or(Drop::NoLeg)? } else { &row.rtp };
         let heard = hear(port, row.learning, from, now.mono)
             .or_else(|why| row.hear_nominated(from, now.mono, why))?;
+        if heard != Heard::Peer && self.is_strange(leg, on.rtcp, from) {
+            return Err(Drop::Source);
+        }
         if row.guard.is_some() {
             let heard = heard.with_key();
             return self.opened(leg, bytes, true, |media, clear| {

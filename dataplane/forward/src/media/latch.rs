@@ -156,6 +156,13 @@ impl Media {
         }
     }
 
+    /// Whether an address is that of a leg of this data plane which control has not named as the peer.
+    pub(super) fn is_strange(&self, leg: u32, rtcp: bool, from: SocketAddr) -> bool {
+        let told = |row: &RtpLeg| if rtcp { row.rtcp.and_then(|port| port.told) } else { row.rtp.told };
+        self.own.as_ref().is_some_and(|own| own.has(from))
+            && self.leg(leg).is_none_or(|row| told(row) != Some(from))
+    }
+
     /// The window is over: what was not learned stays with what the SDP said, or closed.
     pub(crate) fn window_over(&mut self, leg: u32, now: Instant, tx: &mut Tx<'_>) {
         let Some(row) = self.leg_mut(leg) else { return };

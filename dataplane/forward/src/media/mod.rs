@@ -16,6 +16,7 @@ mod leg;
 mod names;
 mod offload;
 mod outposts;
+mod own;
 mod police;
 mod repair;
 mod report;
@@ -42,6 +43,7 @@ pub(crate) use names::Names;
 pub(crate) use offload::Offload;
 pub use offload::{Carried, Settled};
 pub(crate) use outposts::Spread;
+pub use own::OwnMedia;
 use police::Limits as PoliceLimits;
 pub(crate) use repair::{Repair, Sizes as RepairSizes};
 pub(crate) use spent::Spent;
@@ -111,6 +113,8 @@ pub(crate) struct Media {
     pub(crate) staged: BTreeMap<(u64, u32), u32>,
     /// A context whose routes must be made anew: a leg's peer became known.
     pub(crate) dirty: Option<u64>,
+    /// Where legs of this data plane are.
+    pub(crate) own: Option<std::sync::Arc<OwnMedia>>,
     /// What was made of the datagram just handled.
     pub(crate) held: Held,
     /// The opened datagram.
@@ -195,6 +199,7 @@ impl Media {
             serial: 0,
             web_limits: limits.web(),
             shakes: 0,
+            own: None,
         }
     }
 

@@ -26,6 +26,7 @@ mod rtp_injection;
 mod rtp_keys;
 mod rtp_latch;
 mod rtp_offload;
+mod rtp_own;
 mod rtp_relay;
 mod rtp_repair;
 mod rtp_reports;

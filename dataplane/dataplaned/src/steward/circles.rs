@@ -1,0 +1,262 @@
+//! Media that would go round for ever: legs whose peers are other legs of this data plane, so that what one of them is sent
+//! comes back to it. Any two subscribers could make such a circle with the addresses that their calls were given.
+//!
+//! ```text
+//!   leg ── its remote is the address of ──► leg ── paths of its context ──► legs ── their remotes ──► ...
+//!                                            ▲                                                         │
+//!                                            └──────────── a batch that closes this is refused ────────┘
+//! ```
+//!
+//! That a call or a conference has a leg here too is no circle: conferences meet the sessions of their members so, and a proxy
+//! may send a call by here twice. Addresses that are learned close none: a leg does not learn the address of another one (see
+//! `forward`'s `own`). A batch counts from when it is sent to its shard; a refusal takes it back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use contract::change::Verb;
+use contract::leg::Kind;
+use contract::placement::At;
+use contract::{Applied, Batch, LegSet, RtpLocal};
+
+/// Of which context, and which there.
+type Key = (u64, u64);
+
+/// An RTP leg.
+#[derive(Clone, Default, Debug)]
+struct End {
+    media: String,
+    remotes: Vec<SocketAddr>,
+    locals: Vec<SocketAddr>,
+}
+
+#[derive(Clone, Default, Debug)]
+struct Shape {
+    legs: BTreeMap<u64, End>,
+    paths: BTreeMap<u32, (LegSet, LegSet)>,
+}
+
+/// What was before a change.
+#[derive(Debug)]
+enum Undo {
+    Context(u64, Option<Shape>),
+    Leg(Key, Option<End>),
+    Path(u64, u32, Option<(LegSet, LegSet)>),
+}
+
+/// All contexts of the data plane, as far as this is concerned.
+#[derive(Debug, Default)]
+pub(crate) struct Circles {
+    contexts: BTreeMap<u64, Shape>,
+    /// Which legs are at an address.
+    places: BTreeSet<(SocketAddr, Key)>,
+    /// Batches that their shard has not answered yet, by link and generation.
+    sent: BTreeMap<(u64, u64), Vec<Undo>>,
+}
+
+fn socket(address: Option<&contract::Address>) -> Option<SocketAddr> {
+    let socket = address?.socket()?;
+    Some(SocketAddr::new(socket.ip().to_canonical(), socket.port()))
+}
+
+/// Where a leg is: RTP and RTCP, as bound and as others are told.
+fn places(local: &RtpLocal) -> Vec<SocketAddr> {
+    let rtcp = u16::try_from(local.rtcp_port).unwrap_or(0);
+    let both = [local.bound.as_ref(), local.advertised.as_ref()];
+    let mut all: Vec<SocketAddr> = both
+        .into_iter()
+        .filter_map(socket)
+        .filter(|at| at.port() != 0)
+        .flat_map(|at| [Some(at), (rtcp != 0).then(|| SocketAddr::new(at.ip(), rtcp))])
+        .flatten()
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+impl Shape {
+    fn names(&self, set: &LegSet, leg: u64) -> bool {
+        let by_media = !set.media.is_empty() && self.legs.get(&leg).is_some_and(|end| end.media == set.media);
+        by_media || set.legs.contains(&leg)
+    }
+
+    /// Where what comes to a leg goes.
+    fn targets(&self, from: u64) -> impl Iterator<Item = (u64, &End)> {
+        let paths = self.paths.values().filter(move |(sources, _)| self.names(sources, from));
+        paths.flat_map(move |(_, targets)| {
+            self.legs
+                .iter()
+                .filter(move |(id, _)| **id != from && self.names(targets, **id))
+                .map(|(id, end)| (*id, end))
+        })
+    }
+}
+
+impl Circles {
+    /// Takes a batch that is about to be sent. `Err`: which change closes a circle; nothing is changed then.
+    pub(super) fn send(&mut self, link: u64, batch: &Batch) -> Result<(), usize> {
+        let mut undo = Vec::new();
+        for change in &batch.changes {
+            self.change(change.verb.as_ref(), &mut undo);
+        }
+        for (at, change) in batch.changes.iter().enumerate() {
+            if self.closes(change.verb.as_ref()) {
+                self.take_back(undo);
+                return Err(at);
+            }
+        }
+        self.sent.insert((link, batch.generation), undo);
+        Ok(())
+    }
+
+    /// Its shard has answered; `None`: refused.
+    pub(super) fn answered(&mut self, link: u64, generation: u64, applied: Option<&Applied>) {
+        let Some(undo) = self.sent.remove(&(link, generation)) else { return };
+        let Some(applied) = applied else { return self.take_back(undo) };
+        for was in undo {
+            match was {
+                Undo::Context(context, Some(shape)) if !self.contexts.contains_key(&context) => {
+                    shape.legs.into_iter().for_each(|(leg, end)| self.leave((context, leg), &end.locals));
+                }
+                Undo::Leg(key, Some(end)) if self.end(key).is_none() => self.leave(key, &end.locals),
+                _ => {}
+            }
+        }
+        for placement in &applied.placements {
+            let key = (placement.context, placement.leg);
+            let Some(At::Rtp(local)) = &placement.at else { continue };
+            let Some(end) = self.contexts.get_mut(&key.0).and_then(|shape| shape.legs.get_mut(&key.1)) else {
+                continue;
+            };
+            let old = std::mem::replace(&mut end.locals, places(local));
+            let new = end.locals.clone();
+            self.leave(key, &old);
+            self.places.extend(new.into_iter().map(|at| (at, key)));
+        }
+    }
+
+    fn leave(&mut self, key: Key, locals: &[SocketAddr]) {
+        for at in locals {
+            self.places.remove(&(*at, key));
+        }
+    }
+
+    fn end(&self, (context, leg): Key) -> Option<&End> {
+        self.contexts.get(&context)?.legs.get(&leg)
+    }
+
+    fn change(&mut self, verb: Option<&Verb>, undo: &mut Vec<Undo>) {
+        match verb {
+            Some(Verb::PutContext(put)) if !self.contexts.contains_key(&put.id) => {
+                self.contexts.insert(put.id, Shape::default());
+                undo.push(Undo::Context(put.id, None));
+            }
+            Some(Verb::RemoveContext(context)) => {
+                undo.push(Undo::Context(*context, self.contexts.remove(context)));
+            }
+            Some(Verb::PutLeg(leg)) => {
+                let (Some(Kind::Rtp(rtp)), Some(shape)) = (&leg.kind, self.contexts.get_mut(&leg.context))
+                else {
+                    return;
+                };
+                let old = shape.legs.get(&leg.id).cloned();
+                // After a restart control names the place that a leg had, before the answer does.
+                let named = rtp.local.as_ref().map(places).filter(|all| !all.is_empty());
+                let known = old.as_ref().map(|end| end.locals.clone());
+                let locals = known.or_else(|| named.clone()).unwrap_or_default();
+                let remotes = [rtp.remote.as_ref(), rtp.remote_rtcp.as_deref()];
+                let remotes = remotes.into_iter().filter_map(socket).collect();
+                let key = (leg.context, leg.id);
+                shape.legs.insert(leg.id, End { media: leg.media.clone(), remotes, locals });
+                if old.is_none() {
+                    self.places.extend(named.into_iter().flatten().map(|at| (at, key)));
+                }
+                undo.push(Undo::Leg(key, old));
+            }
+            Some(Verb::RemoveLeg(key)) => {
+                let Some(shape) = self.contexts.get_mut(&key.context) else { return };
+                undo.push(Undo::Leg((key.context, key.leg), shape.legs.remove(&key.leg)));
+            }
+            Some(Verb::PutPath(path)) => {
+                let Some(shape) = self.contexts.get_mut(&path.context) else { return };
+                let sets =
+                    (path.sources.clone().unwrap_or_default(), path.targets.clone().unwrap_or_default());
+                undo.push(Undo::Path(path.context, path.id, shape.paths.insert(path.id, sets)));
+            }
+            Some(Verb::RemovePath(key)) => {
+                let Some(shape) = self.contexts.get_mut(&key.context) else { return };
+                undo.push(Undo::Path(key.context, key.path, shape.paths.remove(&key.path)));
+            }
+            _ => {}
+        }
+    }
+
+    fn take_back(&mut self, undo: Vec<Undo>) {
+        for was in undo.into_iter().rev() {
+            match was {
+                Undo::Context(context, Some(shape)) => drop(self.contexts.insert(context, shape)),
+                Undo::Context(context, None) => drop(self.contexts.remove(&context)),
+                Undo::Leg(key, old) => {
+                    let Some(shape) = self.contexts.get_mut(&key.0) else { continue };
+                    let new = match old {
+                        Some(end) => shape.legs.insert(key.1, end).filter(|_| false),
+                        None => shape.legs.remove(&key.1),
+                    };
+                    new.into_iter().for_each(|end| self.leave(key, &end.locals));
+                }
+                Undo::Path(context, path, old) => {
+                    let Some(shape) = self.contexts.get_mut(&context) else { continue };
+                    match old {
+                        Some(sets) => drop(shape.paths.insert(path, sets)),
+                        None => drop(shape.paths.remove(&path)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether what a change put is a part of a circle.
+    fn closes(&self, verb: Option<&Verb>) -> bool {
+        match verb {
+            Some(Verb::PutLeg(leg)) => self.comes_back((leg.context, leg.id)),
+            Some(Verb::PutPath(path)) => {
+                let legs = self.contexts.get(&path.context).map(|shape| shape.legs.keys().copied());
+                legs.into_iter().flatten().any(|leg| self.comes_back((path.context, leg)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what a leg sends to its peer comes to be sent to it again.
+    fn comes_back(&self, leg: Key) -> bool {
+        let Some(end) = self.end(leg) else { return false };
+        let mut seen: BTreeSet<Key> = BTreeSet::new();
+        let mut next: Vec<Key> = Vec::new();
+        self.meet(end, &mut seen, &mut next);
+        while let Some((context, at)) = next.pop() {
+            let Some(shape) = self.contexts.get(&context) else { continue };
+            for (target, end) in shape.targets(at) {
+                if (context, target) == leg {
+                    return true;
+                }
+                self.meet(end, &mut seen, &mut next);
+            }
+        }
+        false
+    }
+
+    /// The legs at the addresses that a leg sends to.
+    fn meet(&self, end: &End, seen: &mut BTreeSet<Key>, next: &mut Vec<Key>) {
+        for remote in &end.remotes {
+            for (_, key) in self.places.range((*remote, (0, 0))..=(*remote, (u64::MAX, u64::MAX))) {
+                if seen.insert(*key) {
+                    next.push(*key);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
