@@ -199,9 +199,10 @@ impl Load {
 
     /// Sends one message, or as many as go together, and counts what comes of it.
     fn calibrate(&mut self) -> anyhow::Result<()> {
-        let (burst, receivers) = match self.shape {
-            Shape::Room { burst, .. } => (burst, usize::MAX),
-            _ => (1, 1),
+        let (burst, receivers, least) = match self.shape {
+            Shape::Room { burst, .. } => (burst, usize::MAX, burst * MESSAGE_BYTES),
+            Shape::Pairs { octets, .. } | Shape::Pipes { octets, .. } => (1, 1, octets),
+            Shape::File { .. } => (1, 1, 1),
         };
         self.clients.iter_mut().try_for_each(|client| client.discard().map(drop))?;
         self.clients.iter_mut().for_each(|client| client.got = 0);
@@ -217,13 +218,13 @@ impl Load {
             let got = |client: &Client| client.got;
             let mut all = self.clients.iter().skip(1).take(receivers).map(got);
             let first = all.next().unwrap_or(0);
-            if (first == 0 || all.any(|got| got != first)) && start.elapsed() < LOST {
+            if (first < least as u64 || all.any(|got| got != first)) && start.elapsed() < LOST {
                 last = Instant::now();
             }
         }
         let mut came = self.clients.iter().skip(1).take(receivers).map(|client| client.got / burst as u64);
         self.octets = came.next().context("no receiver")?;
-        anyhow::ensure!(self.octets > 0, "a message did not arrive");
+        anyhow::ensure!(self.octets * burst as u64 >= least as u64, "a message did not arrive");
         anyhow::ensure!(came.all(|got| got == self.octets), "not all got the same");
         self.clients.iter_mut().for_each(|client| client.got = 0);
         Ok(())
