@@ -256,6 +256,11 @@ impl Engine {
         self.generation
     }
 
+    /// How full the MSRP tables are, by name: what is at rest holds no messages, what is over holds nothing.
+    pub fn msrp_tables(&self) -> Vec<(&'static str, usize)> {
+        self.message.tables()
+    }
+
     /// The sums.
     pub fn totals(&self) -> Totals {
         let mut totals = self.totals;

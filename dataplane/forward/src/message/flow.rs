@@ -327,6 +327,7 @@ impl Message {
         while let Some(row) = self.conns.get_mut(&conn)
             && row.transactions.front().is_some_and(|t| t.until <= now.mono)
         {
+            let is_stuck = row.load() > 0;
             let Some(old) = row.transactions.pop_front() else { break };
             if let (super::relay::SEAT, Some((_, pass))) = (old.target, old.carries) {
                 // Where only errors are answered, silence is none.
@@ -339,6 +340,13 @@ impl Message {
             }
             if let (Wait::Answer, Some((source, passage))) = (old.wait, old.carries) {
                 self.copy_failed(now, source, passage, old.target, Status::TIMEOUT, tx);
+            }
+            // No error came, and perhaps only because the chunk itself has not gone out yet: silence says nothing then.
+            if let (Wait::Error, Some((source, passage)), true) = (old.wait, old.carries, is_stuck) {
+                let p = self.row_mut(source).and_then(|row| row.passages.of_mut(passage));
+                if let Some(copy) = p.and_then(|p| p.copy_mut(old.target)) {
+                    copy.unsure = true;
+                }
             }
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Held {
     begun: bool,
     /// The last piece has come.
     finished: bool,
+    /// The octet after the last one, once it is known.
+    end: u64,
     /// The sender wants to know.
     asked: bool,
     until: Instant,
@@ -109,6 +111,7 @@ impl Message {
                 next: start,
                 begun: false,
                 finished: false,
+                end: 0,
                 asked: p.success,
                 until,
             }),
@@ -122,10 +125,11 @@ impl Message {
     }
 
     /// A message that waits has come to its end.
-    pub(super) fn held_whole(&mut self, target: u32, source: u32, passage: u64) {
+    pub(super) fn held_whole(&mut self, target: u32, source: u32, p: &Passage) {
         let held = self.row_mut(target).map(|row| row.held.iter_mut()).into_iter().flatten();
-        if let Some(held) = held.into_iter().find(|h| (h.source, h.passage) == (source, passage)) {
+        if let Some(held) = held.into_iter().find(|h| (h.source, h.passage) == (source, p.id)) {
             held.finished = true;
+            held.end = p.last.map_or(held.end, |last| p.out(last) + 1);
         }
         self.wants_drain(target);
     }
@@ -159,13 +163,15 @@ impl Message {
         let mut at = 0;
         'all: while let Some(held) = row.held.get_mut(at) {
             let mut carries = to.carries(held.source, held.passage, leg);
-            while !held.pieces.is_empty() || (held.finished && !carries) {
+            // What ends with `$` ends with the last octet (RFC 4975 §7.3.1): where others were said after it, an empty
+            // chunk says that this is the end.
+            while !held.pieces.is_empty() || (held.finished && (!carries || held.next != held.end)) {
                 if to.load() >= most {
                     to.full.get_or_insert(now.mono);
                     is_full = true;
                     break 'all;
                 }
-                let (start, piece) = held.pieces.pop_front().unwrap_or((held.next, Bytes::new()));
+                let (start, piece) = held.pieces.pop_front().unwrap_or((held.end, Bytes::new()));
                 if !carries || held.next != start {
                     to.close_chunk(Flag::More, until);
                     let tid = Tid::fresh(&mut self.entropy);

@@ -177,6 +177,31 @@ impl Message {
         }
     }
 
+    /// How full each table is, for whoever looks in from outside.
+    pub(crate) fn tables(&self) -> Vec<(&'static str, usize)> {
+        let rows = |size: fn(&Row) -> usize| self.rows.iter().map(|(_, row)| size(row)).sum();
+        let conns = |size: fn(&Conn) -> usize| self.conns.values().map(|conn| size(conn)).sum();
+        vec![
+            ("legs", self.rows.len()),
+            ("sessions", self.sessions.len()),
+            ("connections", self.conns.len()),
+            ("dials", self.dials.len()),
+            ("rooms", self.rooms.len() + self.room_of.len()),
+            ("contexts", self.members.len()),
+            ("imdn memories", self.imdns.len()),
+            ("estates", self.estates.len()),
+            ("timers", self.timers.len()),
+            ("messages", rows(|row| row.passages.iter().count())),
+            ("held messages", rows(|row| row.held.len())),
+            ("reports expected", rows(|row| row.expects.len())),
+            ("questions", rows(|row| usize::from(row.asked.is_some()))),
+            ("transactions", conns(|conn| conn.transactions.len())),
+            ("octets", conns(Conn::load)),
+            ("input held", conns(|conn| conn.held.iter().map(bytes::Bytes::len).sum())),
+            ("sources blocked", conns(|conn| conn.blocks.len())),
+        ]
+    }
+
     /// Octets that wait in queues.
     pub(crate) fn queued(&self) -> u64 {
         self.conns.values().map(|row| row.queue.len() as u64).sum()

@@ -194,7 +194,9 @@ impl Passage {
     pub(crate) fn is_rest(&self) -> bool {
         let mut spans = self.got.iter();
         let only = spans.next().filter(|_| spans.next().is_none());
-        !self.done && only.is_some_and(|(first, last)| first > 1 && self.last == Some(last))
+        // Nor is a chunk of what comes before under way, which its receivers would wait for.
+        let at_end = |last: u64| self.last == Some(last) && self.next == last + 1;
+        !self.done && only.is_some_and(|(first, last)| first > 1 && at_end(last))
     }
 
     /// Whether anybody may still hear of it once it is whole.

@@ -93,7 +93,7 @@ impl Message {
         for at in 0..p.copies.len() {
             let Some(copy) = p.copies.get(at).copied() else { continue };
             if copy.stage == CopyStage::Held && p.done {
-                self.held_whole(copy.leg, source, p.id);
+                self.held_whole(copy.leg, source, p);
             }
             if copy.stage != CopyStage::Live {
                 continue;

@@ -122,3 +122,21 @@ fn unfinished_messages_and_connections_have_a_limit() {
     assert!(matches!(done[..], [Done::Stream(Output::Shut { abort: true, .. })]));
     assert_eq!(phones.rig.engine.dropped(crate::Drop::MsrpLimit), 3);
 }
+
+// With Failure-Report `partial` silence is success; of a chunk that never went out it says nothing.
+#[test]
+fn what_never_left_a_relay_that_is_cut_loose_is_reported_although_only_errors_are_answered() {
+    let mut phones =
+        Phones::up_with(limits(), vec![msrp_leg(1), msrp_leg(2)], vec![path(1, Mode::Relay, &[1], &[2])]);
+    phones.rig.stalled.insert(2);
+    let lines = "Failure-Report: partial\r\nSuccess-Report: yes\r\nByte-Range: 1-*/20000\r\n\
+                 Content-Type: text/plain\r\n";
+    phones.say(1, &Send { lines, body: &[b'x'; 20_000], ..Send::default() });
+    // Longer than an answer may take.
+    phones.rig.run(40_000);
+    assert!(phones.read(1).is_empty());
+    phones.rig.input(Input::Closed { conn: conn(2), why: crate::CloseReason::Reset });
+    let read = phones.read(1);
+    assert_eq!(read.len(), 1, "{read:?}");
+    assert_eq!(read[0].head.status(), Some(msrp::Status::TIMEOUT));
+}

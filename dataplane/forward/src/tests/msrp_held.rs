@@ -293,3 +293,30 @@ fn what_was_held_goes_out_no_faster_than_it_is_read_and_what_is_said_next_waits_
     assert_eq!(numbers, (0..=20).collect::<Vec<_>>());
     phones.check_sum();
 }
+
+// RFC 4975 §7.3.1: the chunk with `$` is the one that holds the last octet; a receiver takes its end for the message's.
+#[test]
+fn what_was_said_out_of_order_and_held_ends_with_its_last_octet() {
+    let mut phones = two_of_three(limits());
+    let body = cpim(1, ALL, "text/plain", "0123456789");
+    let (first, second) = (body.len() - 6, body.len() - 3);
+    let mut say = |from: usize, to: usize, flag: char| {
+        let lines = format!("Byte-Range: {}-*/*\r\n{CPIM_LINES}", from + 1);
+        phones.say(1, &Send { id: "long", lines: &lines, body: &body[from..to], flag, ..Send::default() });
+    };
+    say(0, first, '+');
+    say(second, body.len(), '$');
+    say(first, second, '+');
+    phones.connect_late(3);
+    let read: Vec<_> = phones.read(3).into_iter().filter(|r| r.is(Method::Send)).collect();
+    let mut whole = vec![0; body.len()];
+    for one in &read {
+        let start = one.head.byte_range().unwrap().start as usize - 1;
+        whole[start..start + one.body.len()].copy_from_slice(&one.body);
+    }
+    assert_eq!(whole, body);
+    let ends: Vec<_> = read.iter().filter(|one| one.flag == Flag::Last).collect();
+    let end = |one: &&Read| one.head.byte_range().unwrap().start as usize - 1 + one.body.len();
+    assert_eq!(ends.iter().map(|one| end(one)).collect::<Vec<_>>(), [body.len()], "{read:?}");
+    phones.check_sum();
+}
