@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// These stand outside and look in, or on top of everything.
-const ON_TOP: &[&str] = &["bench", "fuzz", "tests", "weir"];
+const ON_TOP: &[&str] = &["bench", "fuzz", "simulation", "tests", "weir"];
 
 /// No clock, no socket, no file, no thread, no async.
 const SANS_IO: &[&str] = &[
