@@ -317,6 +317,6 @@ fn what_was_said_out_of_order_and_held_ends_with_its_last_octet() {
     assert_eq!(whole, body);
     let ends: Vec<_> = read.iter().filter(|one| one.flag == Flag::Last).collect();
     let end = |one: &&Read| one.head.byte_range().unwrap().start as usize - 1 + one.body.len();
-    assert_eq!(ends.iter().map(|one| end(one)).collect::<Vec<_>>(), [body.len()], "{read:?}");
+    assert_eq!(ends.iter().map(end).collect::<Vec<_>>(), [body.len()], "{read:?}");
     phones.check_sum();
 }
