@@ -1,10 +1,11 @@
 //! A node in this process: real sockets on loopback, control and a data plane beside it, devices that are `ue`'s.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ue::{Account, Answering, Counters, Device, Event, Identity, Transport};
 
@@ -42,7 +43,27 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let dataplane = dataplane(settings, folder.path());
         let control = control(settings, folder.path(), [0; 3]);
-        Node { settings, folder, control: Some(control), dataplane: Some(dataplane) }
+        let node = Node { settings, folder, control: Some(control), dataplane: Some(dataplane) };
+        // Before that a call is answered 503.
+        node.await_link();
+        node
+    }
+
+    /// Waits until control has a data plane, as its metrics say.
+    fn await_link(&self) {
+        let metrics = self.control.as_ref().unwrap().addresses().metrics.unwrap();
+        let began = Instant::now();
+        loop {
+            let mut stream = TcpStream::connect(metrics).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut page = String::new();
+            let _ = stream.read_to_string(&mut page);
+            if page.lines().any(|line| line == "weir_control_dataplane_link_up 1") {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "control found no data plane");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn sip(&self, transport: controld::Transport) -> SocketAddr {
