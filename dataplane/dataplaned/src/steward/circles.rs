@@ -22,18 +22,58 @@ use contract::{Applied, Batch, LegSet, RtpLocal};
 /// Of which context, and which there.
 type Key = (u64, u64);
 
-/// An RTP leg.
+/// An RTP leg. There are many: nothing in it has room to spare.
 #[derive(Clone, Default, Debug)]
 struct End {
-    media: String,
-    remotes: Vec<SocketAddr>,
-    locals: Vec<SocketAddr>,
+    media: Box<str>,
+    remotes: Box<[SocketAddr]>,
+    locals: Box<[SocketAddr]>,
 }
 
 #[derive(Clone, Default, Debug)]
 struct Shape {
-    legs: BTreeMap<u64, End>,
-    paths: BTreeMap<u32, (LegSet, LegSet)>,
+    legs: Few<u64, End>,
+    paths: Few<u32, Box<(LegSet, LegSet)>>,
+}
+
+/// A map of few things, in the order of their keys: two or three for nearly all contexts.
+#[derive(Clone, Debug)]
+struct Few<K, V>(Vec<(K, V)>);
+
+impl<K, V> Default for Few<K, V> {
+    fn default() -> Self {
+        Few(Vec::new())
+    }
+}
+
+impl<K: Ord + Copy, V> Few<K, V> {
+    fn get(&self, key: K) -> Option<&V> {
+        let at = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        self.0.get(at).map(|(_, value)| value)
+    }
+
+    fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let at = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        self.0.get_mut(at).map(|(_, value)| value)
+    }
+
+    fn insert(&mut self, key: K, value: V) -> Option<V> {
+        match self.0.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(at) => self.0.get_mut(at).map(|(_, old)| std::mem::replace(old, value)),
+            Err(at) => {
+                if self.0.len() < 8 {
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(at, (key, value));
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, key: K) -> Option<V> {
+        let at = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        Some(self.0.remove(at).1)
+    }
 }
 
 /// What was before a change.
@@ -41,7 +81,7 @@ struct Shape {
 enum Undo {
     Context(u64, Option<Shape>),
     Leg(Key, Option<End>),
-    Path(u64, u32, Option<(LegSet, LegSet)>),
+    Path(u64, u32, Option<Box<(LegSet, LegSet)>>),
 }
 
 /// All contexts of the data plane, as far as this is concerned.
@@ -60,7 +100,7 @@ fn socket(address: Option<&contract::Address>) -> Option<SocketAddr> {
 }
 
 /// Where a leg is: RTP and RTCP, as bound and as others are told.
-fn places(local: &RtpLocal) -> Vec<SocketAddr> {
+fn places(local: &RtpLocal) -> Box<[SocketAddr]> {
     let rtcp = u16::try_from(local.rtcp_port).unwrap_or(0);
     let both = [local.bound.as_ref(), local.advertised.as_ref()];
     let mut all: Vec<SocketAddr> = both
@@ -72,22 +112,25 @@ fn places(local: &RtpLocal) -> Vec<SocketAddr> {
         .collect();
     all.sort_unstable();
     all.dedup();
-    all
+    all.into_boxed_slice()
 }
 
 impl Shape {
     fn names(&self, set: &LegSet, leg: u64) -> bool {
-        let by_media = !set.media.is_empty() && self.legs.get(&leg).is_some_and(|end| end.media == set.media);
+        let by_media =
+            !set.media.is_empty() && self.legs.get(leg).is_some_and(|end| *end.media == *set.media);
         by_media || set.legs.contains(&leg)
     }
 
     /// Where what comes to a leg goes.
     fn targets(&self, from: u64) -> impl Iterator<Item = (u64, &End)> {
-        let paths = self.paths.values().filter(move |(sources, _)| self.names(sources, from));
+        let paths = self.paths.0.iter().map(|(_, sets)| &**sets);
+        let paths = paths.filter(move |(sources, _)| self.names(sources, from));
         paths.flat_map(move |(_, targets)| {
             self.legs
+                .0
                 .iter()
-                .filter(move |(id, _)| **id != from && self.names(targets, **id))
+                .filter(move |(id, _)| *id != from && self.names(targets, *id))
                 .map(|(id, end)| (*id, end))
         })
     }
@@ -117,7 +160,7 @@ impl Circles {
         for was in undo {
             match was {
                 Undo::Context(context, Some(shape)) if !self.contexts.contains_key(&context) => {
-                    shape.legs.into_iter().for_each(|(leg, end)| self.leave((context, leg), &end.locals));
+                    shape.legs.0.into_iter().for_each(|(leg, end)| self.leave((context, leg), &end.locals));
                 }
                 Undo::Leg(key, Some(end)) if self.end(key).is_none() => self.leave(key, &end.locals),
                 _ => {}
@@ -126,13 +169,13 @@ impl Circles {
         for placement in &applied.placements {
             let key = (placement.context, placement.leg);
             let Some(At::Rtp(local)) = &placement.at else { continue };
-            let Some(end) = self.contexts.get_mut(&key.0).and_then(|shape| shape.legs.get_mut(&key.1)) else {
+            let Some(end) = self.contexts.get_mut(&key.0).and_then(|shape| shape.legs.get_mut(key.1)) else {
                 continue;
             };
             let old = std::mem::replace(&mut end.locals, places(local));
             let new = end.locals.clone();
             self.leave(key, &old);
-            self.places.extend(new.into_iter().map(|at| (at, key)));
+            self.places.extend(new.iter().map(|at| (*at, key)));
         }
     }
 
@@ -143,7 +186,7 @@ impl Circles {
     }
 
     fn end(&self, (context, leg): Key) -> Option<&End> {
-        self.contexts.get(&context)?.legs.get(&leg)
+        self.contexts.get(&context)?.legs.get(leg)
     }
 
     fn change(&mut self, verb: Option<&Verb>, undo: &mut Vec<Undo>) {
@@ -160,7 +203,7 @@ impl Circles {
                 else {
                     return;
                 };
-                let old = shape.legs.get(&leg.id).cloned();
+                let old = shape.legs.get(leg.id).cloned();
                 // After a restart control names the place that a leg had, before the answer does.
                 let named = rtp.local.as_ref().map(places).filter(|all| !all.is_empty());
                 let known = old.as_ref().map(|end| end.locals.clone());
@@ -168,25 +211,25 @@ impl Circles {
                 let remotes = [rtp.remote.as_ref(), rtp.remote_rtcp.as_deref()];
                 let remotes = remotes.into_iter().filter_map(socket).collect();
                 let key = (leg.context, leg.id);
-                shape.legs.insert(leg.id, End { media: leg.media.clone(), remotes, locals });
+                shape.legs.insert(leg.id, End { media: leg.media.as_str().into(), remotes, locals });
                 if old.is_none() {
-                    self.places.extend(named.into_iter().flatten().map(|at| (at, key)));
+                    self.places.extend(named.iter().flat_map(|all| all.iter()).map(|at| (*at, key)));
                 }
                 undo.push(Undo::Leg(key, old));
             }
             Some(Verb::RemoveLeg(key)) => {
                 let Some(shape) = self.contexts.get_mut(&key.context) else { return };
-                undo.push(Undo::Leg((key.context, key.leg), shape.legs.remove(&key.leg)));
+                undo.push(Undo::Leg((key.context, key.leg), shape.legs.remove(key.leg)));
             }
             Some(Verb::PutPath(path)) => {
                 let Some(shape) = self.contexts.get_mut(&path.context) else { return };
                 let sets =
                     (path.sources.clone().unwrap_or_default(), path.targets.clone().unwrap_or_default());
-                undo.push(Undo::Path(path.context, path.id, shape.paths.insert(path.id, sets)));
+                undo.push(Undo::Path(path.context, path.id, shape.paths.insert(path.id, Box::new(sets))));
             }
             Some(Verb::RemovePath(key)) => {
                 let Some(shape) = self.contexts.get_mut(&key.context) else { return };
-                undo.push(Undo::Path(key.context, key.path, shape.paths.remove(&key.path)));
+                undo.push(Undo::Path(key.context, key.path, shape.paths.remove(key.path)));
             }
             _ => {}
         }
@@ -201,7 +244,7 @@ impl Circles {
                     let Some(shape) = self.contexts.get_mut(&key.0) else { continue };
                     let new = match old {
                         Some(end) => shape.legs.insert(key.1, end).filter(|_| false),
-                        None => shape.legs.remove(&key.1),
+                        None => shape.legs.remove(key.1),
                     };
                     new.into_iter().for_each(|end| self.leave(key, &end.locals));
                 }
@@ -209,7 +252,7 @@ impl Circles {
                     let Some(shape) = self.contexts.get_mut(&context) else { continue };
                     match old {
                         Some(sets) => drop(shape.paths.insert(path, sets)),
-                        None => drop(shape.paths.remove(&path)),
+                        None => drop(shape.paths.remove(path)),
                     }
                 }
             }
@@ -221,7 +264,8 @@ impl Circles {
         match verb {
             Some(Verb::PutLeg(leg)) => self.comes_back((leg.context, leg.id)),
             Some(Verb::PutPath(path)) => {
-                let legs = self.contexts.get(&path.context).map(|shape| shape.legs.keys().copied());
+                let legs =
+                    self.contexts.get(&path.context).map(|shape| shape.legs.0.iter().map(|(leg, _)| *leg));
                 legs.into_iter().flatten().any(|leg| self.comes_back((path.context, leg)))
             }
             _ => false,
@@ -248,7 +292,7 @@ impl Circles {
 
     /// The legs at the addresses that a leg sends to.
     fn meet(&self, end: &End, seen: &mut BTreeSet<Key>, next: &mut Vec<Key>) {
-        for remote in &end.remotes {
+        for remote in end.remotes.iter() {
             for (_, key) in self.places.range((*remote, (0, 0))..=(*remote, (u64::MAX, u64::MAX))) {
                 if seen.insert(*key) {
                     next.push(*key);
