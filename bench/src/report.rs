@@ -112,6 +112,8 @@ impl Report {
         // Four significant digits: more would pretend.
         let value = format!("{value:.3e}").parse().unwrap_or(value);
         let reached = reach.map(|reach| reach.met(value));
+        // A whole run takes a quarter of an hour: each row is told when it is there.
+        eprintln!("bench: {row} {value} {unit}");
         self.rows.push(Row { row, value, unit: unit.to_owned(), reach, reached, note });
     }
 

@@ -157,15 +157,6 @@ impl Circles {
     pub(super) fn answered(&mut self, link: u64, generation: u64, applied: Option<&Applied>) {
         let Some(undo) = self.sent.remove(&(link, generation)) else { return };
         let Some(applied) = applied else { return self.take_back(undo) };
-        for was in undo {
-            match was {
-                Undo::Context(context, Some(shape)) if !self.contexts.contains_key(&context) => {
-                    shape.legs.0.into_iter().for_each(|(leg, end)| self.leave((context, leg), &end.locals));
-                }
-                Undo::Leg(key, Some(end)) if self.end(key).is_none() => self.leave(key, &end.locals),
-                _ => {}
-            }
-        }
         for placement in &applied.placements {
             let key = (placement.context, placement.leg);
             let Some(At::Rtp(local)) = &placement.at else { continue };
@@ -177,6 +168,22 @@ impl Circles {
             self.leave(key, &old);
             self.places.extend(new.iter().map(|at| (*at, key)));
         }
+        for was in undo {
+            match was {
+                Undo::Context(context, Some(shape)) => {
+                    shape.legs.0.into_iter().for_each(|(leg, end)| self.moved((context, leg), &end.locals));
+                }
+                Undo::Leg(key, Some(end)) => self.moved(key, &end.locals),
+                _ => {}
+            }
+        }
+    }
+
+    /// What a leg was before is over: it is gone, or was put again somewhere else.
+    fn moved(&mut self, key: Key, old: &[SocketAddr]) {
+        let now = self.end(key).map(|end| end.locals.clone()).unwrap_or_default();
+        let over: Vec<SocketAddr> = old.iter().filter(|at| !now.contains(at)).copied().collect();
+        self.leave(key, &over);
     }
 
     fn leave(&mut self, key: Key, locals: &[SocketAddr]) {

@@ -1,12 +1,12 @@
 //! Lines of a WebRTC end on one transport (RFC 9143): answered as a part of what is offered, offered to devices that are
 //! registered by WebSocket, changed by later offers.
 
-use contract::{Leg, Welcome, change::Verb, leg};
+use contract::{Leg, Welcome};
 use sdp::{Fingerprint, Proto, Setup};
 use sip::{Method, Response};
 
 use super::session::{inside, invite};
-use super::{ALICE, BOB, instance, peer, phone};
+use super::{ALICE, BOB, instance, legs, peer, phone, rtp};
 use crate::Input;
 use crate::config::Srtp;
 use crate::testing::{Event, World, reply, sdp_of};
@@ -70,24 +70,6 @@ fn at_work(transport: &str) -> World {
     world.register("alice", peer(ALICE), &instance(ALICE));
     world.register_by(transport, "bob", peer(BOB), &instance(BOB));
     world
-}
-
-/// The legs as the data plane has them now.
-fn legs(world: &World) -> Vec<Leg> {
-    let mut legs = std::collections::BTreeMap::new();
-    for change in world.batches.iter().flat_map(|b| &b.changes) {
-        match &change.verb {
-            Some(Verb::PutLeg(leg)) => drop(legs.insert(leg.id, leg.clone())),
-            Some(Verb::RemoveLeg(key)) => drop(legs.remove(&key.leg)),
-            _ => {}
-        }
-    }
-    legs.into_values().collect()
-}
-
-fn rtp(leg: &Leg) -> &contract::RtpLeg {
-    let Some(leg::Kind::Rtp(rtp)) = &leg.kind else { panic!("an RTP leg") };
-    rtp
 }
 
 /// The legs that share a transport: each with its mid, the carrier first.

@@ -39,3 +39,21 @@ const fn both() -> [u16; 2] {
 fn phone(port: u16) -> Peer {
     peer(port)
 }
+
+/// The legs as the data plane has them now.
+fn legs(world: &World) -> Vec<contract::Leg> {
+    let mut legs = std::collections::BTreeMap::new();
+    for change in world.batches.iter().flat_map(|batch| &batch.changes) {
+        match &change.verb {
+            Some(contract::change::Verb::PutLeg(leg)) => drop(legs.insert(leg.id, leg.clone())),
+            Some(contract::change::Verb::RemoveLeg(key)) => drop(legs.remove(&key.leg)),
+            _ => {}
+        }
+    }
+    legs.into_values().collect()
+}
+
+fn rtp(leg: &contract::Leg) -> &contract::RtpLeg {
+    let Some(contract::leg::Kind::Rtp(rtp)) = &leg.kind else { panic!("an RTP leg") };
+    rtp
+}

@@ -1,14 +1,13 @@
 //! Calls with keys (RFC 4568): each hop has its own, and none reaches the other side, a log or a reader of states.
 
 use contract::{
-    Counters, Leg, LegCounters, LegKey, News, RtpContinuity, SrtpProgress, SrtpSuite, Welcome, change::Verb,
-    leg, news,
+    Counters, Leg, LegCounters, LegKey, News, RtpContinuity, SrtpProgress, SrtpSuite, Welcome, news,
 };
 use sdp::{Crypto, CryptoSuite, Proto};
 use sip::{Method, Response};
 
 use super::session::{forked, inside, invite};
-use super::{ALICE, BOB, BOB2, instance, peer, phone};
+use super::{ALICE, BOB, BOB2, instance, legs, peer, phone, rtp};
 use crate::config::Srtp;
 use crate::testing::{Event, World, call_sdp, reply, sdp_of};
 use crate::{Config, Input, Table};
@@ -34,24 +33,6 @@ fn at_work(srtp: Srtp) -> World {
         world.register(user, peer(port), &instance(port));
     }
     world
-}
-
-/// The legs as the data plane has them now.
-fn legs(world: &World) -> Vec<Leg> {
-    let mut legs = std::collections::BTreeMap::new();
-    for change in world.batches.iter().flat_map(|b| &b.changes) {
-        match &change.verb {
-            Some(Verb::PutLeg(leg)) => drop(legs.insert(leg.id, leg.clone())),
-            Some(Verb::RemoveLeg(key)) => drop(legs.remove(&key.leg)),
-            _ => {}
-        }
-    }
-    legs.into_values().collect()
-}
-
-fn rtp(leg: &Leg) -> &contract::RtpLeg {
-    let Some(leg::Kind::Rtp(rtp)) = &leg.kind else { panic!("an RTP leg") };
-    rtp
 }
 
 /// The one key of a description.

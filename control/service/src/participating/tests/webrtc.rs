@@ -1,12 +1,12 @@
 //! Calls of WebRTC ends (RFC 5763, RFC 8839): answered with our certificate and as a lite agent, and plain phones beside
 //! them know nothing of it.
 
-use contract::{Leg, Setup as Role, Welcome, change::Verb, leg};
+use contract::{Leg, Setup as Role, Welcome};
 use sdp::{DtlsEnd, Fingerprint, Proto, Setup};
 use sip::{Method, Response};
 
 use super::session::{inside, invite};
-use super::{ALICE, BOB, instance, peer, phone};
+use super::{ALICE, BOB, instance, legs, peer, phone, rtp};
 use crate::config::Srtp;
 use crate::testing::{Event, World, call_sdp, reply, sdp_of};
 use crate::{Input, Table};
@@ -40,24 +40,6 @@ fn at_work(dtls: Srtp, transport: &str, version: u32) -> World {
     world.register("alice", peer(ALICE), &instance(ALICE));
     world.register_by(transport, "bob", peer(BOB), &instance(BOB));
     world
-}
-
-/// The legs as the data plane has them now, Alice's first.
-fn legs(world: &World) -> Vec<Leg> {
-    let mut legs = std::collections::BTreeMap::new();
-    for change in world.batches.iter().flat_map(|b| &b.changes) {
-        match &change.verb {
-            Some(Verb::PutLeg(leg)) => drop(legs.insert(leg.id, leg.clone())),
-            Some(Verb::RemoveLeg(key)) => drop(legs.remove(&key.leg)),
-            _ => {}
-        }
-    }
-    legs.into_values().collect()
-}
-
-fn rtp(leg: &Leg) -> &contract::RtpLeg {
-    let Some(leg::Kind::Rtp(rtp)) = &leg.kind else { panic!("an RTP leg") };
-    rtp
 }
 
 struct Call {

@@ -171,3 +171,21 @@ fn after_a_restart_the_places_that_control_names_are_known_at_once() {
     assert!(!world.send(both(2, 1)).1);
     assert!(world.circles.places.iter().all(|(_, key)| key.0 == 1), "nothing of the refused one");
 }
+
+/// A leg that is removed and put again by one batch is somewhere else.
+#[test]
+fn a_place_that_a_leg_has_left_is_nobodys() {
+    let mut world = World::new();
+    assert!(world.put(call(1, phone(), phone())));
+    let again = vec![Verb::RemoveLeg(LegKey { context: 1, leg: 1 }), leg(1, 1, phone())];
+    let (batch, sent) = world.send(again);
+    assert!(sent);
+    let local = RtpLocal { bound: Some(at(4444).into()), ..RtpLocal::default() };
+    let placements = vec![Placement { context: 1, leg: 1, at: Some(At::Rtp(local)) }];
+    let applied = Applied { generation: batch.generation, placements };
+    world.circles.answered(3, batch.generation, Some(&applied));
+    assert!(world.circles.places.contains(&(at(4444), (1, 1))));
+    assert!(!world.circles.places.contains(&(place(1, 1), (1, 1))));
+    world.end(1);
+    assert!(world.is_empty());
+}
