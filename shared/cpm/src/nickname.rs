@@ -17,8 +17,7 @@ pub fn enforce(text: &str) -> Result<String, Error> {
     if text.chars().any(is_forbidden) {
         return Err(Error::Characters);
     }
-    let composed: String = text.nfkc().collect();
-    let shown = composed.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = composed(text);
     // Composition may uncover what was not there before.
     match shown.len() {
         0 => Err(Error::Missing("nickname")),
@@ -29,19 +28,26 @@ pub fn enforce(text: &str) -> Result<String, Error> {
 }
 
 /// The form that compares: two nicknames are one when their keys are equal (RFC 8266 §2.4). Folds case until
-/// nothing changes any more, since folding and composing undo each other's work for a few characters.
-pub fn key(shown: &str) -> String {
-    let mut key = shown.to_owned();
+/// nothing changes any more, since folding and composing undo each other's work for a few characters. It is composed
+/// before it is folded: what stands after a letter decides how it folds (a final sigma), so that a nickname has
+/// the key of the form that is shown.
+pub fn key(nickname: &str) -> String {
+    let mut key = composed(nickname);
     // RFC 8266 §2.1: at most three more rounds, or the string is left as it is.
     for _ in 0..4 {
-        let next: String = key.to_lowercase().nfkc().collect();
-        let next = next.split_whitespace().collect::<Vec<_>>().join(" ");
+        let next = composed(&key.to_lowercase());
         if next == key {
             break;
         }
         key = next;
     }
     key
+}
+
+/// Compatibility forms composed, blanks at the ends gone, blanks between joined into one space.
+fn composed(text: &str) -> String {
+    let composed: String = text.nfkc().collect();
+    composed.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Controls, formatting that is not seen but turns or joins text, private use, and what is no character.
@@ -77,6 +83,14 @@ mod tests {
         }
     }
 
+    // RFC 8266 §2.1, §2.4: the sigma of `Σ㍱` is not the last letter of the word `Σhpa`.
+    #[test]
+    fn a_nickname_has_the_key_of_what_is_shown_of_it() {
+        for text in ["AΣ\u{3371}", "AΣ", "A\u{3a3}\u{a0}\u{3371}"] {
+            assert_eq!(key(text), key(&enforce(text).unwrap()), "{text}");
+        }
+    }
+
     #[test]
     fn what_is_malformed_is_refused() {
         for bad in
@@ -95,6 +109,7 @@ mod tests {
             if let Ok(shown) = enforce(&text) {
                 prop_assert_eq!(enforce(&shown), Ok(shown.clone()));
                 prop_assert_eq!(key(&key(&shown)), key(&shown));
+                prop_assert_eq!(key(&text), key(&shown));
             }
         }
     }

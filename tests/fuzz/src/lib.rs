@@ -1,12 +1,20 @@
 #![forbid(unsafe_code)]
 //! What the fuzz targets in `tests/` share: how octets become pieces of a stream, or a script of events.
 //!
-//! Each target is a test. `cargo test -p fuzz` replays its corpus (`tests/__fuzz__/`) and tries a while what a generator makes;
-//! `tests/fuzz/run` lets libFuzzer look for new ways, and keeps what it found.
+//! Each target is a test. `cargo test -p fuzz` replays its corpus (`tests/__fuzz__/`), and nothing that another run would not
+//! (`BOLERO_RANDOM_ITERATIONS=100000` adds what a generator makes); `tests/fuzz/run` lets libFuzzer look for new ways, and keeps what it found.
 
 mod room;
 
 pub use room::Room;
+
+/// A fuzz target: `target!().for_each(|octets| ..)`.
+#[macro_export]
+macro_rules! target {
+    () => {
+        bolero::check!().with_iterations(0)
+    };
+}
 
 /// Between two events of a script. No text protocol uses it, so that a mutation of one event stays in it.
 const NEXT: u8 = 0x1e;

@@ -8,7 +8,7 @@ use cpm::{Limits, composing, conference, imdn, nickname, resource_lists};
 fn cpim() {
     let limits = Limits::default();
     let ours = Address::uri("sip:ours@example.com");
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let Ok(head) = Head::parse_whole(data, &limits) else { return };
         let early = data.get(..head.body_offset()).unwrap_or_default();
         let Ok(Progress::Done(again)) = Head::parse(early, &limits) else { panic!("whole, and then not") };
@@ -40,7 +40,7 @@ fn cpim() {
 #[test]
 fn documents() {
     let limits = Limits::default();
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         if let Ok(read) = imdn::Imdn::read(data, &limits) {
             let again = imdn::Imdn::read(read.write().as_bytes(), &limits).expect("what we write is read");
             assert_eq!(read.write(), again.write());

@@ -7,7 +7,7 @@ use sdp::{Limits, Session};
 #[test]
 fn sdp_session() {
     let limits = Limits::default();
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let Ok(session) = Session::parse(data, &limits) else { return };
         let written = session.to_bytes();
         let again = Session::parse(&written, &limits).expect("what we write is read");
@@ -19,7 +19,7 @@ fn sdp_session() {
 
 #[test]
 fn rtp_views() {
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let _ = rtp::kind(data);
         if let Ok(view) = rtp::RtpView::parse(data) {
             let count = view.csrcs().count() + view.elements().count();
@@ -44,7 +44,7 @@ fn rtp_views() {
 #[test]
 fn contract_frames() {
     use contract::{ToDataplane, decode_frame, encode_frame};
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let mut read = BytesMut::from(data);
         while let Ok(Some(frame)) = decode_frame::<ToDataplane>(&mut read) {
             let mut written = BytesMut::new();

@@ -47,7 +47,7 @@ fn frame<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Vec<Cam
 #[test]
 fn msrp_framer() {
     let limits = Limits { head_max: 2048, ..Limits::default() };
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let Some((how, stream)) = data.split_first() else { return };
         let whole = frame(std::iter::once(stream), &limits);
         let cut = frame(pieces(*how, stream), &limits);
@@ -67,7 +67,7 @@ fn session(limits: SessionLimits, ours: &str, theirs: &str, role: Role) -> Box<C
 #[test]
 fn msrp_session() {
     const ARRIVING_MAX: u64 = 1 << 16;
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let limits = SessionLimits {
             queued_max: 8,
             queued_octets_max: 1 << 16,
@@ -147,7 +147,7 @@ fn msrp_session() {
 // RFC 7701, CPM-FACTS §3.8: members, a stranger's connection, control and the clock.
 #[test]
 fn msrp_room() {
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let mut room = Room::new();
         for (kind, rest) in script(data).take(64) {
             room.event(kind, rest);

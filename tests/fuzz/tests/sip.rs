@@ -27,7 +27,7 @@ fn frame<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Frame> {
 // RFC 3261 §18.3: Content-Length alone says where messages end, wherever TCP cuts the stream.
 #[test]
 fn sip_stream() {
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let Some((how, stream)) = data.split_first() else { return };
         assert_eq!(frame(std::iter::once(stream)), frame(pieces(*how, stream)));
     });
@@ -46,7 +46,7 @@ fn again(message: &Message) {
 
 #[test]
 fn sip_datagram() {
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let Ok(Some(message)) = datagram(Bytes::copy_from_slice(data), &Limits::default()) else { return };
         again(&message);
     });
@@ -68,7 +68,7 @@ macro_rules! round {
 
 #[test]
 fn sip_headers() {
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let mut wire = b"OPTIONS sip:a@b SIP/2.0\r\n".to_vec();
         wire.extend_from_slice(data);
         wire.extend_from_slice(b"\r\n\r\n");
@@ -89,7 +89,7 @@ fn peer(kind: u8) -> Peer {
 #[test]
 fn sip_stack() {
     const TRANSACTIONS_MAX: usize = 16;
-    bolero::check!().for_each(|data: &[u8]| {
+    fuzz::target!().for_each(|data: &[u8]| {
         let host = Host::parse(b"192.0.2.9").expect("a host");
         let sent_by = vec![(Transport::Udp, HostPort { host, port: Some(5060) })];
         let limits = Limits {
