@@ -1,7 +1,7 @@
 //! Putting the process together and taking it down again.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crossbeam::channel::{Sender, bounded};
 use netio::kernel::KernelRelay;
 use netio::{Choice, Kind, Tls, Wake};
 
-use crate::config::{Config, KernelRelaySettings};
+use crate::config::{Config, KernelRelaySettings, RtpSettings};
 use crate::handshakes::{Handshakes, ToHandshakes};
 use crate::mail::{Outgoing, ToShard, ToSteward, mailbox};
 use crate::metrics::{Endpoint, Metrics};
@@ -146,9 +146,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
     let contract = remote.as_ref().map(steward::Remote::address).transpose()?;
 
     let kernel = kernel_relay(&config.driver.kernel_relay);
-    let interfaces = config.rtp.interfaces.iter();
-    let own = interfaces.map(|i| [Some(i.address), i.advertised].into_iter().flatten().collect());
-    let own = Arc::new(forward::OwnMedia::new(own));
+    let own = Arc::new(own_media(&config.rtp)?);
     // Shards: all threads first, then each is given the ends of the others' mailboxes.
     let mut started = Vec::new();
     for (index, core) in cores.iter().enumerate() {
@@ -231,7 +229,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         identity,
         shards: (0..senders.len()).map(outgoing).collect(),
         rounds: Rounds::new(&config, senders.len()),
-        circles: Circles::default(),
+        circles: Circles::new(own),
         mailbox: steward_mailbox,
         metrics,
         stop: Arc::clone(&stop),
@@ -278,6 +276,21 @@ fn kernel_relay(settings: &KernelRelaySettings) -> Option<Arc<KernelRelay>> {
         }
     }
     (relay.attached() > 0).then(|| Arc::new(relay))
+}
+
+/// The addresses at which legs are reached.
+fn own_media(settings: &RtpSettings) -> anyhow::Result<forward::OwnMedia> {
+    let mut interfaces = Vec::new();
+    for interface in &settings.interfaces {
+        let mut all: Vec<IpAddr> =
+            [Some(interface.address), interface.advertised].into_iter().flatten().collect();
+        if interface.address.is_unspecified() {
+            let host = netio::addresses().context("the addresses of this host")?;
+            all.extend(host.iter().filter(|ip| ip.is_ipv4() == interface.address.is_ipv4()));
+        }
+        interfaces.push(all);
+    }
+    Ok(forward::OwnMedia::new(interfaces))
 }
 
 /// The contract's listener for other hosts, if one is configured.

@@ -7,6 +7,7 @@
 mod batch;
 mod driver;
 mod gathered;
+mod host;
 pub mod kernel;
 mod map;
 mod measure;
@@ -22,6 +23,7 @@ mod uring;
 mod wake;
 
 pub use driver::{Driver, DriverConfig, Event, Gone, Tally};
+pub use host::addresses;
 pub use measure::{Choice, Kind, Wanted, choose};
 pub use pin::pin;
 pub use poll::Polled;

@@ -13,27 +13,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use contract::change::Verb;
 use contract::leg::Kind;
 use contract::placement::At;
 use contract::{Applied, Batch, LegSet, RtpLocal};
+use forward::OwnMedia;
 
 /// Of which context, and which there.
 type Key = (u64, u64);
+
+/// A port of an interface of ours, by number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Place {
+    interface: u16,
+    port: u16,
+}
 
 /// An RTP leg. There are many: nothing in it has room to spare.
 #[derive(Clone, Default, Debug)]
 struct End {
     media: Box<str>,
-    remotes: Box<[SocketAddr]>,
-    locals: Box<[SocketAddr]>,
+    /// Of its remotes those that are at our interfaces: none, for nearly all.
+    remotes: Box<[Place]>,
+    locals: Box<[Place]>,
+}
+
+/// The legs that a path names.
+#[derive(Clone, Debug)]
+enum Named {
+    One(u64),
+    Set(Box<LegSet>),
+}
+
+impl Named {
+    fn new(set: Option<&LegSet>) -> Self {
+        let set = set.cloned().unwrap_or_default();
+        match set.legs.as_slice() {
+            [leg] if set.media.is_empty() => Named::One(*leg),
+            _ => Named::Set(Box::new(set)),
+        }
+    }
 }
 
 #[derive(Clone, Default, Debug)]
 struct Shape {
     legs: Few<u64, End>,
-    paths: Few<u32, Box<(LegSet, LegSet)>>,
+    paths: Few<u32, (Named, Named)>,
 }
 
 /// A map of few things, in the order of their keys: two or three for nearly all contexts.
@@ -81,15 +108,17 @@ impl<K: Ord + Copy, V> Few<K, V> {
 enum Undo {
     Context(u64, Option<Shape>),
     Leg(Key, Option<End>),
-    Path(u64, u32, Option<Box<(LegSet, LegSet)>>),
+    Path(u64, u32, Option<(Named, Named)>),
 }
 
 /// All contexts of the data plane, as far as this is concerned.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Circles {
+    /// Which addresses are ours.
+    own: Arc<OwnMedia>,
     contexts: BTreeMap<u64, Shape>,
     /// Which legs are at an address.
-    places: BTreeSet<(SocketAddr, Key)>,
+    places: BTreeSet<(Place, Key)>,
     /// Batches that their shard has not answered yet, by link and generation.
     sent: BTreeMap<(u64, u64), Vec<Undo>>,
 }
@@ -99,34 +128,19 @@ fn socket(address: Option<&contract::Address>) -> Option<SocketAddr> {
     Some(SocketAddr::new(socket.ip().to_canonical(), socket.port()))
 }
 
-/// Where a leg is: RTP and RTCP, as bound and as others are told.
-fn places(local: &RtpLocal) -> Box<[SocketAddr]> {
-    let rtcp = u16::try_from(local.rtcp_port).unwrap_or(0);
-    let both = [local.bound.as_ref(), local.advertised.as_ref()];
-    let mut all: Vec<SocketAddr> = both
-        .into_iter()
-        .filter_map(socket)
-        .filter(|at| at.port() != 0)
-        .flat_map(|at| [Some(at), (rtcp != 0).then(|| SocketAddr::new(at.ip(), rtcp))])
-        .flatten()
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    all.into_boxed_slice()
-}
-
 impl Shape {
-    fn names(&self, set: &LegSet, leg: u64) -> bool {
-        let by_media =
-            !set.media.is_empty() && self.legs.get(leg).is_some_and(|end| *end.media == *set.media);
-        by_media || set.legs.contains(&leg)
+    fn names(&self, named: &Named, leg: u64) -> bool {
+        let of_media = |media: &str| self.legs.get(leg).is_some_and(|end| *end.media == *media);
+        match named {
+            Named::One(one) => *one == leg,
+            Named::Set(set) => set.legs.contains(&leg) || !set.media.is_empty() && of_media(&set.media),
+        }
     }
 
     /// Where what comes to a leg goes.
     fn targets(&self, from: u64) -> impl Iterator<Item = (u64, &End)> {
-        let paths = self.paths.0.iter().map(|(_, sets)| &**sets);
-        let paths = paths.filter(move |(sources, _)| self.names(sources, from));
-        paths.flat_map(move |(_, targets)| {
+        let paths = self.paths.0.iter().filter(move |(_, (sources, _))| self.names(sources, from));
+        paths.flat_map(move |(_, (_, targets))| {
             self.legs
                 .0
                 .iter()
@@ -137,6 +151,28 @@ impl Shape {
 }
 
 impl Circles {
+    pub(crate) fn new(own: Arc<OwnMedia>) -> Self {
+        Circles { own, contexts: BTreeMap::new(), places: BTreeSet::new(), sent: BTreeMap::new() }
+    }
+
+    /// What of these addresses is ours.
+    fn ours(&self, addresses: impl Iterator<Item = SocketAddr>) -> Box<[Place]> {
+        let place = |interface, port| Some(Place { interface: u16::try_from(interface).ok()?, port });
+        let at = |at: SocketAddr| self.own.interfaces(at.ip()).filter_map(move |i| place(i, at.port()));
+        let mut all: Vec<Place> = addresses.filter(|at| at.port() != 0).flat_map(at).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.into_boxed_slice()
+    }
+
+    /// Where a leg is: RTP and RTCP, as bound and as others are told.
+    fn locals(&self, local: &RtpLocal) -> Box<[Place]> {
+        let rtcp = u16::try_from(local.rtcp_port).unwrap_or(0);
+        let both = [local.bound.as_ref(), local.advertised.as_ref()].into_iter().filter_map(socket);
+        let both = both.filter(|at| at.port() != 0);
+        self.ours(both.flat_map(|at| [at, SocketAddr::new(at.ip(), rtcp)]))
+    }
+
     /// Takes a batch that is about to be sent. `Err`: which change closes a circle; nothing is changed then.
     pub(super) fn send(&mut self, link: u64, batch: &Batch) -> Result<(), usize> {
         let mut undo = Vec::new();
@@ -160,11 +196,11 @@ impl Circles {
         for placement in &applied.placements {
             let key = (placement.context, placement.leg);
             let Some(At::Rtp(local)) = &placement.at else { continue };
+            let new = self.locals(local);
             let Some(end) = self.contexts.get_mut(&key.0).and_then(|shape| shape.legs.get_mut(key.1)) else {
                 continue;
             };
-            let old = std::mem::replace(&mut end.locals, places(local));
-            let new = end.locals.clone();
+            let old = std::mem::replace(&mut end.locals, new.clone());
             self.leave(key, &old);
             self.places.extend(new.iter().map(|at| (*at, key)));
         }
@@ -180,13 +216,13 @@ impl Circles {
     }
 
     /// What a leg was before is over: it is gone, or was put again somewhere else.
-    fn moved(&mut self, key: Key, old: &[SocketAddr]) {
+    fn moved(&mut self, key: Key, old: &[Place]) {
         let now = self.end(key).map(|end| end.locals.clone()).unwrap_or_default();
-        let over: Vec<SocketAddr> = old.iter().filter(|at| !now.contains(at)).copied().collect();
+        let over: Vec<Place> = old.iter().filter(|at| !now.contains(at)).copied().collect();
         self.leave(key, &over);
     }
 
-    fn leave(&mut self, key: Key, locals: &[SocketAddr]) {
+    fn leave(&mut self, key: Key, locals: &[Place]) {
         for at in locals {
             self.places.remove(&(*at, key));
         }
@@ -206,17 +242,15 @@ impl Circles {
                 undo.push(Undo::Context(*context, self.contexts.remove(context)));
             }
             Some(Verb::PutLeg(leg)) => {
-                let (Some(Kind::Rtp(rtp)), Some(shape)) = (&leg.kind, self.contexts.get_mut(&leg.context))
-                else {
-                    return;
-                };
-                let old = shape.legs.get(leg.id).cloned();
+                let Some(Kind::Rtp(rtp)) = &leg.kind else { return };
                 // After a restart control names the place that a leg had, before the answer does.
-                let named = rtp.local.as_ref().map(places).filter(|all| !all.is_empty());
+                let named = rtp.local.as_ref().map(|at| self.locals(at)).filter(|all| !all.is_empty());
+                let remotes = [rtp.remote.as_ref(), rtp.remote_rtcp.as_deref()];
+                let remotes = self.ours(remotes.into_iter().filter_map(socket));
+                let Some(shape) = self.contexts.get_mut(&leg.context) else { return };
+                let old = shape.legs.get(leg.id).cloned();
                 let known = old.as_ref().map(|end| end.locals.clone());
                 let locals = known.or_else(|| named.clone()).unwrap_or_default();
-                let remotes = [rtp.remote.as_ref(), rtp.remote_rtcp.as_deref()];
-                let remotes = remotes.into_iter().filter_map(socket).collect();
                 let key = (leg.context, leg.id);
                 shape.legs.insert(leg.id, End { media: leg.media.as_str().into(), remotes, locals });
                 if old.is_none() {
@@ -230,9 +264,8 @@ impl Circles {
             }
             Some(Verb::PutPath(path)) => {
                 let Some(shape) = self.contexts.get_mut(&path.context) else { return };
-                let sets =
-                    (path.sources.clone().unwrap_or_default(), path.targets.clone().unwrap_or_default());
-                undo.push(Undo::Path(path.context, path.id, shape.paths.insert(path.id, Box::new(sets))));
+                let named = (Named::new(path.sources.as_ref()), Named::new(path.targets.as_ref()));
+                undo.push(Undo::Path(path.context, path.id, shape.paths.insert(path.id, named)));
             }
             Some(Verb::RemovePath(key)) => {
                 let Some(shape) = self.contexts.get_mut(&key.context) else { return };

@@ -1,7 +1,7 @@
 //! Where legs of this data plane are, on any shard: what one of them is sent from there it does not learn, or two legs would
 //! hand a packet to each other for ever.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const WORDS: usize = (1 << 16) / 64;
@@ -14,7 +14,7 @@ pub struct OwnMedia {
 }
 
 impl OwnMedia {
-    /// With the addresses of each interface: bound, advertised.
+    /// With the addresses of each interface: bound, advertised; of one that is bound to all, those of the host too.
     pub fn new(interfaces: impl IntoIterator<Item = Vec<IpAddr>>) -> Self {
         let ports = || (0..WORDS).map(|_| AtomicU64::new(0)).collect();
         let canonical = |all: Vec<IpAddr>| all.into_iter().map(|ip| ip.to_canonical()).collect();
@@ -37,9 +37,23 @@ impl OwnMedia {
         self.words(address).any(|word| word.load(Ordering::Relaxed) & (1 << (address.port() % 64)) != 0)
     }
 
+    /// The interfaces that have an address, by number.
+    pub fn interfaces(&self, ip: IpAddr) -> impl Iterator<Item = usize> {
+        let ip = ip.to_canonical();
+        let has = move |all: &[IpAddr]| all.contains(&ip) || ip.is_loopback() && all.contains(&any(ip));
+        self.interfaces.iter().enumerate().filter(move |(_, (all, _))| has(all)).map(|(at, _)| at)
+    }
+
     fn words(&self, address: SocketAddr) -> impl Iterator<Item = &AtomicU64> {
-        let ip = address.ip().to_canonical();
-        let at = self.interfaces.iter().filter(move |(all, _)| all.contains(&ip));
-        at.filter_map(move |(_, ports)| ports.get(usize::from(address.port()) / 64))
+        let ports = self.interfaces(address.ip()).filter_map(|at| self.interfaces.get(at));
+        ports.filter_map(move |(_, ports)| ports.get(usize::from(address.port()) / 64))
+    }
+}
+
+/// No address in particular, of the same family.
+fn any(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }

@@ -51,3 +51,17 @@ fn a_leg_of_ours_is_learned_only_where_control_has_named_it() {
         assert_eq!(rig.engine.dropped(Drop::Source) - before, 2 * u64::from(!learns), "{from} {told}");
     }
 }
+
+/// A socket that is bound to no address in particular is reached at all addresses of its family that the host has.
+#[test]
+fn an_interface_that_is_bound_to_all_is_at_each_address_of_the_host() {
+    let all = ["0.0.0.0", "192.0.2.1", "127.0.0.1"].map(|ip| ip.parse().unwrap());
+    let media = OwnMedia::new([all.to_vec()]);
+    media.note(addr("0.0.0.0:10008"), true);
+    for own in ["192.0.2.1:10008", "127.0.0.1:10008", "127.0.0.7:10008", "[::ffff:192.0.2.1]:10008"] {
+        assert!(media.has(addr(own)), "{own}");
+    }
+    for other in ["192.0.2.1:10010", "192.0.2.2:10008", "[::1]:10008"] {
+        assert!(!media.has(addr(other)), "{other}");
+    }
+}

@@ -12,11 +12,13 @@ mod bpf;
 mod program;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bpf::{Link, Program, Table};
 use program::{KEY_V4, KEY_V6, VALUE_BYTES, at};
+
+use crate::host::{Interface, interfaces};
 
 /// What comes from `from` to `to`: a flow's name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -86,15 +88,6 @@ pub struct KernelRelay {
     program: Program,
     links: Vec<Link>,
     interfaces: Vec<Interface>,
-}
-
-/// An interface of this host.
-#[derive(Clone, Copy, Debug)]
-struct Interface {
-    address: IpAddr,
-    index: u32,
-    mtu: u32,
-    loopback: bool,
 }
 
 impl KernelRelay {
@@ -288,49 +281,6 @@ fn monotonic_ns() -> u64 {
     // SAFETY: the structure lives across the call, which fills it.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// The addresses of this host and the interfaces that have them.
-fn interfaces() -> io::Result<Vec<Interface>> {
-    let mut found = Vec::new();
-    let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
-    // SAFETY: the call sets `first` to a list that it made.
-    if unsafe { libc::getifaddrs(&raw mut first) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut next = first;
-    while !next.is_null() {
-        // SAFETY: not null, and of the list, which is freed only below.
-        let entry = unsafe { &*next };
-        next = entry.ifa_next;
-        // SAFETY: an address that is there is at least a `sockaddr`.
-        let family = if entry.ifa_addr.is_null() { 0 } else { unsafe { (*entry.ifa_addr).sa_family } };
-        let address = match i32::from(family) {
-            libc::AF_INET => {
-                // SAFETY: of this family, so it is a `sockaddr_in`, wherever it lies.
-                let at = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() };
-                IpAddr::V4(Ipv4Addr::from(u32::from_be(at.sin_addr.s_addr)))
-            }
-            libc::AF_INET6 => {
-                // SAFETY: the same, a `sockaddr_in6`.
-                let at = unsafe { entry.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
-                IpAddr::V6(Ipv6Addr::from(at.sin6_addr.s6_addr))
-            }
-            _ => continue,
-        };
-        // SAFETY: the name is a string of C of the list.
-        let index = unsafe { libc::if_nametoindex(entry.ifa_name) };
-        // SAFETY: the same.
-        let name = unsafe { std::ffi::CStr::from_ptr(entry.ifa_name) }.to_string_lossy().into_owned();
-        // An interface whose MTU cannot be read takes what every one does (RFC 791 §3.1).
-        let mtu = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu"));
-        let mtu = mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(576);
-        let loopback = entry.ifa_flags & libc::IFF_LOOPBACK as u32 != 0;
-        found.push(Interface { address, index, mtu, loopback });
-    }
-    // SAFETY: the list that `getifaddrs` made, once, and nothing of it is held.
-    unsafe { libc::freeifaddrs(first) };
-    Ok(found)
 }
 
 #[cfg(test)]

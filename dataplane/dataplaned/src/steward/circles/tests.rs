@@ -7,6 +7,8 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], port))
 }
 
+/// The address by which others know us.
+const NAT: &str = "203.0.113.9";
 /// A phone somewhere else.
 const PHONE: &str = "198.51.100.7:4000";
 
@@ -46,7 +48,8 @@ struct World {
 
 impl World {
     fn new() -> World {
-        World { circles: Circles::default(), generation: 0 }
+        let own = OwnMedia::new([vec![at(0).ip(), NAT.parse().unwrap()]]);
+        World { circles: Circles::new(Arc::new(own)), generation: 0 }
     }
 
     fn send(&mut self, verbs: Vec<Verb>) -> (Batch, bool) {
@@ -80,7 +83,7 @@ impl World {
     }
 
     fn is_empty(&self) -> bool {
-        let Circles { contexts, places, sent } = &self.circles;
+        let Circles { own: _, contexts, places, sent } = &self.circles;
         contexts.is_empty() && places.is_empty() && sent.is_empty()
     }
 }
@@ -117,6 +120,17 @@ fn a_leg_that_is_sent_what_its_own_call_sends_is_a_circle() {
     let named =
         Leg { id: 1, context: 1, media: "audio".into(), kind: Some(Kind::Rtp(rtcp)), ..Leg::default() };
     assert!(!world.put(vec![Verb::PutLeg(named)]), "RTCP too");
+}
+
+/// By the address that its SDP says, which is not where it is bound.
+#[test]
+fn a_circle_by_the_advertised_address_is_one() {
+    let mut world = World::new();
+    assert!(world.put(call(1, phone(), phone())));
+    let outside = SocketAddr::new(NAT.parse().unwrap(), place(1, 2).port());
+    assert!(!world.put(vec![leg(1, 1, outside)]));
+    let another = SocketAddr::new(phone().ip(), place(1, 2).port());
+    assert!(world.put(vec![leg(1, 1, another)]), "a port of somebody else's");
 }
 
 #[test]
@@ -184,8 +198,8 @@ fn a_place_that_a_leg_has_left_is_nobodys() {
     let placements = vec![Placement { context: 1, leg: 1, at: Some(At::Rtp(local)) }];
     let applied = Applied { generation: batch.generation, placements };
     world.circles.answered(3, batch.generation, Some(&applied));
-    assert!(world.circles.places.contains(&(at(4444), (1, 1))));
-    assert!(!world.circles.places.contains(&(place(1, 1), (1, 1))));
+    let is_at = |port| world.circles.places.contains(&(Place { interface: 0, port }, (1, 1)));
+    assert!(is_at(4444) && !is_at(place(1, 1).port()));
     world.end(1);
     assert!(world.is_empty());
 }
