@@ -70,6 +70,11 @@ impl Engine {
         self.media.own = Some(own);
     }
 
+    /// Whether a socket is a leg's.
+    pub fn has_socket(&self, socket: crate::SocketId) -> bool {
+        self.media.binding(socket).is_some()
+    }
+
     /// The room that the outbox must have before an input is handed in: what one datagram, one piece of a stream or
     /// one batch can cause at most. (A batch touches each of its legs' sockets.)
     pub fn room_needed(&self) -> usize {

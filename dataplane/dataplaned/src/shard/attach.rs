@@ -23,6 +23,8 @@ const TRIES: u32 = 64;
 const RESTART: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_millis(500);
 
+const FAMILY: &str = "the interface is of another address family than the peer";
+
 /// A refused change: its index, why, and a detail for logs.
 pub(crate) type Refused = (usize, Reason, &'static str);
 
@@ -88,6 +90,11 @@ impl Attached {
             }
             let asked = asked_port(rtp);
             let known = self.legs.get(&(leg.context, leg.id));
+            let at = known.and_then(|bound| self.sockets.get(bound.rtp as usize)?.map(|(_, at)| at));
+            if at.is_some_and(|at| !reaches(at.ip(), rtp)) {
+                self.give_back(&attachments, driver);
+                return Err((index, Reason::BadLeg, FAMILY));
+            }
             if known.is_some_and(|bound| asked == 0 || asked == bound.port)
                 || attachments.iter().any(|attached| attached.leg == leg.key())
                 || elsewhere.iter().any(|elsewhere| elsewhere.leg == leg.key())
@@ -105,9 +112,18 @@ impl Attached {
         Ok(attachments)
     }
 
-    /// The engine took them.
-    pub(crate) fn keep(&mut self, attachments: &[Attachment]) {
+    /// The engine has taken them: all but those of legs that the same batch has removed again.
+    pub(crate) fn keep(
+        &mut self,
+        attachments: &[Attachment],
+        has: impl Fn(SocketId) -> bool,
+        driver: &mut dyn Driver,
+    ) {
         for attached in attachments {
+            if !has(attached.rtp) {
+                self.give_back(std::slice::from_ref(attached), driver);
+                continue;
+            }
             let port = attached.local.bound.as_ref().map_or(0, |bound| bound.port);
             let bound = Bound {
                 rtp: attached.rtp.0,
@@ -155,10 +171,11 @@ impl Attached {
         driver: &mut dyn Driver,
     ) -> Result<Attachment, (Reason, &'static str)> {
         let name = rtp.local.as_ref().map_or("", |local| local.interface.as_str());
-        let interface = match self.interfaces.iter().find(|i| name.is_empty() || i.name == name) {
-            Some(interface) => interface.clone(),
-            None => return Err((Reason::BadLeg, "no interface has this name")),
-        };
+        let mut named = self.interfaces.iter().filter(|i| name.is_empty() || i.name == name).peekable();
+        if named.peek().is_none() {
+            return Err((Reason::BadLeg, "no interface has this name"));
+        }
+        let interface = named.find(|i| reaches(i.address, rtp)).cloned().ok_or((Reason::BadLeg, FAMILY))?;
         let rtcp_asked = match rtp.local.as_ref().map_or(0, |local| local.rtcp_port) {
             0 => asked.saturating_add(1),
             port => u16::try_from(port).map_err(|_| (Reason::BadLeg, "a port that is none"))?,
@@ -305,6 +322,14 @@ fn riders(batch: &Batch) -> BTreeSet<LegKey> {
         }
     }
     riders
+}
+
+/// Whether a socket at an address can reach where the leg's peer is said to be. Of a peer with ICE that says nothing: it has
+/// other candidates (RFC 8839 §4.2.1).
+fn reaches(at: IpAddr, rtp: &RtpLeg) -> bool {
+    let remotes = [rtp.remote.as_ref(), rtp.remote_rtcp.as_deref()].into_iter().flatten();
+    let ips = remotes.filter_map(contract::Address::socket).map(|remote| remote.ip().to_canonical());
+    rtp.ice.is_some() || ips.filter(|ip| !ip.is_unspecified()).all(|ip| ip.is_ipv4() == at.is_ipv4())
 }
 
 fn asked_port(rtp: &RtpLeg) -> u16 {

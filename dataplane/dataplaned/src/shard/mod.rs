@@ -384,7 +384,8 @@ impl Shard {
                 if self.hands.refused {
                     self.hands.attached.give_back(&attachments, &mut *self.hands.driver);
                 } else {
-                    self.hands.attached.keep(&attachments);
+                    let has = |socket| self.engine.has_socket(socket);
+                    self.hands.attached.keep(&attachments, has, &mut *self.hands.driver);
                 }
                 !self.hands.refused
             }

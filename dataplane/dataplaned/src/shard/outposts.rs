@@ -58,7 +58,8 @@ impl Shard {
         for standing in standings {
             self.input(now, Input::Follow { standing, attachments: &attachments });
         }
-        self.hands.attached.keep(&attachments);
+        let has = |socket| self.engine.has_socket(socket);
+        self.hands.attached.keep(&attachments, has, &mut *self.hands.driver);
         self.hands.steward.send(ToSteward::Followed { round, shard: self.hands.index });
     }
 

@@ -105,6 +105,54 @@ fn a_leg_refused_by_the_engine_gives_its_port_back() {
 }
 
 #[test]
+fn a_leg_that_one_batch_puts_and_removes_leaves_no_port_behind() {
+    let node = Node::start("auto", |config| {
+        config.rtp.port_last = config.rtp.port_first + 1;
+        config.rtp.port_rest_ms = 0;
+    });
+    let mut control = node.control(1);
+    let (a, b) = (phone(), phone());
+    control.applied(vec![Verb::PutContext(Context { id: 1 })]);
+    for _ in 0..3 {
+        let gone = contract::LegKey { context: 1, leg: 1 };
+        control.applied(vec![Verb::PutLeg(rtp_leg(1, 1, &a)), Verb::RemoveLeg(gone)]);
+        let mut all = call(2, &a, &b);
+        all.push(Verb::RemoveContext(2));
+        control.applied(all);
+    }
+    assert_eq!(control.applied(call(3, &a, &b)).placements.len(), 2);
+}
+
+/// RFC 3264 §6: what cannot be reached is refused, not agreed to and never sent to.
+#[test]
+fn a_peer_of_the_other_family_is_refused_and_finds_the_interface_of_his() {
+    let to = |leg: &mut contract::Leg, remote: &str| {
+        let Some(contract::leg::Kind::Rtp(rtp)) = &mut leg.kind else { panic!() };
+        rtp.remote = Some(remote.parse::<std::net::SocketAddr>().unwrap().into());
+    };
+    let six = "[::1]:4000";
+    let node = Node::start("auto", |_| {});
+    let mut control = node.control(1);
+    let mut leg = rtp_leg(1, 1, &phone());
+    let put = |leg: &contract::Leg| vec![Verb::PutContext(Context { id: 1 }), Verb::PutLeg(leg.clone())];
+    control.applied(put(&leg));
+    to(&mut leg, six);
+    assert_eq!(control.refused(put(&leg)).reason(), Reason::BadLeg, "one that is there");
+    leg.id = 2;
+    assert_eq!(control.refused(put(&leg)).reason(), Reason::BadLeg, "a new one");
+
+    let node = Node::start("auto", |config| {
+        let address = std::net::Ipv6Addr::LOCALHOST.into();
+        let six = dataplaned::Interface { name: "six".into(), address, advertised: None };
+        config.rtp.interfaces.push(six);
+    });
+    let mut control = node.control(1);
+    let applied = control.applied(put(&leg));
+    let Some(contract::placement::At::Rtp(local)) = &applied.placements[0].at else { panic!() };
+    assert_eq!(local.interface, "six");
+}
+
+#[test]
 fn a_port_rests_after_a_call_before_another_call_gets_it() {
     for (rest_ms, in_time) in [(600_000, false), (50, true)] {
         let node = Node::start("auto", |config| {
