@@ -126,7 +126,7 @@ impl Media {
     #[cold]
     fn take_unseen(&mut self, now: Now, binding: Binding, from: SocketAddr, bytes: &[u8], tx: &mut Tx<'_>) {
         let mut nowhere = Totals::default();
-        self.take(now, binding, from, bytes, &mut Tx { out: &mut *tx.out, totals: &mut nowhere });
+        self.take(now, binding, from, bytes, &mut tx.telling(true, &mut nowhere));
     }
 
     #[inline]

@@ -21,6 +21,7 @@ use rtp::{Block, Feedback, Packet, RtcpWriter, RtpView, SenderInfo};
 
 use super::arrive::{Fate, drop_of};
 use super::latch::Heard;
+use super::police::Police;
 use super::{Binding, Guard, Media, Tx};
 use crate::Drop;
 use crate::wanted::{Wanted, bundle_of};
@@ -48,6 +49,8 @@ pub(crate) struct Bundle {
     /// Which of the others gives way when there are too many.
     next: usize,
     mid_id: Option<u8>,
+    /// Of the RTCP of all, where all have a bandwidth: a compound is policed before it is taken apart.
+    police: Option<Box<Police>>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,8 +83,16 @@ impl Bundle {
         sources.reserve(sources_max - announced);
         let mid_id = put.iter().find_map(|(_, b)| u8::try_from(b.mid_id).ok().filter(|id| *id != 0));
         let members = put.iter().map(|(leg, b)| Member { leg: *leg, mid: b.mid.clone() }).collect();
-        let mut bundle =
-            Bundle { members, payloads, sources, announced, sources_max, next: announced, mid_id };
+        let mut bundle = Bundle {
+            members,
+            payloads,
+            sources,
+            announced,
+            sources_max,
+            next: announced,
+            mid_id,
+            police: None,
+        };
         for (ssrc, place) in old.into_iter().flat_map(|old| &old.sources) {
             let leg = old.and_then(|old| old.leg(*place));
             let kept = bundle.members.iter().position(|member| Some(member.leg) == leg);
@@ -171,12 +182,16 @@ impl Media {
                 groups.entry(carrier).or_default().push((*at, put));
             }
         }
-        let sources_max = self.sources_max;
+        let (sources_max, limits) = (self.sources_max, self.police);
         for (carrier, members) in groups {
+            let old = self.bundle_mut(carrier).and_then(|bundle| bundle.police.take());
+            let lines = members.iter().map(|(at, _)| self.leg(*at)?.police.as_deref());
+            let police = Police::shared(old, lines, limits);
             let Some(row) = self.leg_mut(carrier) else { continue };
             let (port, ready) = (row.rtp, row.guard.as_ref().is_some_and(|guard| guard.sends()));
             if let Some(web) = &mut row.web {
-                web.bundle = Some(Box::new(Bundle::new(web.bundle.as_deref(), &members, sources_max)));
+                let bundle = Bundle::new(web.bundle.as_deref(), &members, sources_max);
+                web.bundle = Some(Box::new(Bundle { police, ..bundle }));
                 row.bundled = true;
             }
             for (at, put) in members {
@@ -244,6 +259,11 @@ impl Media {
         clear: &[u8],
         tx: &mut Tx<'_>,
     ) -> Result<Fate, Drop> {
+        let police = self.bundle_mut(carrier).and_then(|bundle| bundle.police.as_mut());
+        if !police.is_none_or(|police| police.passes_rtcp(clear.len(), now.mono)) {
+            self.leg_mut(carrier).into_iter().for_each(|row| row.talk.policed += 1);
+            return Err(Drop::Bandwidth);
+        }
         let packets = rtp::compound(clear, true).map_err(drop_of)?;
         let mut parts = Parts::new();
         // What comes behind a report speaks of the same, where it does not say otherwise.

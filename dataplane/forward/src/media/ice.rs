@@ -307,6 +307,8 @@ impl Media {
         use contract::leg_lost::Reason;
         let limits = self.web_limits;
         let Some(row) = self.leg_mut(leg) else { return };
+        let mut nowhere = crate::Totals::default();
+        let tx = &mut tx.telling(row.unseen, &mut nowhere);
         let Some(web) = row.web.as_mut() else { return };
         let silent = |ice: &Ice| ice.is_met() && now.mono.since(ice.last_at.max(web.since)) >= limits.ice;
         if web.ice.as_ref().is_some_and(silent) && !std::mem::replace(&mut web.lost, true) {

@@ -151,6 +151,11 @@ pub(crate) struct Tx<'a> {
 }
 
 impl Tx<'_> {
+    /// The same, telling no sum of the shard where what is done is an unseen leg's (DESIGN §3).
+    pub(crate) fn telling<'b>(&'b mut self, unseen: bool, nowhere: &'b mut Totals) -> Tx<'b> {
+        Tx { out: &mut *self.out, totals: if unseen { nowhere } else { &mut *self.totals } }
+    }
+
     /// Puts an output out; false (and counted) when the driver left no room.
     #[inline]
     pub(crate) fn push(&mut self, output: Output) -> bool {

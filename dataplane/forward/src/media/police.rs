@@ -40,6 +40,23 @@ impl Police {
         let bucket = |kbps| Bucket::new(kbps, limits.burst_ms, now);
         Police { kbps, rtp: bucket(kbps), rtcp: bucket(kbps.max(limits.rtcp_min_kbps)) }
     }
+
+    /// That of a transport which lines share, for what of their RTCP comes together; `None`: one of them has none.
+    pub(super) fn shared<'a>(
+        old: Option<Box<Police>>,
+        lines: impl Iterator<Item = Option<&'a Police>>,
+        limits: Limits,
+    ) -> Option<Box<Police>> {
+        let kbps = lines.map(|line| line.map(|police| police.kbps.max(limits.rtcp_min_kbps)));
+        let kbps = kbps.sum::<Option<u32>>().filter(|kbps| *kbps > 0)?;
+        old.filter(|old| old.kbps == kbps)
+            .or_else(|| Some(Box::new(Police::new(kbps, limits, Instant::ZERO))))
+    }
+
+    /// Whether RTCP of so many octets may pass now.
+    pub(super) fn passes_rtcp(&mut self, octets: usize, now: Instant) -> bool {
+        self.rtcp.passes(octets, now)
+    }
 }
 
 #[derive(Debug)]

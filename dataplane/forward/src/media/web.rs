@@ -24,7 +24,7 @@ use super::arrive::Fate;
 use super::bundle::Bundle;
 use super::ice::{self, Ice};
 use super::{Guard, Media, Tx};
-use crate::{Drop, DtlsId, DtlsOrder, DtlsWord, Output};
+use crate::{Drop, DtlsId, DtlsOrder, DtlsWord, Output, Totals};
 
 /// Certificates that a peer may announce.
 const FINGERPRINTS_MAX: usize = 8;
@@ -212,6 +212,8 @@ impl Media {
     pub(crate) fn dtls_word(&mut self, id: DtlsId, word: DtlsWord, tx: &mut Tx<'_>) {
         let config = self.srtp;
         let Some(row) = self.leg_mut(id.leg) else { return };
+        let mut nowhere = Totals::default();
+        let tx = &mut tx.telling(row.unseen, &mut nowhere);
         let (key, peer, socket) = (row.key, row.rtp.peer, row.rtp.socket);
         let shake = row.web.as_mut().and_then(|web| web.shake.as_mut()).filter(|s| s.serial == id.serial);
         let Some(shake) = shake.filter(|s| s.state != State::Failed) else { return };

@@ -350,3 +350,27 @@ fn what_cannot_share_a_transport_is_refused() {
     let (body, _) = rig.batch(vec![put_leg(edit(audio(&browser), |rtp| rtp.dtls = None))]);
     assert!(matches!(&body, Body::Refusal(r) if r.reason() == Reason::BadLeg), "{body:?}");
 }
+
+/// What comes of all lines in one datagram is policed as a whole: work is not done before it is known to be allowed.
+#[test]
+fn rtcp_of_a_shared_transport_is_policed_before_it_is_taken_apart() {
+    let of = |kbps: u32| {
+        let (mut browser, mut edge) = (Browser::new(1), Edge::new());
+        let narrow = |leg| edit(leg, |rtp| rtp.bandwidth_kbps = kbps);
+        let mut rig = put(&browser, narrow(video()));
+        rig.put(vec![put_leg(narrow(audio(&browser)))]);
+        browser.connect(&mut rig, &mut edge);
+        let mut writer = RtcpWriter::new();
+        writer.receiver(60, &[]);
+        for n in 0..60 {
+            writer.picture_loss(60, 9000 + n);
+        }
+        for _ in 0..200 {
+            let wire = browser.reports(writer.octets());
+            rig.hear_peer(1, &wire);
+        }
+        rig.engine.dropped(Drop::Bandwidth)
+    };
+    assert_eq!(of(0), 0);
+    assert!(of(64) > 100, "feedback that speaks of no leg's streams is no leg's to police");
+}

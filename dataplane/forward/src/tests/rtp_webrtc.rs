@@ -315,6 +315,29 @@ fn a_handshake_begins_only_with_who_has_checked() {
     rig.check_sum();
 }
 
+// DESIGN §3: an interception that no sum of the shard tells of.
+#[test]
+fn of_the_handshake_of_an_unseen_leg_nothing_tells() {
+    for fails in [false, true] {
+        let (mut browser, mut edge) = (Browser::new(1), Edge::new());
+        let mut rig = Rig::new();
+        let hidden = edit(contract::Leg { unseen: true, ..browser.leg() }, |rtp| {
+            if let Some(dtls) = rtp.dtls.as_mut().filter(|_| fails) {
+                dtls.fingerprints = vec![vec![7; 32]];
+            }
+        });
+        rig.set(vec![hidden, rtp_leg(2)], vec![path(1, Mode::Tap, &[2], &[1])]);
+        let before = format!("{:?}", rig.engine.totals());
+        let done = browser.connect(&mut rig, &mut edge);
+        assert_eq!((edge.ended > 0, news(&done).len()), (fails, 0));
+        assert_eq!(format!("{:?}", rig.engine.totals()), before);
+        if !fails {
+            let done = rig.hear_peer(2, &voice(1));
+            assert_eq!(browser.hears(sent(&done)[0].1), voice(1));
+        }
+    }
+}
+
 // RFC 8122 §6.2.
 #[test]
 fn another_certificate_than_was_announced_gives_no_keys() {
