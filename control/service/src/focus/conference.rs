@@ -308,7 +308,8 @@ impl Conference {
         match call.state {
             CallState::Placing => self.accept(turn, id),
             CallState::Preparing => self.call_out(turn, id),
-            CallState::Up if call.server.is_some() => self.accept_change(turn, id),
+            // Before its ACK too: an UPDATE may overtake that (RFC 3311 §5.2).
+            CallState::Answered | CallState::Up if call.server.is_some() => self.accept_change(turn, id),
             CallState::Up if call.change.as_ref().is_some_and(|c| c.sent.is_none()) => {
                 self.send_change(turn, id)
             }
@@ -322,7 +323,9 @@ impl Conference {
         match call.state {
             CallState::Placing => self.refuse_join(turn, id, code),
             CallState::Preparing => self.call_failed(turn, id, code),
-            CallState::Up if call.server.is_some() => self.take_change_back(turn, id, code),
+            CallState::Answered | CallState::Up if call.server.is_some() => {
+                self.take_change_back(turn, id, code)
+            }
             CallState::Up => self.hang_up(turn, id, Some("SIP;cause=503"), super::leave::Why::Lost),
             CallState::Answered | CallState::Calling | CallState::Cancelling => {}
         }
