@@ -86,6 +86,11 @@ impl Report {
         Report { machine, rows: Vec::new(), notes: Vec::new() }
     }
 
+    /// Whether nothing was measured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Adds a row.
     pub(crate) fn row(&mut self, row: impl Into<String>, value: f64, unit: &str, note: impl Into<String>) {
         self.push(row.into(), value, unit, None, note.into());

@@ -38,8 +38,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether rows whose names begin with `row` are asked for.
     fn wants(&self, row: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| row.starts_with(only.as_str()))
+        let related = |only: &String| row.starts_with(only.as_str()) || only.starts_with(row);
+        self.only.as_ref().is_none_or(related)
     }
 }
 
@@ -142,6 +144,11 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     }
     versus::run(plan, &mut report)?;
     whole::run(plan, &mut report)?;
+    if let Some(only) = plan.only.as_ref().filter(|_| report.is_empty()) {
+        anyhow::bail!(
+            "no row has a name that begins with {only}: bench/README.md has them (some need --peers)"
+        );
+    }
     NOTES.iter().for_each(|note| report.remark(*note));
     if plan.peers {
         PEER_NOTES.iter().for_each(|note| report.remark(*note));
