@@ -116,12 +116,12 @@ impl World {
     }
 
     /// Whether an octet of it may come to that seat.
-    fn may_have(&self, said: usize, seat: usize) -> bool {
-        let said = &self.said[said];
+    fn may_have(&self, number: usize, seat: usize) -> bool {
+        let said = &self.said[number];
         let (Some(from), who) = (said.freeze, &self.seats[seat]) else { return false };
         // A sender that goes on after its first chunks were refused begins anew where it is relayed.
         let refused = said.failure == FailureReport::No || said.codes.iter().any(|code| *code >= 300);
-        let anew = !said.room && refused;
+        let anew = !said.room && (refused || !self.answered_all(number));
         let to = said.frozen.filter(|_| !anew).unwrap_or(u64::MAX);
         let here = who.joined <= to && who.left.is_none_or(|left| left >= from);
         // Where it is relayed, only what is on a connection is a target.
@@ -237,8 +237,10 @@ impl World {
         // Where nobody is left who wants it, the others' copies are given up with it (CPM-FACTS §3.6).
         let given_up = !said.room && said.reports.iter().any(|(code, ..)| *code >= 300);
         // A sender that wants no answers does not hear that its own session was lost.
-        let heard = said.failure != FailureReport::No
-            || said.freeze.zip(end).is_some_and(|(from, to)| self.seats[sender].was_bound(from, to));
+        let stayed = self.seats[sender].left.is_none_or(|left| end.is_some_and(|end| left > end));
+        let heard = stayed
+            && (said.failure != FailureReport::No
+                || said.freeze.zip(end).is_some_and(|(from, to)| self.seats[sender].was_bound(from, to)));
         if said.is_accepted() && heard && must && whole.is_empty() && !refused && !given_up {
             fault("it was accepted, and has not come");
         }
@@ -408,7 +410,7 @@ impl World {
                 {
                     // The chunks before the one that told are taken.
                     let whole = said.whole.is_some();
-                    if whole && said.failure == FailureReport::Yes && self.answered_last(number) {
+                    if whole && said.failure == FailureReport::Yes && self.answered_all(number) {
                         faults.push(format!("message {number} was taken instead of refused with {code}"));
                     }
                 }
@@ -425,6 +427,7 @@ impl World {
                 Expected::Taken if said.aborted.is_some() => true,
                 // Its own session was lost, and the connection was not.
                 Expected::Taken if code == 481 && !self.seats[said.sender].troubles.is_empty() => true,
+                Expected::Taken if code == 481 && self.seats[said.sender].left.is_some() => true,
                 Expected::Taken if said.room => matches!(said.to, To::User(_)) && [404, 428].contains(&code),
                 Expected::Taken => {
                     // A far end that refuses, is lost, or is not there.
@@ -439,7 +442,7 @@ impl World {
     }
 
     /// Whether the answer to each chunk of a message was read.
-    fn answered_last(&self, number: usize) -> bool {
+    fn answered_all(&self, number: usize) -> bool {
         let mut of = self.asked.iter().filter(|asked| asked.said == Some(number));
         of.all(|asked| !asked.codes.is_empty())
     }

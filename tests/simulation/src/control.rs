@@ -301,10 +301,6 @@ impl World {
                 let was = std::mem::replace(&mut who.standing, Standing::Lost);
                 who.troubles.push(step);
                 close(&mut who.bound, step);
-                // What is held for it is still too much: control is told when that is over.
-                if was == Standing::Congested {
-                    close(&mut who.pressed, step);
-                }
                 let reason = format!("{:?}", lost.reason());
                 self.note(|| format!("seat {seat} is lost: {reason}"));
                 self.cover.reach("lost", reason.clone());
