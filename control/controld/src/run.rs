@@ -321,6 +321,8 @@ fn service_config(
         udp: seen(config, addresses, Transport::Udp),
         tcp: seen(config, addresses, Transport::Tcp),
         tls: seen(config, addresses, Transport::Tls),
+        ws: seen(config, addresses, Transport::Ws),
+        wss: seen(config, addresses, Transport::Wss),
     };
     entropy.fill(&mut service.nonce_secret);
     service.check()?;

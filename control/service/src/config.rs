@@ -407,6 +407,10 @@ pub struct Listeners {
     pub tcp: Option<SocketAddr>,
     /// SIP over TLS.
     pub tls: Option<SocketAddr>,
+    /// SIP over WebSocket.
+    pub ws: Option<SocketAddr>,
+    /// SIP over WebSocket under TLS.
+    pub wss: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -416,8 +420,14 @@ impl Listeners {
             Transport::Udp => self.udp,
             Transport::Tcp => self.tcp,
             Transport::Tls => self.tls,
-            Transport::Ws | Transport::Wss => None,
+            Transport::Ws => self.ws,
+            Transport::Wss => self.wss,
         }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        [self.udp, self.tcp, self.tls, self.ws, self.wss].into_iter().flatten()
     }
 }
 
@@ -440,11 +450,7 @@ impl Config {
     /// True when the host names this node: a served domain, or the address of a listener.
     pub fn is_ours(&self, host: &str) -> bool {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        self.serves(bare)
-            || bare.parse::<IpAddr>().is_ok_and(|ip| {
-                let l = &self.listeners;
-                [l.udp, l.tcp, l.tls].iter().flatten().any(|a| a.ip() == ip)
-            })
+        self.serves(bare) || bare.parse::<IpAddr>().is_ok_and(|ip| self.listeners.all().any(|a| a.ip() == ip))
     }
 
     /// Refuses what could not work; the driver calls it before it starts lanes.

@@ -90,7 +90,7 @@ impl Bound {
                 self.udp.push((local, socket));
                 local
             }
-            Transport::Tcp | Transport::Tls => {
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 let listener = TcpListener::from_std(socket.into())?;
                 let local = listener.local_addr()?;
                 self.streams.push((transport, local, listener));
@@ -104,7 +104,7 @@ impl Bound {
     /// Starts reading.
     pub(crate) fn start(self, parts: Parts) -> anyhow::Result<Edge> {
         let Parts { settings, framing, front, metrics, shutdown, seed } = parts;
-        let acceptor = match self.streams.iter().any(|(transport, ..)| *transport == Transport::Tls) {
+        let acceptor = match self.streams.iter().any(|(transport, ..)| transport.is_secure()) {
             true => Some(tls::acceptor(&settings.tls)?),
             false => None,
         };
@@ -123,7 +123,7 @@ impl Bound {
             tokio::spawn(datagram::receive(shared.clone(), udp.clone(), index, local));
         }
         for (transport, local, listener) in self.streams {
-            let acceptor = acceptor.clone().filter(|_| transport == Transport::Tls);
+            let acceptor = acceptor.clone().filter(|_| transport.is_secure());
             tokio::spawn(accept(shared.clone(), transport.into(), local, listener, acceptor));
         }
         Ok(Edge { shared, udp, connector })

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::table::Ticket;
-use super::{Arrival, Shared};
+use super::{Arrival, Shared, websocket};
 use crate::metrics::{Close, Discard};
 
 /// Octets of one read at most.
@@ -42,9 +42,9 @@ pub(super) async fn accepted(
     let deadline = start + Duration::from_millis(shared.limits.message_ms);
     let connection = Connection::new(&shared, ticket, local, Some(deadline));
     match acceptor {
-        None => connection.serve(stream).await,
+        None => connection.receive(stream, deadline).await,
         Some(acceptor) => match timeout_at(deadline, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => connection.serve(stream).await,
+            Ok(Ok(stream)) => connection.receive(stream, deadline).await,
             Ok(Err(_)) => connection.end(Close::Tls).await,
             Err(_) => connection.end(Close::Slow).await,
         },
@@ -77,19 +77,19 @@ pub(super) async fn open(shared: Arc<Shared>, ticket: Ticket, connector: Option<
     }
 }
 
-struct Connection<'a> {
-    shared: &'a Shared,
-    ticket: Ticket,
-    peer: Peer,
+pub(super) struct Connection<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) ticket: Ticket,
+    pub(super) peer: Peer,
     local: std::net::SocketAddr,
     framer: StreamFramer,
     /// How many of its messages may be on their way to a decision.
     places: Arc<Semaphore>,
     /// When the message that has begun, or the first one, must be complete.
-    message_by: Option<Instant>,
-    heard: Instant,
+    pub(super) message_by: Option<Instant>,
+    pub(super) heard: Instant,
     /// Octets of a message that is not complete.
-    held: usize,
+    pub(super) held: usize,
     out: BytesMut,
     /// When something must have been written, while something waits.
     written_by: Instant,
@@ -118,20 +118,43 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite>(mut self, stream: S) {
-        let metrics = self.shared.metrics.clone();
-        metrics.connections_opened.count(self.peer.transport);
-        let open = metrics.connections.of(self.peer.transport);
-        if let Some(gauge) = open {
-            gauge.inc();
+    /// Serves a peer that came, by the rules of its transport.
+    async fn receive<S: AsyncRead + AsyncWrite + Unpin>(mut self, stream: S, deadline: Instant) {
+        if !matches!(self.peer.transport, sip::Transport::Ws | sip::Transport::Wss) {
+            return self.serve(stream).await;
         }
+        match websocket::accept(stream, &self.shared.framing, deadline).await {
+            Ok(socket) => {
+                self.begun();
+                let why = self.converse(socket).await;
+                self.ended(why).await;
+            }
+            Err(why) => self.end(why).await,
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite>(mut self, stream: S) {
+        self.begun();
         let why = self.exchange(stream).await;
+        let metrics = &self.shared.metrics;
         if !self.framer.is_between() && !self.framer.is_broken() {
             metrics.received.count(self.peer.transport);
             metrics.discarded.count(Discard::Unfinished);
         }
-        if let Some(gauge) = open {
-            gauge.dec();
+        self.ended(why).await;
+    }
+
+    fn begun(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.connections_opened.count(self.peer.transport);
+        if let Some(open) = metrics.connections.of(self.peer.transport) {
+            open.inc();
+        }
+    }
+
+    async fn ended(self, why: Close) {
+        if let Some(open) = self.shared.metrics.connections.of(self.peer.transport) {
+            open.dec();
         }
         self.end(why).await;
     }
@@ -192,11 +215,11 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         Duration::from_millis(self.shared.limits.message_ms)
     }
 
-    fn idle_by(&self) -> Instant {
+    pub(super) fn idle_by(&self) -> Instant {
         self.heard + Duration::from_millis(self.shared.limits.idle_ms)
     }
 
@@ -259,7 +282,7 @@ impl<'a> Connection<'a> {
         buffer.clear();
         let metrics = &self.shared.metrics;
         let transport = self.peer.transport;
-        let (peer, connection, local) = (self.peer, self.ticket.id, self.local);
+        let peer = self.peer;
         while let Some(frame) = self.framer.next() {
             let arrival = match frame {
                 Frame::Ping => {
@@ -268,10 +291,7 @@ impl<'a> Connection<'a> {
                     self.pong();
                     continue;
                 }
-                Frame::Message(message) => {
-                    let place = self.places.clone().acquire_owned().await.ok();
-                    Arrival::Message { peer, connection, local, message, place }
-                }
+                Frame::Message(message) => self.arrival(message).await,
                 Frame::Malformed(malformed) => {
                     let fatal = malformed.fatal;
                     metrics.received.count(transport);
@@ -302,6 +322,13 @@ impl<'a> Connection<'a> {
             self.message_by = Some(self.heard + self.patience());
         }
         Ok(())
+    }
+
+    /// A message of this peer, in one of its places: waits until one is free.
+    pub(super) async fn arrival(&self, message: sip::Message) -> Arrival {
+        let place = self.places.clone().acquire_owned().await.ok();
+        let (peer, connection, local) = (self.peer, self.ticket.id, self.local);
+        Arrival::Message { peer, connection, local, message, place }
     }
 
     fn pong(&mut self) {

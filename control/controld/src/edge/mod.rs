@@ -1,4 +1,4 @@
-//! The edge: SIP listeners over UDP, TCP and TLS, and the connections that come and go.
+//! The edge: SIP listeners over UDP, TCP, TLS and WebSocket, and the connections that come and go.
 //!
 //! It frames and counts; it understands nothing. What comes goes to the front as an [`Arrival`]; what the front sends
 //! goes to the connection of that transport and remote address where there is one (RFC 3261 §18, RFC 5923), or to one
@@ -12,6 +12,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -108,7 +109,13 @@ impl Edge {
                 datagram::Sent::Impossible => Err(Unsendable),
             },
             sip::Transport::Tcp | sip::Transport::Tls => self.write(peer, bytes),
-            sip::Transport::Ws | sip::Transport::Wss => Err(Unsendable),
+            // RFC 7118 §6: the client opens the connection, and it is the only way to him.
+            sip::Transport::Ws | sip::Transport::Wss => {
+                match self.shared.table.write(peer, bytes, &self.shared.limits) {
+                    table::Written::Queued => Ok(()),
+                    table::Written::Full | table::Written::Unknown(_) => Err(Unsendable),
+                }
+            }
         };
         match sent {
             Ok(()) => self.shared.metrics.sent.count(peer.transport),

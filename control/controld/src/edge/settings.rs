@@ -59,11 +59,16 @@ pub enum Transport {
     Tcp,
     /// Over TLS on a stream.
     Tls,
+    /// Over WebSocket (RFC 7118), for clients that open it: browsers.
+    Ws,
+    /// Over WebSocket under TLS.
+    Wss,
 }
 
 impl Transport {
     /// Every one, for metric labels.
-    pub const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+    pub const ALL: [Transport; 5] =
+        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
 
     /// The label in metrics and logs.
     pub const fn label(self) -> &'static str {
@@ -71,7 +76,14 @@ impl Transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
             Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
         }
+    }
+
+    /// Whether it is under TLS.
+    pub(super) const fn is_secure(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
     }
 }
 
@@ -81,6 +93,8 @@ impl From<Transport> for sip::Transport {
             Transport::Udp => sip::Transport::Udp,
             Transport::Tcp => sip::Transport::Tcp,
             Transport::Tls => sip::Transport::Tls,
+            Transport::Ws => sip::Transport::Ws,
+            Transport::Wss => sip::Transport::Wss,
         }
     }
 }

@@ -302,7 +302,7 @@ impl MethodLabel {
 impl Label for sip::Transport {
     const NAME: &'static str = "transport";
     fn all() -> Vec<Self> {
-        vec![sip::Transport::Udp, sip::Transport::Tcp, sip::Transport::Tls]
+        sip::Transport::ALL.to_vec()
     }
     fn label(self) -> &'static str {
         sip::Transport::label(self)

@@ -6,6 +6,7 @@ mod process;
 mod sessions;
 mod streams;
 mod tls;
+mod websocket;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

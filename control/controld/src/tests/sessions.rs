@@ -5,14 +5,14 @@ use super::*;
 /// Digest is not at stake here: loopback is trusted.
 const TRUSTED: &str = "[service.identity]\ntrusted_peers = [\"127.0.0.1\"]\n";
 
-struct Phone {
+pub(super) struct Phone {
     user: &'static str,
     socket: UdpSocket,
     sent: u32,
 }
 
 impl Phone {
-    fn new(node: &Node, user: &'static str) -> Phone {
+    pub(super) fn new(node: &Node, user: &'static str) -> Phone {
         Phone { user, socket: node.udp(), sent: 0 }
     }
 
@@ -29,14 +29,14 @@ impl Phone {
         self.socket.send(text.as_bytes()).unwrap();
     }
 
-    fn register(&mut self) -> u16 {
+    pub(super) fn register(&mut self) -> u16 {
         let aor = format!("sip:{}@weir.example", self.user);
         let tags = "Expires: 600\r\nSupported: path\r\n";
         self.request("REGISTER", "sip:weir.example", &aor, tags, "");
         self.answer()
     }
 
-    fn message(&mut self, to: &str, text: &str) {
+    pub(super) fn message(&mut self, to: &str, text: &str) {
         let asserted = format!(
             "P-Asserted-Identity: <sip:{}@weir.example>\r\nP-Served-User: <sip:{}@weir.example>;sescase=orig\r\n\
              Content-Type: text/plain\r\n",
@@ -47,7 +47,7 @@ impl Phone {
     }
 
     /// The next final answer.
-    fn answer(&self) -> u16 {
+    pub(super) fn answer(&self) -> u16 {
         loop {
             let text = datagram(&self.socket);
             if text.starts_with("SIP/2.0 ") && code(&text) >= 200 {

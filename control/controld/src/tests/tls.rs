@@ -15,6 +15,11 @@ fn plain(node: &Node) -> TcpStream {
 }
 
 fn tls(node: &Node) -> StreamOwned<ClientConnection, TcpStream> {
+    handshake(plain(node))
+}
+
+/// A client that believes any certificate.
+pub(super) fn handshake(stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     // The node shows a certificate drawn for this run: whichever it is, it is believed.
     let anybody = Verifier::new(None, provider.signature_verification_algorithms);
@@ -25,7 +30,7 @@ fn tls(node: &Node) -> StreamOwned<ClientConnection, TcpStream> {
         .with_custom_certificate_verifier(anybody)
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), plain(node))
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
 }
 
 #[test]

@@ -161,9 +161,7 @@ impl Conference {
 
     /// Every address that means the room to the switch: CPIM To (RFC 7701 §6.1).
     pub(crate) fn addresses(&self, config: &Config) -> Vec<String> {
-        let listeners = &config.listeners;
-        let hosts = [listeners.udp, listeners.tcp, listeners.tls].into_iter().flatten();
-        let by_listener = hosts.flat_map(|addr| [addr.to_string(), addr.ip().to_string()]);
+        let by_listener = config.listeners.all().flat_map(|addr| [addr.to_string(), addr.ip().to_string()]);
         let mut all: Vec<String> = config.node.domains.iter().cloned().chain(by_listener).collect();
         all.dedup();
         all.into_iter().map(|host| format!("sip:{}@{host}", self.id)).collect()

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use base::Private;
 use sip::typed::{CSeq, Contacts, Expires, Path};
-use sip::{Name, NameAddr, Params, Peer, Request, Response};
+use sip::{Name, NameAddr, Params, Peer, Request, Response, Transport};
 
 use super::bindings::{Bindings, Bound, key_of};
 use crate::b2b;
 use crate::records::Binding;
 use crate::turn::Turn;
-use crate::{Source, UserId};
+use crate::{Config, Source, UserId};
 
 /// Parameters of a Contact that are the registrar's own: not features of the device.
 const OWN: [&str; 7] = ["expires", "q", "reg-id", "+sip.instance", "methods", "pub-gruu", "temp-gruu"];
@@ -39,7 +39,7 @@ pub(crate) fn register(
                     Wanted::Remove(key) => bindings.remove(turn, user, &key),
                 }
             }
-            registered(turn, bindings, user, request)
+            registered(turn, bindings, user, source, request)
         }
         Err(response) => *response,
     }
@@ -153,6 +153,15 @@ fn superseded<'a>(
     })
 }
 
+/// The way to us that the user agent has taken, which a browser has no other than (RFC 3608 §6.3, RFC 7118 §6).
+fn service_route(config: &Config, by: Transport) -> Option<String> {
+    match config.listeners.of(by) {
+        Some(addr) if by == Transport::Udp => Some(format!("<sip:{addr};lr>")),
+        Some(addr) => Some(format!("<sip:{addr};transport={};lr>", by.label())),
+        None => config.listeners.udp.or(config.listeners.tcp).map(|addr| format!("<sip:{addr};lr>")),
+    }
+}
+
 fn features(contact: &NameAddr) -> String {
     let mut params: Params = contact.params.clone();
     params.retain(|name| !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)));
@@ -160,7 +169,13 @@ fn features(contact: &NameAddr) -> String {
 }
 
 /// 200 with every binding that there is (RFC 3261 §10.3 step 8).
-fn registered(turn: &Turn<'_>, bindings: &Bindings, user: &UserId, request: &Request) -> Response {
+fn registered(
+    turn: &Turn<'_>,
+    bindings: &Bindings,
+    user: &UserId,
+    source: &Source,
+    request: &Request,
+) -> Response {
     let config = turn.config();
     let now = turn.now.wall;
     let mut response = request.respond(200);
@@ -186,9 +201,10 @@ fn registered(turn: &Turn<'_>, bindings: &Bindings, user: &UserId, request: &Req
     // RFC 3327 §5.3, RFC 3608 §6.3
     response.headers.copy(&request.headers, &Name::Path);
     if config.registrar.service_route
-        && let Some(addr) = config.listeners.udp.or(config.listeners.tcp)
+        && let Source::Network { peer, .. } = source
+        && let Some(route) = service_route(config, peer.transport)
     {
-        response.headers.push(Name::ServiceRoute, format!("<sip:{addr};lr>"));
+        response.headers.push(Name::ServiceRoute, route);
     }
     if let Some(aor) = aor {
         response.headers.push(Name::PAssociatedUri, format!("<{aor}>"));
