@@ -57,21 +57,25 @@ impl Entropy {
     /// A token of at least `bits` random bits in letters and digits only: legal as SIP tag, branch, Call-ID,
     /// MSRP session-id and transaction id alike. Five bits a character.
     pub fn token(&mut self, bits: usize) -> String {
+        let mut text = vec![0; bits.div_ceil(5)];
+        self.fill_token(&mut text);
+        text.into_iter().map(char::from).collect()
+    }
+
+    /// The same in place: five random bits in each octet.
+    pub fn fill_token(&mut self, text: &mut [u8]) {
         const ALPHABET: [u8; 32] = *b"abcdefghijkmnpqrstuvwxyz23456789";
         let mut left = 0;
         let mut pool = 0;
-        (0..bits.div_ceil(5))
-            .map(|_| {
-                if left < 5 {
-                    pool = self.u64();
-                    left = 64;
-                }
-                let digit = ALPHABET.get((pool & 31) as usize).copied().unwrap_or(b'a');
-                pool >>= 5;
-                left -= 5;
-                char::from(digit)
-            })
-            .collect()
+        for octet in text {
+            if left < 5 {
+                pool = self.u64();
+                left = 64;
+            }
+            *octet = ALPHABET.get((pool & 31) as usize).copied().unwrap_or(b'a');
+            pool >>= 5;
+            left -= 5;
+        }
     }
 
     /// A seed for hash tables.

@@ -28,6 +28,10 @@ pub struct Head {
     start: Start,
     word: Span,
     lines: u16,
+    /// The session id of the first URI of To-Path.
+    session: Span,
+    /// There are lines that a hop passes on unread.
+    has_others: bool,
     to_path: Span,
     from_path: Span,
     message_id: Span,
@@ -80,7 +84,7 @@ impl Head {
 
     /// The session id that the next hop is to look up: the first URI of To-Path.
     pub fn session(&self) -> Option<&str> {
-        self.to_path().first().and_then(|uri| uri.session())
+        self.session.is_set().then(|| self.text(self.session))
     }
 
     /// Message-ID; empty where there is none.
@@ -147,8 +151,8 @@ impl Head {
     /// The lines that a hop that rewrites the head has no word of its own for, in order: unknown ones and the
     /// MIME headers, without Content-Type. They are to be forwarded (RFC 4975 §9, ext-header; §7.1).
     pub fn others(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.headers()
-            .filter(|(name, _)| !KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
+        let lines = if self.has_others { self.headers() } else { Headers::of(&[]) };
+        lines.filter(|(name, _)| !KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
     }
 
     fn text(&self, span: Span) -> &str {

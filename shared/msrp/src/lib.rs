@@ -20,6 +20,7 @@ pub mod endpoint;
 mod framer;
 mod head;
 mod limits;
+mod octets;
 mod path;
 mod range;
 mod ranges;

@@ -13,6 +13,9 @@ pub struct PathRef<'a>(&'a str);
 impl<'a> PathRef<'a> {
     /// Reads a list of at least one and at most `uris_max` URIs with blanks between.
     pub fn parse(text: &'a str, uris_max: usize) -> Result<Self, UriError> {
+        if memchr::memchr(b' ', text.as_bytes()).is_none() && uris_max > 0 {
+            return UriRef::parse(text).map(|_| PathRef(text));
+        }
         let mut count = 0;
         for uri in text.split(' ').filter(|uri| !uri.is_empty()) {
             count += 1;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::BytesMut;
 use thiserror::Error;
 
 /// The value is no byte range: not of the grammar, or its numbers do not fit together or into 64 bits.
@@ -72,6 +73,34 @@ impl fmt::Display for ByteRange {
     }
 }
 
+impl ByteRange {
+    /// The same as it is displayed; each chunk has one.
+    pub(crate) fn put(&self, buffer: &mut BytesMut) {
+        put_number(buffer, self.start);
+        for (mark, number) in [(b"-", self.end), (b"/", self.total)] {
+            buffer.extend_from_slice(mark);
+            match number {
+                Some(number) => put_number(buffer, number),
+                None => buffer.extend_from_slice(b"*"),
+            }
+        }
+    }
+}
+
+fn put_number(buffer: &mut BytesMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut blank = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        blank -= 1;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    buffer.extend_from_slice(digits.get(blank..).unwrap_or_default());
+}
+
 fn star_or_number(text: &[u8]) -> Result<Option<u64>, RangeError> {
     if text == b"*" { Ok(None) } else { number(text).map(Some) }
 }
@@ -102,7 +131,11 @@ mod tests {
             "1-18446744073709551615/18446744073709551615",
             "18446744073709551615-*/*",
         ] {
-            assert_eq!(ByteRange::parse(text.as_bytes()).unwrap().to_string(), text);
+            let range = ByteRange::parse(text.as_bytes()).unwrap();
+            assert_eq!(range.to_string(), text);
+            let mut buffer = BytesMut::new();
+            range.put(&mut buffer);
+            assert_eq!(buffer, text.as_bytes());
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use base::Entropy;
 use thiserror::Error;
 
+use crate::octets::{IDENT, are};
+
 /// The text is no transaction id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("not a transaction id")]
@@ -23,22 +25,18 @@ impl Tid {
         if !is_ident(text) {
             return Err(TidError);
         }
-        let mut tid = Tid { text: [0; 32], len: 0 };
-        for (to, from) in tid.text.iter_mut().zip(text) {
-            *to = *from;
-            tid.len += 1;
-        }
+        let mut tid = Tid { text: [0; 32], len: u8::try_from(text.len()).map_err(|_| TidError)? };
+        tid.text.get_mut(..text.len()).ok_or(TidError)?.copy_from_slice(text);
         Ok(tid)
     }
 
     /// A fresh one with 100 random bits: no body that streams through can be expected to hold its end-line,
     /// which nobody could search for in advance (RFC 4975 §7.1; CPM-FACTS §3.1).
     pub fn fresh(entropy: &mut Entropy) -> Tid {
-        let mut tid = Tid { text: [0; 32], len: 0 };
-        for (to, from) in tid.text.iter_mut().zip(entropy.token(100).bytes()) {
-            *to = from;
-            tid.len += 1;
-        }
+        const LEN: u8 = 20;
+        let mut tid = Tid { text: [0; 32], len: LEN };
+        let text = tid.text.get_mut(..usize::from(LEN)).unwrap_or_default();
+        entropy.fill_token(text);
         tid
     }
 
@@ -79,9 +77,7 @@ impl fmt::Display for Tid {
 
 /// `ident` of RFC 4975 §9: transaction ids and Message-IDs.
 pub(crate) fn is_ident(text: &[u8]) -> bool {
-    (4..=32).contains(&text.len())
-        && text.first().is_some_and(u8::is_ascii_alphanumeric)
-        && text.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'+' | b'%' | b'='))
+    (4..=32).contains(&text.len()) && text.first().is_some_and(u8::is_ascii_alphanumeric) && are(text, IDENT)
 }
 
 /// What the end-line says about the message (RFC 4975 §7.1, continuation-flag).

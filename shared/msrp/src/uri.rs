@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
+use crate::octets::{HOST, PARAMETER, SESSION, are, is_unreserved};
+
 /// Why a text is no MSRP URI or path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum UriError {
@@ -45,21 +47,17 @@ pub struct UriRef<'a> {
 impl<'a> UriRef<'a> {
     /// Reads one URI: all of `text`.
     pub fn parse(text: &'a str) -> Result<Self, UriError> {
-        let (scheme, rest) = text.split_once("://").ok_or(UriError::Scheme)?;
-        let secure = scheme.eq_ignore_ascii_case("msrps");
-        if !secure && !scheme.eq_ignore_ascii_case("msrp") {
-            return Err(UriError::Scheme);
-        }
-        let (address, parameters) = rest.split_once(';').ok_or(UriError::Transport)?;
-        let transport = parameters.split(';').next().unwrap_or_default();
-        if transport.is_empty() || !parameters.bytes().all(is_parameter_octet) {
+        let (secure, rest) = scheme(text).ok_or(UriError::Scheme)?;
+        let (address, parameters) = cut(rest, b';').ok_or(UriError::Transport)?;
+        let transport = cut(parameters, b';').map_or(parameters, |(transport, _)| transport);
+        if transport.is_empty() || !are(parameters.as_bytes(), PARAMETER) {
             return Err(UriError::Transport);
         }
-        let (authority, session) = match address.split_once('/') {
+        let (authority, session) = match cut(address, b'/') {
             Some((authority, session)) => (authority, Some(session)),
             None => (address, None),
         };
-        if session.is_some_and(|s| s.is_empty() || !s.bytes().all(is_session_octet)) {
+        if session.is_some_and(|s| s.is_empty() || !are(s.as_bytes(), SESSION)) {
             return Err(UriError::Session);
         }
         let (host, port) = split_authority(authority)?;
@@ -137,9 +135,23 @@ impl fmt::Debug for UriRef<'_> {
     }
 }
 
+/// Whether it is `msrps`, and what follows the scheme.
+fn scheme(text: &str) -> Option<(bool, &str)> {
+    [("msrp://", false), ("msrps://", true)].into_iter().find_map(|(scheme, secure)| {
+        let (start, rest) = text.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some((secure, rest))
+    })
+}
+
+/// What stands before and after the first `octet`.
+fn cut(text: &str, octet: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(octet, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
 fn split_authority(authority: &str) -> Result<(&str, Option<u16>), UriError> {
     let hostport = match authority.rsplit_once('@') {
-        Some((user, rest)) if user.bytes().all(is_host_octet_or_colon) => rest,
+        Some((user, rest)) if user.split(':').all(|part| are(part.as_bytes(), HOST)) => rest,
         Some(_) => return Err(UriError::Host),
         None => authority,
     };
@@ -154,12 +166,12 @@ fn split_authority(authority: &str) -> Result<(&str, Option<u16>), UriError> {
             None => return Err(UriError::Host),
         }
     } else {
-        match hostport.split_once(':') {
+        match cut(hostport, b':') {
             Some((host, port)) => (host, Some(port)),
             None => (hostport, None),
         }
     };
-    if host.is_empty() || !(host.starts_with('[') || host.bytes().all(is_host_octet)) {
+    if host.is_empty() || !(host.starts_with('[') || are(host.as_bytes(), HOST)) {
         return Err(UriError::Host);
     }
     let port = match port {
@@ -170,27 +182,6 @@ fn split_authority(authority: &str) -> Result<(&str, Option<u16>), UriError> {
         None => None,
     };
     Ok((host, port))
-}
-
-fn is_unreserved(c: u8) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_' | b'~')
-}
-
-fn is_session_octet(c: u8) -> bool {
-    is_unreserved(c) || matches!(c, b'+' | b'=' | b'/')
-}
-
-fn is_host_octet(c: u8) -> bool {
-    is_unreserved(c)
-        || matches!(c, b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=')
-}
-
-fn is_host_octet_or_colon(c: u8) -> bool {
-    is_host_octet(c) || c == b':'
-}
-
-fn is_parameter_octet(c: u8) -> bool {
-    c.is_ascii_graphic() && !matches!(c, b'<' | b'>' | b'"' | b',')
 }
 
 fn same_host(a: &UriRef<'_>, b: &UriRef<'_>) -> bool {

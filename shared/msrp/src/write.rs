@@ -21,6 +21,12 @@ impl<'b> HeadWriter<'b> {
         HeadWriter::begin(buffer, tid, |b| put(b, method.as_bytes()), to, from)
     }
 
+    /// The rest of a head whose start line and paths are written elsewhere.
+    pub fn rest(buffer: &'b mut BytesMut, tid: &Tid) -> Self {
+        buffer.reserve(160);
+        HeadWriter { buffer, tid: *tid }
+    }
+
     /// A response.
     pub fn response(buffer: &'b mut BytesMut, tid: &Tid, status: Status, to: &[u8], from: &[u8]) -> Self {
         let word = |b: &mut BytesMut| {
@@ -55,7 +61,10 @@ impl<'b> HeadWriter<'b> {
 
     /// Byte-Range.
     pub fn byte_range(self, range: ByteRange) -> Self {
-        self.number_line(format_args!("Byte-Range: {range}\r\n"))
+        self.buffer.extend_from_slice(b"Byte-Range: ");
+        range.put(self.buffer);
+        self.buffer.extend_from_slice(b"\r\n");
+        self
     }
 
     /// Success-Report, left out when it is the default `no`.

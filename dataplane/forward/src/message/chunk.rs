@@ -127,11 +127,16 @@ impl Message {
         if row.passages.unfinished() >= messages_max {
             return Verdict::Refuse(Status::STOP, Drop::MsrpLimit);
         }
-        let verdict = match row.lead.clone() {
+        // Where it leads is nobody's business meanwhile.
+        let lead = std::mem::take(&mut row.lead);
+        let verdict = match &lead {
             Lead::Nowhere => Verdict::Refuse(Status::FORBIDDEN, Drop::MsrpNoTarget),
-            Lead::Pass(targets) => back_to_back::begin(self, leg, &targets, head, tid, until),
-            Lead::Room(room) => switch::begin(self, leg, room, head, tid, until),
+            Lead::Pass(targets) => back_to_back::begin(self, leg, targets, head, tid, until),
+            Lead::Room(room) => switch::begin(self, leg, *room, head, tid, until),
         };
+        if let Some(row) = self.row_mut(leg) {
+            row.lead = lead;
+        }
         if let Verdict::Take(_) = verdict {
             self.sweep_at(leg, until);
         }

@@ -15,6 +15,8 @@ pub(super) const COPY_MAX: usize = 2048;
 /// its members take holds one copy of it, not one for each.
 const GATHER_MAX: usize = 2048;
 pub(super) const SHARE_MIN: usize = 512;
+/// A buffer for the heads of what is shared.
+const HEADS_BYTES: usize = 4096;
 /// What an end-line takes at most: `CRLF`, seven hyphens, a transaction id, flag, `CRLF`.
 const END_LINE_MAX: usize = 44;
 
@@ -42,7 +44,9 @@ impl Queue {
     /// Appends a piece of a body. `wide`: it goes to many, and holds no more memory than its octets.
     pub(crate) fn push(&mut self, piece: &Bytes, wide: bool) {
         self.bytes += piece.len();
-        let waits = wide && piece.len() >= SHARE_MIN && self.tail.len() >= GATHER_MAX;
+        // Once it is more than fits together, what follows is not gathered again.
+        let much = self.tail.len() >= GATHER_MAX || !self.ready.is_empty();
+        let waits = wide && piece.len() >= SHARE_MIN && much;
         if piece.len() <= COPY_MAX && !waits {
             self.tail.extend_from_slice(piece);
         } else {
@@ -233,6 +237,7 @@ impl Conn {
 
     /// Writes the head of a chunk. `rest`: what follows its paths; `more`: octets that follow at once.
     pub(crate) fn begin_chunk(&mut self, tid: &Tid, peer: &str, own: &str, rest: &[u8], more: usize) {
+        let several = !self.queue.ready.is_empty();
         self.queue.write(|buffer| {
             let parts = [
                 b"MSRP ".as_slice(),
@@ -246,7 +251,12 @@ impl Conn {
             ];
             let head: usize = parts.iter().map(|part| part.len()).sum();
             let body = if more <= COPY_MAX { more } else { 0 };
-            buffer.reserve(head + body + END_LINE_MAX);
+            let need = head + body + END_LINE_MAX;
+            // Several pieces wait: more heads will follow, each of which would be a buffer of its own.
+            let room = if several { need.max(HEADS_BYTES) } else { need };
+            if buffer.capacity() - buffer.len() < need {
+                buffer.reserve(room);
+            }
             parts.iter().for_each(|part| buffer.extend_from_slice(part));
         });
     }

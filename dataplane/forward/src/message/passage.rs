@@ -4,6 +4,8 @@ use base::Instant;
 use bytes::{Bytes, BytesMut};
 use msrp::{ByteRange, FailureReport, Head, Ranges, Status, Tid};
 
+use super::passages::Tags;
+
 /// Spans of a message that may arrive apart.
 const SPANS_MAX: usize = 32;
 
@@ -67,6 +69,8 @@ pub(crate) struct Passage {
     /// The sender's Message-ID, and the one that the targets see.
     pub(crate) message_id: String,
     pub(crate) shown_id: String,
+    /// Their tags.
+    pub(crate) tags: Tags,
     pub(crate) failure: FailureReport,
     pub(crate) success: bool,
     /// The sender may send dispositions only.
@@ -106,6 +110,7 @@ impl Passage {
             id,
             message_id: head.message_id().to_owned(),
             shown_id: head.message_id().to_owned(),
+            tags: Tags::both(head.message_id()),
             failure: head.failure_report(),
             success: head.success_report(),
             only_imdn: false,
@@ -129,6 +134,12 @@ impl Passage {
             until,
             head,
         }
+    }
+
+    /// The targets see it with another Message-ID.
+    pub(crate) fn show_as(&mut self, message_id: String) {
+        self.tags.shown = super::tag(&message_id);
+        self.shown_id = message_id;
     }
 
     /// Another chunk of it begins.

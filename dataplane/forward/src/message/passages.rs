@@ -3,12 +3,25 @@
 
 use super::Passage;
 
-/// What a passage is found by. `done` and `refused` change only while it is taken out.
+/// What tells most Message-IDs apart: the sender's, and the one that the targets see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Tags {
+    pub(crate) own: u32,
+    pub(crate) shown: u32,
+}
+
+impl Tags {
+    /// The targets see the sender's.
+    pub(crate) fn both(message_id: &str) -> Self {
+        let tag = tag(message_id);
+        Tags { own: tag, shown: tag }
+    }
+}
+
+/// `done` and `refused` change only while the passage is taken out.
 #[derive(Debug)]
 struct Slot {
     id: u64,
-    tag: u32,
-    shown: u32,
     done: bool,
     refused: bool,
     passage: Box<Passage>,
@@ -17,7 +30,13 @@ struct Slot {
 /// The messages of one leg.
 #[derive(Debug, Default)]
 pub(crate) struct Passages {
+    /// In the order of the slots.
+    tags: Vec<Tags>,
     slots: Vec<Slot>,
+    /// Slots that are done, that are refused, that are neither.
+    done: usize,
+    refused: usize,
+    unfinished: usize,
 }
 
 /// A few bits of a Message-ID: most others differ in them.
@@ -32,56 +51,58 @@ impl Passages {
         if self.slots.capacity() == 0 {
             // Most legs never have more than one at a time.
             self.slots.reserve_exact(1);
+            self.tags.reserve_exact(1);
         }
-        self.slots.push(Slot {
-            id: passage.id,
-            tag: tag(&passage.message_id),
-            shown: tag(&passage.shown_id),
-            done: passage.done,
-            refused: passage.refused,
-            passage,
-        });
+        let (done, refused) = (passage.done, passage.refused);
+        self.done += usize::from(done);
+        self.refused += usize::from(refused);
+        self.unfinished += usize::from(!done && !refused);
+        self.tags.push(passage.tags);
+        self.slots.push(Slot { id: passage.id, done, refused, passage });
     }
 
     /// Takes one out, to work on it.
     pub(crate) fn take(&mut self, id: u64) -> Option<Box<Passage>> {
-        let at = self.slots.iter().position(|slot| slot.id == id)?;
-        Some(self.slots.swap_remove(at).passage)
+        // It is nearly always the one that was put in last.
+        let at = self.slots.iter().rposition(|slot| slot.id == id)?;
+        self.tags.swap_remove(at);
+        let slot = self.slots.swap_remove(at);
+        self.uncount(&slot);
+        Some(slot.passage)
     }
 
     /// Takes all out.
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Box<Passage>> + use<> {
-        std::mem::take(&mut self.slots).into_iter().map(|slot| slot.passage)
+        std::mem::take(self).slots.into_iter().map(|slot| slot.passage)
     }
 
     pub(crate) fn of(&self, id: u64) -> Option<&Passage> {
-        self.slots.iter().find(|slot| slot.id == id).map(|slot| &*slot.passage)
+        self.slots.iter().rfind(|slot| slot.id == id).map(|slot| &*slot.passage)
     }
 
-    /// The same to change it; whether it is done or refused stays.
+    /// The same to change it; whether it is done or refused, and how it is shown, stays.
     pub(crate) fn of_mut(&mut self, id: u64) -> Option<&mut Passage> {
-        self.slots.iter_mut().find(|slot| slot.id == id).map(|slot| &mut *slot.passage)
+        self.slots.iter_mut().rfind(|slot| slot.id == id).map(|slot| &mut *slot.passage)
     }
 
     /// The one with this Message-ID of its sender.
     pub(crate) fn named(&self, message_id: &str) -> Option<&Passage> {
         let tag = tag(message_id);
-        let mut with = self.slots.iter().filter(|slot| slot.tag == tag).map(|slot| &*slot.passage);
-        with.find(|p| p.message_id == message_id)
+        let mut with = self.tags.iter().zip(&self.slots).filter(|(tags, _)| tags.own == tag);
+        with.find(|(_, slot)| slot.passage.message_id == message_id).map(|(_, slot)| &*slot.passage)
     }
 
-    /// The same to go on with it; whether it is done or refused stays.
+    /// The same to go on with it; whether it is done or refused, and how it is shown, stays.
     pub(crate) fn named_mut(&mut self, message_id: &str) -> Option<&mut Passage> {
         let tag = tag(message_id);
-        let mut with = self.slots.iter_mut().filter(|slot| slot.tag == tag).map(|slot| &mut *slot.passage);
-        with.find(|p| p.message_id == message_id)
+        let mut with = self.tags.iter().zip(&mut self.slots).filter(|(tags, _)| tags.own == tag);
+        with.find(|(_, slot)| slot.passage.message_id == message_id).map(|(_, slot)| &mut *slot.passage)
     }
 
-    /// Those that the targets see with this Message-ID.
-    pub(crate) fn shown<'a>(&'a self, message_id: &'a str) -> impl Iterator<Item = &'a Passage> {
-        let tag = tag(message_id);
-        let with = self.slots.iter().filter(move |slot| slot.shown == tag).map(|slot| &*slot.passage);
-        with.filter(move |p| p.shown_id == message_id)
+    /// Those that the targets see with this Message-ID, whose tag is `tag`.
+    pub(crate) fn shown<'a>(&'a self, tag: u32, message_id: &'a str) -> impl Iterator<Item = &'a Passage> {
+        let with = self.tags.iter().zip(&self.slots).filter(move |(tags, _)| tags.shown == tag);
+        with.map(|(_, slot)| &*slot.passage).filter(move |p| p.shown_id == message_id)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Passage> {
@@ -90,25 +111,37 @@ impl Passages {
 
     /// Neither whole nor refused.
     pub(crate) fn unfinished(&self) -> usize {
-        self.slots.iter().filter(|slot| !slot.done && !slot.refused).count()
+        self.unfinished
     }
 
     /// When there are so many that are whole, one of them is forgotten.
     pub(crate) fn make_room_for_done(&mut self, max: usize) {
-        if self.slots.iter().filter(|slot| slot.done).count() >= max
+        if self.done >= max
             && let Some(at) = self.slots.iter().position(|slot| slot.done)
         {
-            self.slots.remove(at);
+            self.forget(at);
         }
     }
 
     /// When more than so many are refused, one of them is forgotten.
     pub(crate) fn trim_refused(&mut self, max: usize) {
-        if self.slots.iter().filter(|slot| slot.refused).count() > max
+        if self.refused > max
             && let Some(at) = self.slots.iter().position(|slot| slot.refused)
         {
-            self.slots.remove(at);
+            self.forget(at);
         }
+    }
+
+    fn forget(&mut self, at: usize) {
+        self.tags.remove(at);
+        let slot = self.slots.remove(at);
+        self.uncount(&slot);
+    }
+
+    fn uncount(&mut self, slot: &Slot) {
+        self.done -= usize::from(slot.done);
+        self.refused -= usize::from(slot.refused);
+        self.unfinished -= usize::from(!slot.done && !slot.refused);
     }
 }
 
@@ -134,12 +167,15 @@ mod tests {
         let mut passages = Passages::default();
         for (id, name) in [(1, "name1"), (2, "name2"), (3, "name3")] {
             let mut p = passage(id, name);
-            p.shown_id = format!("shown{id}");
+            p.show_as(format!("shown{id}"));
             passages.push(p);
         }
         assert_eq!(passages.named("name2").map(|p| p.id), Some(2));
-        assert_eq!(passages.shown("shown3").map(|p| p.id).collect::<Vec<_>>(), [3]);
-        assert_eq!((passages.named("shown2").is_none(), passages.shown("name2").count()), (true, 0));
+        assert_eq!(passages.shown(tag("shown3"), "shown3").map(|p| p.id).collect::<Vec<_>>(), [3]);
+        assert_eq!(
+            (passages.named("shown2").is_none(), passages.shown(tag("name2"), "name2").count()),
+            (true, 0)
+        );
         assert_eq!(passages.take(2).map(|p| p.id), Some(2));
         assert!(
             passages.of(2).is_none() && passages.of_mut(3).is_some() && passages.named("name2").is_none()
@@ -161,6 +197,7 @@ mod tests {
         assert_eq!(passages.iter().count(), 6);
         passages.make_room_for_done(3);
         passages.trim_refused(0);
+        assert_eq!((passages.done, passages.refused, passages.unfinished()), (2, 0, 2));
         assert_eq!(passages.iter().map(|p| p.id).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

@@ -168,7 +168,7 @@ impl Message {
                     row.expects.pop_front();
                 }
                 let message_id = p.shown_id.clone();
-                let tag = super::tag(&message_id);
+                let tag = p.tags.shown;
                 row.expects.push_back(Expect { tag, message_id, source, passage: p.id, until });
             }
         }
@@ -361,17 +361,15 @@ pub(super) struct Chunk<'a> {
 /// The head of a chunk after its paths, with what `head` says besides.
 pub(super) fn rest_of(head: &Head, chunk: &Chunk<'_>, failure: FailureReport) -> Bytes {
     let content_type = head.content_type().unwrap_or("application/octet-stream");
-    let (mut whole, mut before) = (BytesMut::new(), BytesMut::new());
-    let begin = |buffer| HeadWriter::request(buffer, chunk.tid, Method::Send.as_str(), b"", b"");
-    let _ = begin(&mut before);
-    begin(&mut whole)
+    let mut rest = BytesMut::new();
+    HeadWriter::rest(&mut rest, chunk.tid)
         .message_id(chunk.id)
         .byte_range(chunk.range)
         .success_report(chunk.success)
         .failure_report(failure)
         .others_of(head)
         .body(content_type.as_bytes());
-    whole.split_off(before.len()).freeze()
+    rest.freeze()
 }
 
 /// Keeps the transactions of a connection within their limit; the oldest are forgotten, and given.

@@ -80,8 +80,8 @@ pub(crate) fn begin(
     let id = message.number();
     let mut p = Box::new(Passage::new(id, head.clone(), tid, until));
     p.size_max = message.limits.message_bytes_max;
-    if copies.iter().any(|copy| is_used(message, copy.leg, &p.shown_id)) {
-        p.shown_id = message.entropy.token(100);
+    if copies.iter().any(|copy| is_used(message, copy.leg, p.tags.shown, &p.shown_id)) {
+        p.show_as(message.entropy.token(100));
     }
     p.copies = copies;
     let Some(row) = message.row_mut(source) else { return Verdict::Wait };
@@ -96,15 +96,15 @@ pub(crate) fn begin(
 }
 
 /// Whether a Message-ID is in use towards a target.
-fn is_used(message: &Message, target: u32, id: &str) -> bool {
+fn is_used(message: &Message, target: u32, tag: u32, id: &str) -> bool {
     let Some(row) = message.row(target) else { return false };
-    let tag = crate::message::tag(id);
     let goes = |p: &Passage| {
         p.copies.iter().any(|c| c.leg == target && c.serial == row.serial && !c.stage.is_over())
     };
     let members = message.members.get(&row.key.context).map(Vec::as_slice).unwrap_or_default();
     let mut sources = members.iter().filter_map(|source| message.row(*source));
-    row.expects.iter().any(|e| e.is_of(tag, id)) || sources.any(|source| source.passages.shown(id).any(goes))
+    row.expects.iter().any(|e| e.is_of(tag, id))
+        || sources.any(|source| source.passages.shown(tag, id).any(goes))
 }
 
 /// What is held of a CPIM message may be an IMDN. That passes where content may not; and of those from several

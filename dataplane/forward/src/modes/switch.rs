@@ -72,7 +72,7 @@ pub(crate) fn begin(
     p.size_max = size_max;
     p.holds = Holds::Recipients;
     // Two senders may use one id: what recipients see is ours.
-    p.shown_id = message.entropy.token(100);
+    p.show_as(message.entropy.token(100));
     if let Some(row) = message.row_mut(source) {
         row.passages.push(p);
     }

@@ -19,6 +19,8 @@ impl Head {
             start: Start::Request(Method::Other),
             word: Span::default(),
             lines: 0,
+            session: Span::default(),
+            has_others: false,
             to_path: Span::default(),
             from_path: Span::default(),
             message_id: Span::default(),
@@ -56,7 +58,7 @@ impl Head {
     }
 
     fn read_lines(&mut self, limits: &Limits) -> Result<(), BadReason> {
-        let block = self.block.clone();
+        let block = std::mem::take(&mut self.block);
         let mut at = usize::from(self.lines);
         // The report headers may stand once, too; the bits remember those that leave no span.
         let (mut success_seen, mut failure_seen) = (false, false);
@@ -76,6 +78,7 @@ impl Head {
             }
             at = end + 2;
         }
+        self.block = block;
         worst
     }
 
@@ -96,6 +99,7 @@ impl Head {
                 once(self.to_path.is_set())?;
                 check_path(value, limits)?;
                 self.to_path = at;
+                self.session = session_of(value, at).unwrap_or_default();
             }
             9 if is("From-Path") => {
                 once(self.from_path.is_set())?;
@@ -132,7 +136,7 @@ impl Head {
                 once(self.status.is_some())?;
                 self.status = Status::parse_header(value).ok_or(BadReason::Status)?;
             }
-            _ => {}
+            _ => self.has_others = true,
         }
         Ok(())
     }
@@ -157,6 +161,15 @@ impl Head {
         }
         Ok(())
     }
+}
+
+/// Where the session id of the first URI of a good path stands that begins at `at`.
+fn session_of(path: &[u8], at: Span) -> Option<Span> {
+    let begin = memchr::memchr(b':', path)? + "://".len();
+    let end = begin + memchr::memchr(b';', path.get(begin..)?)?;
+    let from = begin + memchr::memchr(b'/', path.get(begin..end)?)? + 1;
+    let start = at.range().start;
+    Some(span(start + from, start + end))
 }
 
 fn once(seen: bool) -> Result<(), BadReason> {
