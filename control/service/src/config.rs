@@ -99,7 +99,9 @@ pub struct Identity {
     pub nonce_life_s: u32,
     /// Where a request from the registered flow of its user needs no digest of its own.
     pub registered_flow_suffices: FlowTrust,
-    /// Offer SHA-256 (RFC 8760), first. Old clients look at the first challenge only and know MD5 alone.
+    /// Offer SHA-512-256 (RFC 8760), first.
+    pub sha512_256: bool,
+    /// Offer SHA-256 (RFC 8760), before MD5. Old clients look at the first challenge only and know MD5 alone.
     pub sha256: bool,
     /// Offer MD5.
     pub md5: bool,
@@ -112,6 +114,7 @@ impl Default for Identity {
             trusted_peers: Vec::new(),
             nonce_life_s: 300,
             registered_flow_suffices: FlowTrust::Connections,
+            sha512_256: false,
             sha256: true,
             md5: true,
         }
@@ -459,8 +462,8 @@ impl Config {
         if self.node.domains.iter().all(String::is_empty) {
             return value("node.domains", "at least one is needed");
         }
-        if !self.identity.sha256 && !self.identity.md5 {
-            return value("identity", "one of sha256 and md5 is needed");
+        if !self.identity.sha512_256 && !self.identity.sha256 && !self.identity.md5 {
+            return value("identity", "one of sha512_256, sha256 and md5 is needed");
         }
         let r = &self.registrar;
         if r.expires_min_s > r.expires_default_s || r.expires_default_s > r.expires_max_s {

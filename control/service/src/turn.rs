@@ -305,7 +305,12 @@ fn digest_server(config: &Config) -> Server {
     let mut server = Server::new(config.realm(), config.nonce_secret);
     server.any_uri = true;
     server.nonce_lifetime = Duration::from_secs(config.identity.nonce_life_s.into());
-    let offered = [(config.identity.sha256, Algorithm::Sha256), (config.identity.md5, Algorithm::Md5)];
+    let identity = &config.identity;
+    let offered = [
+        (identity.sha512_256, Algorithm::Sha512),
+        (identity.sha256, Algorithm::Sha256),
+        (identity.md5, Algorithm::Md5),
+    ];
     server.algorithms = offered.into_iter().filter(|(on, _)| *on).map(|(_, algorithm)| algorithm).collect();
     server
 }

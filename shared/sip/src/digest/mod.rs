@@ -1,4 +1,4 @@
-//! Digest authentication (RFC 7616 as RFC 8760 profiles it for SIP): MD5 and SHA-256, qop `auth`.
+//! Digest authentication (RFC 7616 as RFC 8760 profiles it for SIP): MD5, SHA-256 and SHA-512-256, qop `auth`.
 //!
 //! The server keeps nothing: a nonce is a time and its HMAC, so any process with the secret can check it.
 //! [`Replays`] adds a bounded memory of nonce counts where a repeated request would do harm.
@@ -12,7 +12,7 @@ use std::fmt;
 use base::Private;
 use md5::Md5;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512_256};
 
 pub use client::{Client, Unanswerable};
 pub use header::{
@@ -28,26 +28,33 @@ pub enum Algorithm {
     Md5,
     /// SHA-256.
     Sha256,
+    /// SHA-512/256.
+    Sha512,
 }
 
 impl Algorithm {
+    /// Every one.
+    pub const ALL: [Algorithm; 3] = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
+
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Algorithm::Md5 => "MD5",
             Algorithm::Sha256 => "SHA-256",
+            Algorithm::Sha512 => "SHA-512-256",
         }
     }
 
     /// Reads a name in any case; the `-sess` variants are not supported.
     pub fn parse(text: &str) -> Option<Algorithm> {
-        [Algorithm::Md5, Algorithm::Sha256].into_iter().find(|a| a.as_str().eq_ignore_ascii_case(text))
+        Algorithm::ALL.into_iter().find(|a| a.as_str().eq_ignore_ascii_case(text))
     }
 
     fn hex(self, text: &str) -> String {
         match self {
             Algorithm::Md5 => hex::encode(Md5::digest(text)),
             Algorithm::Sha256 => hex::encode(Sha256::digest(text)),
+            Algorithm::Sha512 => hex::encode(Sha512_256::digest(text)),
         }
     }
 
@@ -79,27 +86,21 @@ struct Parts<'a> {
     qop: Option<(&'a str, &'a str, &'a str)>,
 }
 
-/// What a server keeps of a password: its hashes with user name and realm, never itself.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// What a password proves itself by, while a request is judged: user name, realm and password, hashed by the algorithm that
+/// the request has chosen.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Secrets {
-    md5: Private<String>,
-    sha256: Private<String>,
+    a1: Private<String>,
 }
 
 impl Secrets {
     /// Of a password.
     pub fn of(username: &str, realm: &str, password: &str) -> Secrets {
-        Secrets {
-            md5: Algorithm::Md5.ha1(username, realm, password).into(),
-            sha256: Algorithm::Sha256.ha1(username, realm, password).into(),
-        }
+        Secrets { a1: format!("{username}:{realm}:{password}").into() }
     }
 
-    fn ha1(&self, algorithm: Algorithm) -> &str {
-        match algorithm {
-            Algorithm::Md5 => self.md5.expose(),
-            Algorithm::Sha256 => self.sha256.expose(),
-        }
+    fn ha1(&self, algorithm: Algorithm) -> String {
+        algorithm.hex(self.a1.expose())
     }
 }
 

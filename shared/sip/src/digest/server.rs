@@ -171,7 +171,7 @@ impl Server {
         };
         let Some(qop) = qop(credentials) else { return Verdict::Refused(Refusal::Qop) };
         let parts = Parts { nonce: &credentials.nonce, uri: &credentials.uri, qop: Some(qop) };
-        let expected = algorithm.response(secrets.ha1(algorithm), method, &parts);
+        let expected = algorithm.response(&secrets.ha1(algorithm), method, &parts);
         let given = credentials.response.to_ascii_lowercase();
         if !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
             return Verdict::Refused(Refusal::Response);
@@ -183,7 +183,7 @@ impl Server {
     pub fn info(&self, credentials: &Credentials, secrets: &Secrets) -> AuthenticationInfo {
         let rspauth = credentials.known_algorithm().zip(qop(credentials)).map(|(algorithm, qop)| {
             let parts = Parts { nonce: &credentials.nonce, uri: &credentials.uri, qop: Some(qop) };
-            algorithm.response(secrets.ha1(algorithm), "", &parts)
+            algorithm.response(&secrets.ha1(algorithm), "", &parts)
         });
         AuthenticationInfo {
             nextnonce: None,
