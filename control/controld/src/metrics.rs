@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use endpoint::serve;
 pub(crate) use labels::{
-    Answer, Close, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome, Question,
+    Answer, Close, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome, Question, Reload,
 };
 
 /// The section `[metrics]`.
@@ -104,6 +104,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauges<sip::Transport>,
     pub(crate) connections_opened: Counters<sip::Transport>,
     pub(crate) connections_closed: Counters<Close>,
+    pub(crate) certificates: Counters<Reload>,
     pub(crate) requests: Counters<MethodLabel>,
     pub(crate) responses: Counters<Answer>,
     pub(crate) questions: Counters<Question>,
@@ -165,6 +166,11 @@ impl Metrics {
                 r,
                 "weir_control_connections_closed_total",
                 "Connections that ended or were refused, and why.",
+            )?,
+            certificates: Counters::new(
+                r,
+                "weir_control_certificates_reloaded_total",
+                "Certificates of SIP over TLS that were replaced while we run.",
             )?,
             requests: Counters::new(r, "weir_control_requests_received_total", "Requests given to a lane.")?,
             responses: Counters::new(

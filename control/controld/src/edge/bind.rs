@@ -105,7 +105,12 @@ impl Bound {
     pub(crate) fn start(self, parts: Parts) -> anyhow::Result<Edge> {
         let Parts { settings, framing, front, metrics, shutdown, seed } = parts;
         let acceptor = match self.streams.iter().any(|(transport, ..)| transport.is_secure()) {
-            true => Some(tls::acceptor(&settings.tls)?),
+            true => {
+                let (acceptor, shown) = tls::acceptor(&settings.tls)?;
+                let (tls, metrics) = (settings.tls.clone(), metrics.clone());
+                tokio::spawn(tls::follow(shown, tls, metrics, shutdown.clone()));
+                Some(acceptor)
+            }
             false => None,
         };
         let connector: Option<TlsConnector> = tls::connector(&settings.tls)?;

@@ -1,33 +1,109 @@
-//! TLS of the edge: whom we show ourselves as, whom we believe, and the key log.
+//! TLS of the edge: whom we show ourselves as, whom we believe, and the key log. A certificate that is replaced on disk is
+//! shown from the next handshake on.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::settings::Tls;
+use crate::Shutdown;
+use crate::metrics::{Metrics, Reload};
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
+/// How often the files of the certificate are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// For connections that peers open.
-pub(crate) fn acceptor(settings: &Tls) -> anyhow::Result<TlsAcceptor> {
-    let (chain, key) = identity(settings)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+pub(crate) fn acceptor(settings: &Tls) -> anyhow::Result<(TlsAcceptor, Arc<Shown>)> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let shown = Arc::new(Shown::new(settings, &provider)?);
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("sip.tls: certificate and key")?;
+        .with_cert_resolver(shown.clone());
     if let Some(path) = &settings.key_log {
         config.key_log = Arc::new(KeyLog::open(path)?);
     }
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((TlsAcceptor::from(Arc::new(config)), shown))
+}
+
+/// The certificate that peers are shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    key: RwLock<Arc<CertifiedKey>>,
+    /// When its files were written.
+    written: Mutex<Option<SystemTime>>,
+}
+
+impl Shown {
+    fn new(settings: &Tls, provider: &CryptoProvider) -> anyhow::Result<Self> {
+        let written = Mutex::new(written(settings));
+        Ok(Shown { key: RwLock::new(certified(settings, provider)?), written })
+    }
+
+    /// Reads the files again when they were written since.
+    fn look(&self, settings: &Tls) -> Option<anyhow::Result<()>> {
+        let now = written(settings);
+        let mut before = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.is_none() || *before == now {
+            return None;
+        }
+        *before = now;
+        let fresh = certified(settings, &aws_lc_rs::default_provider());
+        Some(fresh.map(|fresh| *self.key.write().unwrap_or_else(PoisonError::into_inner) = fresh))
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.key.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// Looks at the files of the certificate until shutdown. What cannot be read, or does not fit together, changes nothing: it
+/// is looked at again when it is written again.
+pub(super) async fn follow(shown: Arc<Shown>, settings: Tls, metrics: Arc<Metrics>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        match shown.look(&settings) {
+            None => {}
+            Some(Ok(())) => {
+                metrics.certificates.count(Reload::Done);
+                tracing::info!("sip.tls: the certificate was read again and is shown from now on");
+            }
+            Some(Err(error)) => {
+                metrics.certificates.count(Reload::Failed);
+                tracing::warn!(error = format!("{error:#}"), "sip.tls: the old certificate stays");
+            }
+        }
+    }
+}
+
+/// The later of the times at which the two files were written.
+fn written(settings: &Tls) -> Option<SystemTime> {
+    let of = |path: &Option<std::path::PathBuf>| std::fs::metadata(path.as_ref()?).ok()?.modified().ok();
+    Some(of(&settings.certificate)?.max(of(&settings.key)?))
+}
+
+fn certified(settings: &Tls, provider: &CryptoProvider) -> anyhow::Result<Arc<CertifiedKey>> {
+    let (chain, key) = identity(settings)?;
+    let key = CertifiedKey::from_der(chain, key, provider).context("sip.tls: certificate and key")?;
+    Ok(Arc::new(key))
 }
 
 /// For connections that we open; `None` when nobody is trusted.

@@ -140,6 +140,16 @@ label! {
 }
 
 label! {
+    /// What became of a certificate that was replaced on disk.
+    Reload, "outcome" {
+        /// It is shown.
+        Done = "done",
+        /// It cannot be read, or its key is another one's: the old one is shown.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// What became of a question on the admin socket.
     Question, "outcome" {
         /// Answered.

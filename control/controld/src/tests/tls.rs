@@ -102,3 +102,36 @@ fn a_configured_certificate_is_shown() {
     let shown = stream.conn.peer_certificates().unwrap();
     assert_eq!(shown[0].as_ref(), drawn.cert.der().as_ref());
 }
+
+/// One that is replaced is shown to who comes then; one that is no good is not, and nobody who is there notices.
+#[test]
+fn a_certificate_is_replaced_while_we_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+    let draw = || rcgen::generate_simple_self_signed(vec!["weir.example".to_owned()]).unwrap();
+    let (first, second) = (draw(), draw());
+    std::fs::write(&certificate, first.cert.pem()).unwrap();
+    std::fs::write(&key, first.signing_key.serialize_pem()).unwrap();
+    let more =
+        format!("[sip.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", certificate.display(), key.display());
+    let node = node(&more);
+    let shown = |stream: &StreamOwned<ClientConnection, TcpStream>| {
+        stream.conn.peer_certificates().unwrap()[0].as_ref().to_vec()
+    };
+    let comes = |n| {
+        let mut stream = tls(&node);
+        stream.write_all(options(n, "TLS").as_bytes()).unwrap();
+        assert_eq!(code(&response(&mut stream)), 200);
+        stream
+    };
+    let mut old = comes(1);
+    // The new certificate without its key.
+    std::fs::write(&certificate, second.cert.pem()).unwrap();
+    node.reaches("weir_control_certificates_reloaded_total{outcome=\"failed\"}", 1);
+    assert_eq!(shown(&comes(2)), first.cert.der().as_ref());
+    std::fs::write(&key, second.signing_key.serialize_pem()).unwrap();
+    node.reaches("weir_control_certificates_reloaded_total{outcome=\"done\"}", 1);
+    assert_eq!(shown(&comes(3)), second.cert.der().as_ref());
+    old.write_all(options(4, "TLS").as_bytes()).unwrap();
+    assert_eq!(code(&response(&mut old)), 200);
+}
