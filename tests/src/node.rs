@@ -76,6 +76,17 @@ impl Node {
         (plain, secure.unwrap())
     }
 
+    /// The value of a line of the data plane's metrics; 0 when it has none.
+    pub fn dataplane_metric(&self, line: &str) -> u64 {
+        let metrics = self.dataplane.as_ref().unwrap().addresses().metrics.unwrap();
+        let mut stream = TcpStream::connect(metrics).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        let _ = stream.read_to_string(&mut page);
+        let value = page.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        value.and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0) as u64
+    }
+
     /// Where it takes SIP by UDP.
     pub fn sip_udp(&self) -> SocketAddr {
         self.sip(controld::Transport::Udp)
@@ -174,7 +185,7 @@ fn control(settings: Settings, folder: &Path, ports: [u16; 3]) -> controld::Runn
 fn dataplane(settings: Settings, folder: &Path) -> dataplaned::Running {
     let (folder, first) = (folder.display(), settings.rtp_first);
     let text = format!(
-        "folder = \"{folder}\"\n[driver]\nkind = \"mio\"\n[metrics]\non = false\n[msrp]\nport = 0\n\
+        "folder = \"{folder}\"\n[driver]\nkind = \"mio\"\n[metrics]\naddress = \"127.0.0.1:0\"\n[msrp]\nport = 0\n\
          [msrp.relay]\non = true\nplain = true\nreach = [\"127.0.0.0/8\"]\n\
          [rtp]\nport_first = {first}\nport_last = {}\n",
         first + 999

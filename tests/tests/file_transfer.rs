@@ -1,16 +1,22 @@
 //! A file over MSRP (RFC 5547) to two devices, one of them slow, through the data plane: both have every octet of it, in
 //! order, and the data plane holds no more of it than its limits say, however large it is.
 //!
+//! And to a group, through all of the node: some take it, one does not, one breaks off and fetches the rest.
+//!
 //! `cargo test --release -p tests --test file_transfer -- --ignored --nocapture` sends 1 GiB, the slow device at 1 MB/s for
 //! the first half minute, and prints what memory that took.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::{Direction, Distribute, Mode, path::Parameters};
 use md5::{Digest as _, Md5};
+use sha2::Sha256;
 use tests::dataplane::{Plane, msrp_leg, path, uri};
 use tests::msrp_peer::Peer;
+use tests::node::{Node, PATIENCE, Settings, until};
+use ue::{Answering, Call, Device, Event, Invitation, SessionId, Transport};
 
 const CHUNK: usize = 64 << 10;
 const QUEUE: u64 = 256 << 10;
@@ -31,9 +37,9 @@ fn digest_of(size: u64) -> String {
     hex::encode(hash.finalize())
 }
 
-/// Sends it in chunks, and gives how many were answered by 200.
-fn push(mut peer: Peer, to: String, size: u64) -> Peer {
-    let (own, mut at, mut number) = (peer.own.clone(), 0, 0);
+/// Sends it in chunks, from an octet on (counted from 0).
+fn push(mut peer: Peer, to: String, mut at: u64, size: u64) -> Peer {
+    let (own, mut number) = (peer.own.clone(), 0);
     while at < size {
         let len = CHUNK.min((size - at) as usize);
         let (first, last) = (at + 1, at + len as u64);
@@ -118,7 +124,7 @@ fn transfer(size: u64, pace: (u64, Duration)) -> Outcome {
     let before = resident();
     let (mut queued_max, mut grown_max) = (0, 0);
     let (mut alice, took) = std::thread::scope(|scope| {
-        let push = scope.spawn(move || push(alice, to, size));
+        let push = scope.spawn(move || push(alice, to, 0, size));
         let fast = scope.spawn(move || pull(fast, size, None));
         let slow = scope.spawn(move || pull(slow, size, Some(pace)));
         while !(push.is_finished() && fast.is_finished() && slow.is_finished()) {
@@ -226,4 +232,229 @@ fn a_broken_transfer_goes_on_where_it_broke() {
     // Whoever hangs up then takes nothing back.
     drop(alice);
     assert!(bob.is_silent(Duration::from_millis(300)));
+}
+
+const NODE: Settings = Settings {
+    users: &["ann", "bob", "cat", "dan"],
+    rtp_first: 39_000,
+    more: "\n[service.controlling]\nfile_drain_s = 1\n",
+};
+const GROUP_FILE: u64 = 20 << 20;
+
+/// A description of the file by one who connects himself: `more` is what else it says.
+fn description(name: &str, direction: &str, more: &str) -> String {
+    let digest: Vec<String> = digest_sha(GROUP_FILE).chunks(2).map(|pair| pair.iter().collect()).collect();
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 9 TCP/MSRP *\r\n\
+         a=path:msrp://127.0.0.1:9/{name}session;tcp\r\na=setup:active\r\na=accept-types:application/pdf\r\n\
+         a={direction}\r\na=file-selector:name:\"plan.pdf\" type:application/pdf size:{GROUP_FILE} hash:sha-256:{}\r\n\
+         a=file-transfer-id:Q6LMoGymJdh0IKIgD6wD0jkcfgva4xvE\r\na=file-disposition:attachment\r\n{more}",
+        digest.join(":")
+    )
+}
+
+/// SHA-256 of it, in upper-case digits.
+fn digest_sha(size: u64) -> Vec<char> {
+    let mut hash = Sha256::new();
+    for at in (0..size).step_by(CHUNK) {
+        hash.update(piece(at, CHUNK.min((size - at) as usize)));
+    }
+    hex::encode_upper(hash.finalize()).chars().collect()
+}
+
+/// The end that was described so, connected to the one in a description of the other side's and bound.
+fn end(name: &str, theirs: &[u8]) -> (Peer, String) {
+    let theirs = sdp::Session::parse(theirs, &sdp::Limits::default()).unwrap();
+    let to = theirs.lines[0].message().unwrap().path.clone();
+    let authority = to.split_once("://").unwrap().1.split('/').next().unwrap();
+    let mut peer = Peer::connect(authority.parse().unwrap());
+    peer.own = format!("msrp://127.0.0.1:9/{name}session;tcp");
+    let tid = peer.request("SEND", &to, "Message-ID: join\r\nByte-Range: 1-0/0\r\n");
+    assert_eq!(peer.status(&tid), "200", "{name}");
+    (peer, to)
+}
+
+/// Reads on from `had` octets until there are `until`, or to the end; gives how many there are then.
+fn take(peer: &mut Peer, hash: &mut Sha256, mut had: u64, until: u64) -> u64 {
+    while had < until {
+        let frame = peer.frame();
+        assert_eq!((frame.word(), frame.line("Content-Type")), ("SEND", "application/pdf"), "{}", frame.head);
+        let first: u64 = frame.line("Byte-Range").split('-').next().unwrap().parse().unwrap();
+        assert_eq!(first, had + 1, "in order, and each octet once");
+        had += frame.body.len() as u64;
+        hash.update(&frame.body);
+        if frame.flag == '$' {
+            assert_eq!(had, GROUP_FILE);
+            let back = frame.line("From-Path").to_owned();
+            let rest = format!(
+                "Message-ID: thefile1\r\nByte-Range: 1-{GROUP_FILE}/{GROUP_FILE}\r\nStatus: 000 200 OK\r\n"
+            );
+            peer.request("REPORT", &back, &rest);
+        }
+    }
+    had
+}
+
+/// The next invitation after a mark.
+async fn rung(device: &Device, mark: u64) -> Arc<Invitation> {
+    let invitation = |event: &Event| match event {
+        Event::Invited(invitation) => Some(Arc::clone(invitation)),
+        _ => None,
+    };
+    device.log().wait(mark, PATIENCE, invitation).await.unwrap_or_else(|| panic!("{} rings", device.name()))
+}
+
+async fn up(device: &Device, session: SessionId) {
+    until(device, "a session", |event| {
+        matches!(event, Event::Up { session: s } if *s == session).then_some(())
+    })
+    .await;
+}
+
+async fn ended(device: &Device, session: SessionId) -> Option<u16> {
+    until(device, "the end", |event| match event {
+        Event::Ended { session: s, cause, .. } if *s == session => Some(*cause),
+        _ => None,
+    })
+    .await
+}
+
+/// What a session's offer was answered with.
+async fn described(device: &Device, session: SessionId) -> bytes::Bytes {
+    until(device, "an answer", |event| match event {
+        Event::Described { session: s, sdp } if *s == session => Some(sdp.clone()),
+        _ => None,
+    })
+    .await
+}
+
+/// Ann, Bob's phone and tablet, Cat and Dan, who all ring; they are a group. Its address.
+async fn group(node: &Node) -> ([Device; 5], String) {
+    let mut devices = Vec::new();
+    for (user, name) in [("ann", "ann"), ("bob", "phone"), ("bob", "tablet"), ("cat", "cat"), ("dan", "dan")]
+    {
+        devices.push(node.device(user, name, Transport::Tcp, Answering::Ring).await);
+    }
+    let devices: [Device; 5] = devices.try_into().expect("five");
+    let list = ["sip:bob@weir.example", "sip:cat@weir.example", "sip:dan@weir.example"];
+    let call = Call::group("sip:conference-factory@weir.example", &list);
+    let session = devices[0].invite(call).await.unwrap();
+    for device in &devices[1..] {
+        let invitation = rung(device, 0).await;
+        device.answer(invitation.session).await.unwrap();
+        up(device, invitation.session).await;
+    }
+    let focus = devices[0].view(session).await.unwrap().remote_target.unwrap();
+    (devices, focus)
+}
+
+/// RFC 5547 to a group (CPM-FACTS §2.1, §2.4, §2.6): four members, one sends. One takes it with two devices, one declines,
+/// one breaks off half-way and fetches the rest from the sender by its range. Each has the file; the data plane never had it.
+// REQ-CF-14, REQ-CF-22, REQ-PF-24.
+#[test]
+fn a_file_to_a_group_reaches_those_who_take_it_and_goes_on_by_its_range() {
+    tests::node::run(NODE, async |node| {
+        let ([ann, phone, tablet, cat, dan], focus) = group(&node).await;
+        let marks = [&phone, &tablet, &cat, &dan].map(|device| device.log().mark());
+        let call = Call { contribution: Some("the-file".to_owned()), ..Call::join(&focus) };
+        let sending = ann.dial(call.describing(description("ann", "sendonly", ""))).await.unwrap();
+        let mut taken = Vec::new();
+        for (device, mark) in [&phone, &tablet, &cat].into_iter().zip(marks) {
+            let invitation = rung(device, mark).await;
+            assert_eq!(invitation.contribution.as_deref(), Some("the-file"));
+            assert_eq!(invitation.referred_by.as_deref(), Some("sip:ann@weir.example"));
+            let offer = String::from_utf8(invitation.description.to_vec()).unwrap();
+            for line in ["a=sendonly", "a=file-selector:name:\"plan.pdf\"", "a=file-disposition:attachment"] {
+                assert!(offer.contains(line), "{line} in {offer}");
+            }
+            let answer = description(device.name(), "recvonly", "");
+            device.answer_describing(invitation.session, answer).await.unwrap();
+            up(device, invitation.session).await;
+            taken.push((device, invitation));
+        }
+        // The last one to say something: that begins it.
+        dan.refuse(rung(&dan, marks[3]).await.session, 603).await.unwrap();
+        up(&ann, sending).await;
+        let answer = described(&ann, sending).await;
+        assert!(String::from_utf8_lossy(&answer).contains("a=recvonly"));
+
+        let mut queued_max = 0;
+        let mut broken = (Sha256::new(), 0);
+        let mut sender = tokio::task::block_in_place(|| {
+            let ends: Vec<Peer> =
+                taken.iter().map(|(device, invited)| end(device.name(), &invited.description).0).collect();
+            let [mut on_phone, mut on_tablet, mut on_cat]: [Peer; 3] = ends.try_into().ok().unwrap();
+            let (sender, to) = end("ann", &answer);
+            let wanted: String = digest_sha(GROUP_FILE).into_iter().collect();
+            std::thread::scope(|scope| {
+                let push = scope.spawn(|| push(sender, to, 0, GROUP_FILE));
+                let whole = [&mut on_phone, &mut on_tablet].map(|peer| {
+                    scope.spawn(move || {
+                        let mut hash = Sha256::new();
+                        take(peer, &mut hash, 0, GROUP_FILE);
+                        hex::encode_upper(hash.finalize())
+                    })
+                });
+                // Half of it, and the bearer is gone.
+                let half = scope.spawn(move || {
+                    let mut hash = Sha256::new();
+                    let had = take(&mut on_cat, &mut hash, 0, GROUP_FILE / 2);
+                    (hash, had)
+                });
+                while !(push.is_finished() && whole.iter().all(|reader| reader.is_finished())) {
+                    queued_max = queued_max.max(node.dataplane_metric("weir_dataplane_queued_bytes"));
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                broken = half.join().unwrap();
+                for reader in whole {
+                    assert_eq!(reader.join().unwrap(), wanted);
+                }
+                push.join().unwrap()
+            })
+        });
+        // The group's three and Bob's two: each with a queue of its own and a chunk beyond it.
+        println!("at most {queued_max} octets waited in the data plane");
+        assert!(queued_max <= 5 * (QUEUE + 2 * CHUNK as u64), "{queued_max} octets waited");
+        // The one who was lost is told so; the sender hears that it has arrived, and of nothing that failed.
+        assert_eq!(ended(&cat, taken[2].1.session).await, Some(408));
+        tokio::task::block_in_place(|| {
+            let report = sender.frame();
+            assert_eq!((report.word(), report.line("Status")), ("REPORT", "000 200 OK"), "{}", report.head);
+            assert!(sender.is_silent(Duration::from_millis(200)));
+        });
+        ann.hang_up(sending, 200).await.unwrap();
+        for (device, invitation) in &taken[..2] {
+            assert_eq!(ended(device, invitation.session).await, Some(200), "{}", device.name());
+        }
+        fetch_the_rest(&ann, &cat, broken).await;
+    });
+}
+
+/// RFC 5547 §6 `file-range`, §8.2: who has a part of it asks its sender for what is missing, in a session of their own.
+async fn fetch_the_rest(ann: &Device, cat: &Device, (mut hash, had): (Sha256, u64)) {
+    assert!((GROUP_FILE / 2..GROUP_FILE).contains(&had), "{had}");
+    let range = format!("a=file-range:{}-*\r\n", had + 1);
+    let mark = ann.log().mark();
+    let call = Call::chat("sip:ann@weir.example").describing(description("again", "recvonly", &range));
+    let fetching = cat.dial(call).await.unwrap();
+    let invitation = rung(ann, mark).await;
+    let asked = String::from_utf8(invitation.description.to_vec()).unwrap();
+    assert!(asked.contains(range.trim_end()) && asked.contains("a=recvonly"), "{asked}");
+    let given = description("source", "sendonly", &format!("a=file-range:{}-{GROUP_FILE}\r\n", had + 1));
+    ann.answer_describing(invitation.session, given).await.unwrap();
+    up(ann, invitation.session).await;
+    up(cat, fetching).await;
+    let answer = described(cat, fetching).await;
+    assert!(String::from_utf8_lossy(&answer).contains(&format!("a=file-range:{}-", had + 1)));
+    tokio::task::block_in_place(|| {
+        let (mut reader, _) = end("again", &answer);
+        let (source, to) = end("source", &invitation.description);
+        let push = std::thread::spawn(move || push(source, to, had, GROUP_FILE));
+        assert_eq!(take(&mut reader, &mut hash, had, GROUP_FILE), GROUP_FILE);
+        push.join().unwrap();
+    });
+    let digest: Vec<char> = hex::encode_upper(hash.finalize()).chars().collect();
+    assert_eq!(digest, digest_sha(GROUP_FILE), "both parts are the file");
+    cat.hang_up(fetching, 200).await.unwrap();
+    ended(ann, invitation.session).await;
 }

@@ -215,6 +215,16 @@ impl Device {
         self.ask(|reply| Command::Answer { session, code: 200, reply }).await
     }
 
+    /// The same with the description of another's media instead of own ones.
+    pub async fn answer_describing(
+        &self,
+        session: SessionId,
+        description: impl Into<bytes::Bytes>,
+    ) -> Result<(), UeError> {
+        let description = description.into();
+        self.ask(|reply| Command::AnswerWith { session, description, reply }).await
+    }
+
     /// Refuses an invitation that rings.
     pub async fn refuse(&self, session: SessionId, code: u16) -> Result<(), UeError> {
         self.ask(|reply| Command::Answer { session, code, reply }).await

@@ -106,6 +106,8 @@ pub struct Invitation {
     pub media: Vec<String>,
     /// The other recipients, where the inviter tells them.
     pub recipients: Vec<String>,
+    /// The description that was offered, as it came.
+    pub description: bytes::Bytes,
 }
 
 /// Everything that a device can tell. Clones share what is large.

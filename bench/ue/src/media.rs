@@ -142,6 +142,11 @@ impl Media {
         Ok(())
     }
 
+    /// Answers what somebody else has written.
+    pub(crate) fn carry_answer(&mut self) {
+        self.carried = true;
+    }
+
     /// Its media are somebody else's.
     pub(crate) fn is_carried(&self) -> bool {
         self.carried

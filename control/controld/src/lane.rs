@@ -102,6 +102,7 @@ pub(crate) struct ServiceReport {
     pub(crate) messages: u64,
     pub(crate) relays: u64,
     pub(crate) conferences: u64,
+    pub(crate) files: u64,
 }
 
 impl From<service::Counters> for ServiceReport {
@@ -122,6 +123,7 @@ impl From<service::Counters> for ServiceReport {
             messages: c.messages,
             relays: c.relays,
             conferences: c.conferences,
+            files: c.files,
         }
     }
 }

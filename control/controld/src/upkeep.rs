@@ -61,6 +61,7 @@ fn add_up(reports: &[Report], metrics: &Metrics) {
         (Live::Messages, sum(|s| s.messages)),
         (Live::Relays, sum(|s| s.relays)),
         (Live::Conferences, sum(|s| s.conferences)),
+        (Live::Files, sum(|s| s.files)),
     ];
     for (what, n) in live {
         if let Some(gauge) = metrics.live.of(what) {

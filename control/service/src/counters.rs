@@ -33,4 +33,6 @@ pub struct Counters {
     pub relays: u64,
     /// Live now: conferences.
     pub conferences: u64,
+    /// Live now: files on their way to groups.
+    pub files: u64,
 }

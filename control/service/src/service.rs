@@ -88,6 +88,7 @@ impl Service {
             messages: count(part.messages.len()),
             relays: count(part.relays.len()),
             conferences: count(self.functions.focus.len()),
+            files: count(self.functions.focus.files()),
             ..self.desk.counters
         }
     }

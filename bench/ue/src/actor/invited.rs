@@ -88,8 +88,28 @@ impl Actor {
         let _ = reply.send(outcome);
     }
 
+    /// Accepts what rings with a description that somebody else has written.
+    pub(super) async fn answer_with(
+        &mut self,
+        session: SessionId,
+        description: bytes::Bytes,
+        reply: Reply<()>,
+    ) {
+        let ringing = self.sessions.get_mut(&session).and_then(|s| match s.state {
+            State::Ringing(server) => Some((s, server)),
+            _ => None,
+        });
+        let Some((s, server)) = ringing else {
+            let _ = reply.send(Err(UeError::State("it does not ring")));
+            return;
+        };
+        s.media.carry_answer();
+        let request = s.invite.clone();
+        self.accepted(session, server, &request, description).await;
+        let _ = reply.send(Ok(()));
+    }
+
     async fn accept(&mut self, session: SessionId, server: ServerKey) -> Result<(), UeError> {
-        let contact = requests::contact(&self.shared.account, self.local);
         let Some(s) = self.sessions.get_mut(&session) else { return Err(UeError::Gone) };
         let request = s.invite.clone();
         if s.focus {
@@ -109,18 +129,31 @@ impl Actor {
             self.end(session, Side::Us, Some(488));
             return Err(UeError::Bad("nothing to accept".to_owned()));
         }
+        self.accepted(session, server, &request, answer.to_bytes()).await;
+        Ok(())
+    }
+
+    /// The 2xx to an INVITE.
+    async fn accepted(
+        &mut self,
+        session: SessionId,
+        server: ServerKey,
+        request: &Request,
+        sdp: bytes::Bytes,
+    ) {
+        let contact = requests::contact(&self.shared.account, self.local);
+        let Some(s) = self.sessions.get_mut(&session) else { return };
         let mut response = request.respond(200);
         let tag = s.dialog.as_ref().map(|d| d.id.local_tag.clone()).unwrap_or_else(|| self.shared.token(64));
         response.set_to_tag(&tag);
         response.headers.push(Name::Contact, contact);
-        response.set_body(cpm::media_type::SDP, answer.to_bytes());
-        accept_timer(&request, &mut response);
+        response.set_body(cpm::media_type::SDP, sdp);
+        accept_timer(request, &mut response);
         if s.dialog.is_none() {
-            s.dialog = Dialog::uas(&request, &response).ok();
+            s.dialog = Dialog::uas(request, &response).ok();
         }
         s.state = State::Answered(server);
         self.respond(server, response).await;
-        Ok(())
     }
 
     /// The ACK of a 2xx of ours.
@@ -189,5 +222,6 @@ fn invitation(session: SessionId, request: &Request, offer: &Sdp, focus: bool) -
         instance,
         media: offer.lines.iter().filter(|l| !l.is_refused()).map(|l| l.kind.as_str().to_owned()).collect(),
         recipients: list.map(|l| l.entries.into_iter().map(|e| e.uri).collect()).unwrap_or_default(),
+        description: part_of(&request.headers, &request.body, cpm::media_type::SDP).unwrap_or_default(),
     }
 }

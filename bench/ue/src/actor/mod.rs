@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Notify { letter: Box<Letter>, answer: Answer, reply: Reply<()> },
     Call { call: Box<Call>, reply: Reply<SessionId> },
     Answer { session: SessionId, code: u16, reply: Reply<()> },
+    AnswerWith { session: SessionId, description: bytes::Bytes, reply: Reply<()> },
     Cancel { session: SessionId, reply: Reply<()> },
     HangUp { session: SessionId, cause: Option<u16>, reply: Reply<()> },
     Reinvite { session: SessionId, change: Change, reply: Reply<()> },
@@ -172,6 +173,9 @@ impl Actor {
             }
             Command::Call { call, reply } => self.call(*call, reply).await,
             Command::Answer { session, code, reply } => self.answer(session, code, reply).await,
+            Command::AnswerWith { session, description, reply } => {
+                self.answer_with(session, description, reply).await;
+            }
             Command::Cancel { session, reply } => self.cancel(session, reply).await,
             Command::HangUp { session, cause, reply } => self.hang_up(session, cause, Some(reply)).await,
             Command::Reinvite { session, change, reply } => self.reinvite(session, change, Some(reply)).await,

@@ -230,6 +230,8 @@ label! {
         Relays = "relays",
         /// Conferences.
         Conferences = "conferences",
+        /// Files on their way to groups.
+        Files = "files",
     }
 }
 

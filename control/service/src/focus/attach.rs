@@ -33,7 +33,7 @@ pub(super) fn attach(room: &mut Room, terms: &Terms<'_>, mut leg: Leg, line: &Me
     room.anchor.put_leg(leg);
 }
 
-fn attach_msrp(msrp: &mut MsrpLeg, line: &MediaLine, active: bool) {
+pub(super) fn attach_msrp(msrp: &mut MsrpLeg, line: &MediaLine, active: bool) {
     let Some(message) = line.message() else { return };
     msrp.away = false;
     msrp.remote_path = message.path.split_whitespace().map(str::to_owned).collect();

@@ -139,6 +139,18 @@ pub struct Controlling {
     pub nickname_quarantine_s: u32,
     /// Octets of one message in a room; 0 = the data plane's limit.
     pub message_max_bytes: u64,
+    /// Files for groups by MSRP (RFC 5547).
+    pub files: bool,
+    /// Octets of a file for a group; 0 = no limit.
+    pub file_max_bytes: u64,
+    /// Files on their way to groups of one lane at once.
+    pub files_max: usize,
+    /// The same of one sender.
+    pub files_per_user_max: usize,
+    /// When the first member has taken a file, the others have so long to answer before it is sent, seconds.
+    pub file_wait_s: u32,
+    /// When the sender has hung up, what is queued for members has so long to go out, seconds.
+    pub file_drain_s: u32,
     /// Least time between two notifications of one subscription, milliseconds (RFC 4575 §3.9 recommends
     /// five seconds).
     pub notify_interval_ms: u32,
@@ -192,6 +204,12 @@ impl Default for Controlling {
             nickname_words_forbidden: Vec::new(),
             nickname_quarantine_s: 600,
             message_max_bytes: 0,
+            files: true,
+            file_max_bytes: 0,
+            files_max: 1000,
+            files_per_user_max: 4,
+            file_wait_s: 20,
+            file_drain_s: 10,
             notify_interval_ms: 5000,
             subscription_default_s: 3600,
             subscription_min_s: 60,

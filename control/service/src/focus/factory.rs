@@ -242,7 +242,7 @@ fn listed(entry: &Entry, inviter: &str, replaces: Option<String>) -> Option<Memb
 }
 
 /// REQ-CF-16: the group's media, as far as the provider allows them.
-fn media_of(config: &Controlling, group: &GroupEntry) -> Vec<Medium> {
+pub(super) fn media_of(config: &Controlling, group: &GroupEntry) -> Vec<Medium> {
     let wanted = |m: &Medium| group.media.is_empty() || group.media.contains(m);
     config.media.iter().copied().filter(wanted).collect()
 }

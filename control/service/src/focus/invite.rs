@@ -248,7 +248,7 @@ impl Conference {
 
 /// Where a user is served: a lane of this node for our own domains and for numbers. Nobody knows the way to
 /// others yet.
-fn route_to(turn: &Turn<'_>, user: &UserId) -> Option<Route> {
+pub(super) fn route_to(turn: &Turn<'_>, user: &UserId) -> Option<Route> {
     let ours = user.domain().is_none_or(|domain| turn.config().is_ours(domain));
     ours.then(|| Route::Lane(LaneKey::of_user(user)))
 }

@@ -17,6 +17,7 @@ pub(crate) mod config;
 mod end;
 mod exchange;
 mod factory;
+mod file;
 mod invite;
 mod join;
 mod leave;
@@ -47,6 +48,7 @@ use sip::{Method, Request, Response};
 use self::call::CallId;
 use self::conference::{Conference, Kind, Phase};
 use self::factory::{Founding, refuse};
+use self::file::{Transfers, is_for_file};
 use self::roster::MemberId;
 use self::rows::Found;
 use self::subscribe::SubscriptionId;
@@ -84,6 +86,8 @@ pub(crate) struct Focus {
     backlog: Vec<u64>,
     /// All of them are, since the last audit.
     puts_all: bool,
+    /// Files on their way to groups.
+    pub(super) files: Transfers,
 }
 
 impl std::fmt::Debug for Focus {
@@ -107,6 +111,7 @@ impl Focus {
             contexts: BTreeMap::new(),
             backlog: Vec::new(),
             puts_all: false,
+            files: Transfers::new(desk),
         }
     }
 
@@ -127,9 +132,14 @@ impl Focus {
         self.conferences.len()
     }
 
+    /// How many files are on their way.
+    pub(crate) fn files(&self) -> usize {
+        self.files.len()
+    }
+
     /// True for a context of ours.
     pub(crate) fn owns_context(&self, context: u64) -> bool {
-        self.by_context.contains_key(&context)
+        self.by_context.contains_key(&context) || self.files.owns_context(context)
     }
 
     /// The facts that a request outside dialogs needs: none, groups are in the configuration.
@@ -146,12 +156,16 @@ impl Focus {
 
     /// With whom the dialog of that tag is held. The focus serves no user of its own.
     pub(crate) fn peer(&self, tag: &str) -> Option<Peer<'_>> {
-        let route = self.conferences.get(self.by_tag.get(tag)?)?.route_of(tag)?;
+        let known = self.by_tag.get(tag).and_then(|number| self.conferences.get(number));
+        let route = known.and_then(|c| c.route_of(tag)).or_else(|| self.files.route_of(tag))?;
         Some(Peer { user: None, route })
     }
 
     /// In a dialog (RFC 3261 §12.2.2).
     pub(crate) fn in_dialog(&mut self, turn: &mut Turn<'_>, tag: &str, tx: ServerTx, request: Request) {
+        if self.files.by_tag(tag).is_some() {
+            return self.files.in_dialog(turn, tag, tx, &request);
+        }
         let number = self.by_tag.get(tag).copied();
         let known = number.and_then(|n| self.conferences.get_mut(&n));
         let Some(conference) = known else {
@@ -173,6 +187,9 @@ impl Focus {
         };
         let result = match (&request.method, found) {
             (Method::Invite, Target::Factory) => self.create(turn, tx, route, &request, sender),
+            (Method::Invite, Target::Conference(id)) if is_for_file(turn.config(), &request) => {
+                self.offer_file(turn, tx, route, &request, &id, (sender.0, sender.1))
+            }
             (Method::Invite, Target::Conference(id)) => self.enter(turn, tx, route, &request, &id, sender),
             (Method::Subscribe | Method::Refer, Target::Conference(id)) => {
                 self.act(turn, tx, route, &request, &id, &sender.0)
@@ -333,11 +350,12 @@ impl Focus {
 
     /// True for our tag in a dialog of a conference.
     pub(crate) fn has(&self, tag: &str) -> bool {
-        self.by_tag.contains_key(tag)
+        self.by_tag.contains_key(tag) || self.files.by_tag(tag).is_some()
     }
 
     /// An ACK of a 2xx.
     pub(crate) fn ack(&mut self, turn: &mut Turn<'_>, tag: &str, request: &Request) {
+        self.files.ack(turn, tag);
         let number = self.by_tag.get(tag).copied();
         self.with(turn, number, |conference, turn| {
             if let Some(call) = conference.call_by_tag(tag) {
@@ -348,12 +366,14 @@ impl Focus {
 
     /// The sender took an INVITE back.
     pub(crate) fn cancelled(&mut self, turn: &mut Turn<'_>, tx: ServerTx, _reason: Option<&Reason>) {
+        self.files.cancelled(turn, tx);
         let number = self.by_server.get(&tx).copied();
         self.with(turn, number, |conference, turn| conference.cancelled(turn, tx));
     }
 
     /// A 2xx of ours got no ACK.
     pub(crate) fn ack_missing(&mut self, turn: &mut Turn<'_>, tx: ServerTx) {
+        self.files.ack_missing(turn, tx);
         let number = self.by_server.get(&tx).copied();
         self.with(turn, number, |conference, turn| conference.ack_missing(turn, tx));
     }
@@ -365,31 +385,47 @@ impl Focus {
         if response.code >= 200 && !(is_invite && response.is_success()) {
             turn.desk.forget(tx);
         }
+        if self.files.has(number) {
+            return self.files.response(turn, number, tx, &response);
+        }
         self.with(turn, Some(number), |conference, turn| conference.response(turn, tx, &response));
     }
 
     /// No answer will come.
     pub(crate) fn expired(&mut self, turn: &mut Turn<'_>, number: u64, tx: ClientTx) {
+        if self.files.has(number) {
+            return self.files.expired(turn, number, tx);
+        }
         self.with(turn, Some(number), |conference, turn| conference.expired(turn, tx));
     }
 
     /// The data plane did what conference `number` ordered.
     pub(crate) fn applied(&mut self, turn: &mut Turn<'_>, number: u64, ask: Ask, applied: &Applied) {
+        if self.files.has(number) {
+            return self.files.applied(turn, number, ask, applied);
+        }
         self.with(turn, Some(number), |conference, turn| conference.applied(turn, ask, applied));
     }
 
     /// The data plane did not.
     pub(crate) fn refused(&mut self, turn: &mut Turn<'_>, number: u64, ask: Ask, refusal: &Refusal) {
+        if self.files.has(number) {
+            return self.files.refused(turn, number, ask, refusal);
+        }
         self.with(turn, Some(number), |conference, turn| conference.refused(turn, ask, refusal));
     }
 
     /// A timer of conference `number`.
     pub(crate) fn wake(&mut self, turn: &mut Turn<'_>, number: u64) {
+        if self.files.has(number) {
+            return self.files.wake(turn, number);
+        }
         self.with(turn, Some(number), Conference::wake);
     }
 
     /// News about one of our contexts.
     pub(crate) fn news(&mut self, turn: &mut Turn<'_>, context: u64, news: &News) {
+        self.files.news(turn, context, news);
         let number = self.by_context.get(&context).copied();
         self.with(turn, number, |conference, turn| match &news.what {
             Some(news::What::LegLost(lost)) => {
@@ -421,6 +457,7 @@ impl Focus {
     pub(crate) fn put_again(&mut self) {
         self.backlog = self.conferences.values().filter(|c| c.room.is_some()).map(|c| c.number).collect();
         self.puts_all = true;
+        self.files.lose_all();
     }
 
     /// The data plane holds these contexts only: rooms that it lost are given back to it.
@@ -429,6 +466,7 @@ impl Focus {
             return;
         }
         let held: BTreeSet<u64> = held.iter().copied().collect();
+        self.files.lose_missing(&held);
         let lost = |c: &&Conference| c.room.as_ref().is_some_and(|room| !held.contains(&room.anchor.id()));
         let numbers = self.conferences.values().filter(lost).map(|c| c.number);
         let numbers: Vec<u64> = numbers.filter(|number| !self.backlog.contains(number)).collect();
@@ -437,11 +475,12 @@ impl Focus {
 
     /// True while calls of `work_off` are wanted at once.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.backlog.is_empty()
+        !self.backlog.is_empty() || self.files.has_backlog()
     }
 
     /// A part of what waits.
     pub(crate) fn work_off(&mut self, turn: &mut Turn<'_>) {
+        self.files.work_off(turn);
         let number = self.backlog.pop();
         self.with(turn, number, Conference::restore_media);
     }

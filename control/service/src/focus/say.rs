@@ -18,6 +18,8 @@ use crate::{Config, Route, UserId};
 pub(crate) const NOT_AUTHORISED: &str = "127 Service not authorised";
 /// More than fit.
 pub(crate) const TOO_MANY: &str = "102 Too many participants";
+/// A file above the limit.
+pub(crate) const TOO_LARGE: &str = "133 Size exceeded";
 /// Who asks to stay unnamed must not be named: refused where we cannot keep it.
 pub(crate) const NO_ANONYMITY: &str = "119 Anonymity not allowed";
 /// The group is closed, or only an administrator may.

@@ -114,3 +114,32 @@ fn rfc5547_a_transfer_is_resumed_by_its_range() {
     let line = &sdp_of(&taken.body).lines[0];
     assert_eq!(line.message().unwrap().file.as_ref().unwrap().range.as_deref(), Some("524288001-1073741824"));
 }
+
+/// RFC 5547 §8.2.2, §8.3.2: who has a part of it fetches the rest from its sender, who has it: the line is `recvonly`, the
+/// answer `sendonly`, and content goes that way only.
+#[test]
+fn rfc5547_what_is_missing_is_fetched_from_who_has_it() {
+    let mut world = world();
+    let tx = invite(
+        &mut world,
+        "f4",
+        &offer(5004, "a=file-range:524288001-*\r\n").replace("a=sendonly", "a=recvonly"),
+    );
+    let [(first, request), (second, other)] = forked(&mut world);
+    let asked = &sdp_of(&request.body).lines[0];
+    assert_eq!(asked.effective_direction(), sdp::Direction::RecvOnly);
+    assert_eq!(file_of(&request).range.as_deref(), Some("524288001-*"));
+    let given = offer(5002, "a=file-range:524288001-1073741824\r\n").replace("actpass", "active");
+    world.reply(first, reply(&request, 200, "bobtag", &given.replace("192.0.2.1", "192.0.2.2")));
+    world.reply(second, other.respond(487));
+    let line = &sdp_of(&world.answer(tx).unwrap().body).lines[0];
+    assert_eq!(line.effective_direction(), sdp::Direction::SendOnly);
+    let file = line.message().unwrap().file.as_ref().unwrap();
+    assert_eq!((file.selector.as_deref(), file.size()), (Some(SELECTOR), Some(1 << 30)));
+    let directions: Vec<Direction> = last_legs(&world)
+        .into_iter()
+        .filter(|leg| matches!(&leg.kind, Some(leg::Kind::Msrp(msrp)) if !msrp.remote_path.is_empty()))
+        .map(|leg| leg.direction())
+        .collect();
+    assert_eq!(directions, [Direction::Recvonly, Direction::Sendonly]);
+}
