@@ -47,6 +47,7 @@ impl Label for Discard {
             Dropped::Retransmission,
             Dropped::RepeatedResponse,
             Dropped::StrayCancel,
+            Dropped::Merged,
             Dropped::NoRoom,
             Dropped::TooManyForks,
             Dropped::LateAnswer,

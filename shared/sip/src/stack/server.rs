@@ -1,5 +1,7 @@
 //! The server side: requests that arrive, and our answers.
 
+use std::hash::BuildHasher as _;
+
 use base::{HashSeed, Instant, Map, Outbox, TimerId, map};
 use bytes::Bytes;
 
@@ -49,6 +51,7 @@ impl Machine {
 #[derive(Debug)]
 struct ServerTx {
     id: TxId,
+    merges: Option<u64>,
     machine: Machine,
     /// Where responses go, and where once that fails.
     reply: Peer,
@@ -70,16 +73,31 @@ pub(super) struct Servers {
     by_key: Map<ServerKey, ServerTx>,
     by_id: Map<TxId, ServerKey>,
     by_ack: Map<AckId, ServerKey>,
+    /// Requests outside dialogs that have a transaction, by what tells that another one is the same (§8.2.2.2).
+    by_merge: Map<u64, ServerKey>,
     serial: u64,
 }
 
 impl Servers {
     pub(super) fn new(seed: HashSeed) -> Servers {
-        Servers { by_key: map(seed), by_id: map(seed), by_ack: map(seed), serial: 0 }
+        Servers { by_key: map(seed), by_id: map(seed), by_ack: map(seed), by_merge: map(seed), serial: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// What two requests have in common that reached us by two ways, of one that begins something. Where they are for two
+    /// addresses, or for two of our functions, they are two: a proxy may send them by us twice.
+    fn merge(&self, request: &Request) -> Option<u64> {
+        if request.to_tag().is_some() {
+            return None;
+        }
+        let (from, seq) = (request.from_tag()?, request.cseq().ok()?.seq);
+        let route = request.headers.text(&Name::Route).unwrap_or_default();
+        let uri = request.uri.to_string();
+        let parts = (from, request.call_id()?, seq, request.method.as_str(), uri, route);
+        Some(self.by_merge.hasher().hash_one(parts))
     }
 }
 
@@ -118,6 +136,14 @@ impl Stack {
             response.set_to_tag(&stateless_tag(&request.headers));
             return emit(out, Output::Transmit { peer: reply, bytes: response.to_bytes() });
         }
+        let merges = self.servers.merge(&request);
+        if merges.is_some_and(|merges| self.servers.by_merge.contains_key(&merges)) {
+            // RFC 3261 §8.2.2.2: it came by another way before.
+            self.count(Dropped::Merged);
+            let mut response = request.respond(482);
+            response.set_to_tag(&stateless_tag(&request.headers));
+            return emit(out, Output::Transmit { peer: reply, bytes: response.to_bytes() });
+        }
         let reliable = peer.transport.is_reliable();
         let (machine, acts, template) = if request.method == Method::Invite {
             let pending_max = self.config.limits.invite_pending_max;
@@ -131,6 +157,7 @@ impl Stack {
         let key = ServerKey(self.servers.serial);
         let tx = ServerTx {
             id: id.clone(),
+            merges,
             machine,
             reply,
             fallback,
@@ -143,6 +170,9 @@ impl Stack {
             end: None,
         };
         self.servers.by_id.insert(id, key);
+        if let Some(merges) = merges {
+            self.servers.by_merge.insert(merges, key);
+        }
         self.servers.by_key.insert(key, tx);
         self.enter(reply);
         self.perform_server(now, key, acts, out);
@@ -284,6 +314,9 @@ impl Stack {
         stop_timer(&mut self.timers, &mut tx.again);
         stop_timer(&mut self.timers, &mut tx.end);
         self.servers.by_id.remove(&tx.id);
+        if let Some(merges) = tx.merges {
+            self.servers.by_merge.remove(&merges);
+        }
         if let Some(ack) = &tx.ack_id {
             // Another INVITE with the same Call-ID, tags and CSeq may have taken its place.
             if self.servers.by_ack.get(ack) == Some(&key) {

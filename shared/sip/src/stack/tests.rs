@@ -385,3 +385,31 @@ fn stray_responses_are_dropped() {
     assert!(rig.receive(peer(Transport::Udp), &text).is_empty());
     assert_eq!((rig.dropped(Dropped::ForeignVia), rig.dropped(Dropped::StrayResponse)), (1, 1));
 }
+
+/// RFC 3261 §8.2.2.2: a request that a proxy forked, and whose branches meet here again.
+#[test]
+fn a_merged_request_is_482_while_the_first_one_has_a_transaction() {
+    for method in ["INVITE", "MESSAGE"] {
+        let mut rig = Rig::new(Limits::default());
+        let udp = peer(Transport::Udp);
+        let (server, request) = request_of(&rig.receive(udp, &wire(method, "z9hG4bK1", "")));
+        let merged = rig.receive(udp, &wire(method, "z9hG4bK2", ""));
+        assert_eq!((merged.len(), sent_response(&merged[0]).code), (1, 482));
+        // It is none of: another address of ours, another function, a dialog, the next one of the same sender.
+        for other in [
+            wire(method, "z9hG4bK3", "").replace("sip:b@192.0.2.1 ", "sip:c@192.0.2.1 "),
+            wire(method, "z9hG4bK4", "").replace("Contact:", "Route: <sip:term@192.0.2.1;lr>\r\nContact:"),
+            wire(method, "z9hG4bK5", ";tag=t"),
+            wire(method, "z9hG4bK6", "").replace("CSeq: 1", "CSeq: 2"),
+            wire(method, "z9hG4bK7", "").replace("tag=f1", "tag=f2"),
+        ] {
+            assert!(matches!(rig.receive(udp, &other)[..], [Output::Request { .. }]), "{other}");
+        }
+        rig.give(Input::Respond { server, response: request.respond(500) });
+        assert_eq!(sent_response(&rig.receive(udp, &wire(method, "z9hG4bK8", ""))[0]).code, 482);
+        assert_eq!(rig.dropped(Dropped::Merged), 2);
+        rig.pass(64_000);
+        let again = rig.receive(udp, &wire(method, "z9hG4bK9", ""));
+        assert!(matches!(again[..], [Output::Request { .. }]), "the first one is forgotten: {again:?}");
+    }
+}

@@ -169,6 +169,8 @@ pub enum Dropped {
     RepeatedResponse,
     /// A CANCEL for nothing: answered 481.
     StrayCancel,
+    /// A request that came by another way before: answered 482 (RFC 3261 §8.2.2.2).
+    Merged,
     /// No room for another transaction: answered 503.
     NoRoom,
     /// More 2xx of different To tags than allowed.
@@ -187,6 +189,7 @@ impl Dropped {
             Dropped::Retransmission => "retransmission",
             Dropped::RepeatedResponse => "repeated_response",
             Dropped::StrayCancel => "stray_cancel",
+            Dropped::Merged => "merged",
             Dropped::NoRoom => "no_room",
             Dropped::TooManyForks => "too_many_forks",
             Dropped::LateAnswer => "late_answer",
