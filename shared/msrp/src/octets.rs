@@ -9,6 +9,9 @@ pub(crate) const HOST: u8 = 4;
 /// Of a URI's transport and parameters.
 pub(crate) const PARAMETER: u8 = 8;
 
+/// Of a header's name.
+pub(crate) const NAME: u8 = 16;
+
 static KINDS: [u8; 256] = table();
 
 /// Whether all octets are of a kind.
@@ -42,6 +45,9 @@ const fn table() -> [u8; 256] {
         }
         if c.is_ascii_graphic() && !matches!(c, b'<' | b'>' | b'"' | b',') {
             table[at] |= PARAMETER;
+        }
+        if c.is_ascii_graphic() {
+            table[at] |= NAME;
         }
         at += 1;
     }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use base::Now;
 use bytes::{Bytes, BytesMut};
-use msrp::{Flag, Head, Status};
+use msrp::{FailureReport, Flag, Head, Method, Status};
 
+use super::conn::Answers;
 use super::{Lead, Message, Reading};
 use crate::media::Tx;
 use crate::modes::{back_to_back, switch};
@@ -38,6 +39,12 @@ pub(crate) enum Judged {
     Go(Bytes),
     /// All of it came, and none of it goes out.
     Swallow,
+}
+
+/// What must be kept of a head so that its request can be answered (RFC 4975 §7.2).
+fn answered(head: Head) -> Answers {
+    let silent = head.method() == Some(Method::Send) && head.failure_report() == FailureReport::No;
+    (!silent).then(|| Box::new(head))
 }
 
 impl Message {
@@ -68,7 +75,7 @@ impl Message {
         if !head.has_body() {
             tx.totals.requests_in += 1;
             tx.totals.requests_taken += 1;
-            return Reading::Bare { leg, head };
+            return Reading::Bare { leg, head: Box::new(head) };
         }
         match self.verdict(now, leg, &head, tx) {
             Verdict::Wait => {
@@ -87,12 +94,12 @@ impl Message {
             Verdict::Discard(why) => {
                 tx.totals.requests_in += 1;
                 tx.totals.drop(why);
-                Reading::Discard { head }
+                Reading::Discard { answers: answered(head) }
             }
             Verdict::Take(passage) => {
                 tx.totals.requests_in += 1;
                 tx.totals.requests_taken += 1;
-                Reading::Content { leg, passage, head }
+                Reading::Content { leg, passage, answers: answered(head) }
             }
         }
     }
@@ -105,15 +112,17 @@ impl Message {
         let Some(row) = self.row_mut(leg) else { return refuse(Status::NO_SESSION) };
         row.last_at = now.mono;
         let range = head.byte_range().unwrap_or(msrp::ByteRange::OPEN);
-        let begun = row.passages.named(head.message_id());
+        let message_id = head.message_id();
+        let tag = super::tag(message_id);
+        let begun = row.passages.named(tag, message_id);
         let total = begun.and_then(|p| p.total).or(range.total);
         if total.is_some_and(|total| range.start - 1 > total) {
             return Verdict::Refuse(Status::BAD_REQUEST, Drop::MsrpStray);
         }
-        if row.taken.iter().any(|id| id == head.message_id()) {
+        if row.taken.iter().any(|id| id == message_id) {
             return Verdict::Discard(Drop::MsrpDuplicate);
         }
-        if let Some(p) = row.passages.named_mut(head.message_id()) {
+        if let Some(p) = row.passages.named_mut(tag, message_id) {
             if p.refused {
                 // It was told to stop.
                 return Verdict::Refuse(Status::STOP, Drop::MsrpStray);
@@ -237,7 +246,9 @@ impl Message {
             row.counts.dropped += 1;
         }
         let Some(row) = self.conns.get_mut(&conn) else { return };
-        if let Reading::Content { head, .. } = std::mem::replace(&mut row.reading, Reading::Skip) {
+        if let Reading::Content { answers: Some(head), .. } =
+            std::mem::replace(&mut row.reading, Reading::Skip)
+        {
             self.respond(now, conn, &head, status, tx);
         }
     }
@@ -247,17 +258,22 @@ impl Message {
         match std::mem::replace(&mut row.reading, Reading::Skip) {
             Reading::Skip => {}
             Reading::Relay { pass } => self.pass_ends(now, pass, flag, tx),
-            Reading::Discard { head } => self.respond(now, conn, &head, Status::OK, tx),
+            Reading::Discard { answers } => {
+                if let Some(head) = answers {
+                    self.respond(now, conn, &head, Status::OK, tx);
+                }
+            }
             Reading::Bare { leg, head } => {
                 // It keeps a session alive, binds it, or ends a message that was begun.
-                let begun = self.row(leg).and_then(|row| row.passages.named(head.message_id()));
+                let tag = super::tag(head.message_id());
+                let begun = self.row(leg).and_then(|row| row.passages.named(tag, head.message_id()));
                 let begun = begun.filter(|p| !p.done).map(|p| p.id);
                 if let Some(passage) = begun.filter(|_| flag == Flag::Abort) {
                     self.aborted(now, leg, passage, tx);
                 }
                 self.respond(now, conn, &head, Status::OK, tx);
             }
-            Reading::Content { leg, passage, head } => {
+            Reading::Content { leg, passage, answers } => {
                 let status = if flag == Flag::Abort {
                     self.aborted(now, leg, passage, tx);
                     Status::OK
@@ -272,7 +288,9 @@ impl Message {
                         row.counts.dropped += 1;
                     }
                 }
-                self.respond(now, conn, &head, status, tx);
+                if let Some(head) = answers {
+                    self.respond(now, conn, &head, status, tx);
+                }
             }
         }
     }

@@ -137,14 +137,18 @@ pub(crate) enum Reading {
     /// Nothing, or what is not cared for.
     Skip,
     /// A SEND without a body.
-    Bare { leg: u32, head: Head },
+    Bare { leg: u32, head: Box<Head> },
     /// A chunk of a message.
-    Content { leg: u32, passage: u64, head: Head },
+    Content { leg: u32, passage: u64, answers: Answers },
     /// A request that the relay passes on.
     Relay { pass: u64 },
     /// A chunk that is taken and thrown away, and answered at its end.
-    Discard { head: Head },
+    Discard { answers: Answers },
 }
+
+/// The head of a request that may have to be answered; nothing is kept of one that never is. Apart from its connection, of
+/// which most read nothing.
+pub(crate) type Answers = Option<Box<Head>>;
 
 /// A connection.
 #[derive(Debug)]

@@ -106,11 +106,12 @@ pub(crate) struct Passage {
 impl Passage {
     pub(crate) fn new(id: u64, head: Head, tid: Tid, until: Instant) -> Self {
         let range = head.byte_range().unwrap_or(ByteRange::OPEN);
+        let message_id = head.message_id();
         Passage {
             id,
-            message_id: head.message_id().to_owned(),
-            shown_id: head.message_id().to_owned(),
-            tags: Tags::both(head.message_id()),
+            message_id: message_id.to_owned(),
+            shown_id: message_id.to_owned(),
+            tags: Tags::both(message_id),
             failure: head.failure_report(),
             success: head.success_report(),
             only_imdn: false,

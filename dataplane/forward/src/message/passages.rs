@@ -34,9 +34,9 @@ pub(crate) struct Passages {
     tags: Vec<Tags>,
     slots: Vec<Slot>,
     /// Slots that are done, that are refused, that are neither.
-    done: usize,
-    refused: usize,
-    unfinished: usize,
+    done: u32,
+    refused: u32,
+    unfinished: u32,
 }
 
 /// A few bits of a Message-ID: most others differ in them.
@@ -54,9 +54,9 @@ impl Passages {
             self.tags.reserve_exact(1);
         }
         let (done, refused) = (passage.done, passage.refused);
-        self.done += usize::from(done);
-        self.refused += usize::from(refused);
-        self.unfinished += usize::from(!done && !refused);
+        self.done += u32::from(done);
+        self.refused += u32::from(refused);
+        self.unfinished += u32::from(!done && !refused);
         self.tags.push(passage.tags);
         self.slots.push(Slot { id: passage.id, done, refused, passage });
     }
@@ -85,16 +85,14 @@ impl Passages {
         self.slots.iter_mut().rfind(|slot| slot.id == id).map(|slot| &mut *slot.passage)
     }
 
-    /// The one with this Message-ID of its sender.
-    pub(crate) fn named(&self, message_id: &str) -> Option<&Passage> {
-        let tag = tag(message_id);
+    /// The one with this Message-ID of its sender, whose tag is `tag`.
+    pub(crate) fn named(&self, tag: u32, message_id: &str) -> Option<&Passage> {
         let mut with = self.tags.iter().zip(&self.slots).filter(|(tags, _)| tags.own == tag);
         with.find(|(_, slot)| slot.passage.message_id == message_id).map(|(_, slot)| &*slot.passage)
     }
 
     /// The same to go on with it; whether it is done or refused, and how it is shown, stays.
-    pub(crate) fn named_mut(&mut self, message_id: &str) -> Option<&mut Passage> {
-        let tag = tag(message_id);
+    pub(crate) fn named_mut(&mut self, tag: u32, message_id: &str) -> Option<&mut Passage> {
         let mut with = self.tags.iter().zip(&mut self.slots).filter(|(tags, _)| tags.own == tag);
         with.find(|(_, slot)| slot.passage.message_id == message_id).map(|(_, slot)| &mut *slot.passage)
     }
@@ -111,12 +109,12 @@ impl Passages {
 
     /// Neither whole nor refused.
     pub(crate) fn unfinished(&self) -> usize {
-        self.unfinished
+        self.unfinished as usize
     }
 
     /// When there are so many that are whole, one of them is forgotten.
     pub(crate) fn make_room_for_done(&mut self, max: usize) {
-        if self.done >= max
+        if self.done as usize >= max
             && let Some(at) = self.slots.iter().position(|slot| slot.done)
         {
             self.forget(at);
@@ -125,7 +123,7 @@ impl Passages {
 
     /// When more than so many are refused, one of them is forgotten.
     pub(crate) fn trim_refused(&mut self, max: usize) {
-        if self.refused > max
+        if self.refused as usize > max
             && let Some(at) = self.slots.iter().position(|slot| slot.refused)
         {
             self.forget(at);
@@ -139,9 +137,9 @@ impl Passages {
     }
 
     fn uncount(&mut self, slot: &Slot) {
-        self.done -= usize::from(slot.done);
-        self.refused -= usize::from(slot.refused);
-        self.unfinished -= usize::from(!slot.done && !slot.refused);
+        self.done -= u32::from(slot.done);
+        self.refused -= u32::from(slot.refused);
+        self.unfinished -= u32::from(!slot.done && !slot.refused);
     }
 }
 
@@ -170,15 +168,20 @@ mod tests {
             p.show_as(format!("shown{id}"));
             passages.push(p);
         }
-        assert_eq!(passages.named("name2").map(|p| p.id), Some(2));
+        assert_eq!(passages.named(tag("name2"), "name2").map(|p| p.id), Some(2));
         assert_eq!(passages.shown(tag("shown3"), "shown3").map(|p| p.id).collect::<Vec<_>>(), [3]);
         assert_eq!(
-            (passages.named("shown2").is_none(), passages.shown(tag("name2"), "name2").count()),
+            (
+                passages.named(tag("shown2"), "shown2").is_none(),
+                passages.shown(tag("name2"), "name2").count()
+            ),
             (true, 0)
         );
         assert_eq!(passages.take(2).map(|p| p.id), Some(2));
         assert!(
-            passages.of(2).is_none() && passages.of_mut(3).is_some() && passages.named("name2").is_none()
+            passages.of(2).is_none()
+                && passages.of_mut(3).is_some()
+                && passages.named(tag("name2"), "name2").is_none()
         );
         assert_eq!(passages.take_all().map(|p| p.id).collect::<Vec<_>>(), [1, 3]);
     }

@@ -375,5 +375,8 @@ pub(super) fn rest_of(head: &Head, chunk: &Chunk<'_>, failure: FailureReport) ->
 /// Keeps the transactions of a connection within their limit; the oldest are forgotten, and given.
 fn trim(conn: &mut Conn, max: usize) -> Vec<Transaction> {
     let excess = conn.transactions.len().saturating_sub(max);
+    if excess == 0 {
+        return Vec::new();
+    }
     conn.transactions.drain(..excess).collect()
 }

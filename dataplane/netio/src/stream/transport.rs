@@ -75,6 +75,10 @@ impl Transport {
 
     pub(crate) fn queue(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
+            if self.waiting.capacity() == 0 {
+                // Most connections never have more than one piece at a time.
+                self.waiting.reserve_exact(1);
+            }
             self.waiting.push_back(bytes);
         }
     }

@@ -1,5 +1,7 @@
 //! The lines of a head as places in its block (RFC 4975 §9).
 
+use crate::octets::{NAME, are};
+
 /// A part of the block. A head is at most 65535 octets long.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -61,7 +63,7 @@ pub(super) fn line_end(block: &[u8], at: usize) -> Option<usize> {
 pub(super) fn split_line(line: &[u8]) -> Option<(&[u8], std::ops::Range<usize>)> {
     let colon = memchr::memchr(b':', line)?;
     let name = line.get(..colon)?;
-    let is_name = !name.is_empty() && name.iter().all(|c| c.is_ascii_graphic());
+    let is_name = !name.is_empty() && are(name, NAME);
     let blank = |c: &u8| matches!(c, b' ' | b'\t');
     let value = line.get(colon + 1..)?;
     let leading = value.iter().take_while(|c| blank(c)).count();
