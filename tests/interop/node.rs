@@ -11,14 +11,20 @@ use serde_json::Value;
 use tests::namespace::Namespace;
 use tests::workspace::root;
 
+/// The folder of the build, and of what `tests/interop/run` has fetched.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// The binary that `tests/interop/run` built.
 pub fn weir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("release/weir")
+    target().join("release/weir")
 }
 
 /// Where a node listens for SIP, by UDP and TCP.
 const SIP_PORT: u16 = 15_060;
+/// Where it listens for SIP over WebSocket.
+const WS_PORT: u16 = 15_064;
 /// Where the data plane speaks rtpengine's protocol.
 const NG: &str = "127.0.0.1:15063";
 const DOMAIN: &str = "example.com";
@@ -80,6 +86,11 @@ impl Node {
     /// Where it takes SIP by UDP.
     pub fn sip_udp(&self) -> SocketAddr {
         format!("{}:{SIP_PORT}", self.address).parse().expect("an address")
+    }
+
+    /// Where it takes SIP over WebSocket.
+    pub fn sip_ws(&self) -> String {
+        format!("ws://{}:{WS_PORT}", self.address)
     }
 
     /// What its processes wrote.
@@ -164,6 +175,9 @@ address = "{address}:{SIP_PORT}"
 [[control.sip.listeners]]
 transport = "tcp"
 address = "{address}:{SIP_PORT}"
+[[control.sip.listeners]]
+transport = "ws"
+address = "{address}:{WS_PORT}"
 [control.metrics]
 address = "{address}:15061"
 [control.service.node]
