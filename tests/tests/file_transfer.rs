@@ -430,6 +430,55 @@ fn a_file_to_a_group_reaches_those_who_take_it_and_goes_on_by_its_range() {
     });
 }
 
+/// CPM-FACTS §2.8 "a slow device must not slow another": one who takes a file and reads nothing of it is let go, is told so,
+/// and the others have it all.
+#[test]
+fn a_member_of_a_group_who_does_not_read_is_let_go() {
+    tests::node::run(NODE, async |node| {
+        let ([ann, phone, tablet, cat, dan], focus) = group(&node).await;
+        let marks = [&phone, &tablet, &cat, &dan].map(|device| device.log().mark());
+        let sending =
+            ann.dial(Call::join(&focus).describing(description("ann", "sendonly", ""))).await.unwrap();
+        let mut taken = Vec::new();
+        for (device, mark) in [(&phone, marks[0]), (&cat, marks[2]), (&dan, marks[3])] {
+            let invitation = rung(device, mark).await;
+            let answer = description(device.name(), "recvonly", "");
+            device.answer_describing(invitation.session, answer).await.unwrap();
+            up(device, invitation.session).await;
+            taken.push((device, invitation));
+        }
+        up(&ann, sending).await;
+        let answer = described(&ann, sending).await;
+        let _stuck = tokio::task::block_in_place(|| {
+            let ends: Vec<Peer> =
+                taken.iter().map(|(device, invited)| end(device.name(), &invited.description).0).collect();
+            let [mut on_phone, stuck, mut on_dan]: [Peer; 3] = ends.try_into().ok().unwrap();
+            let (sender, to) = end("ann", &answer);
+            let wanted: String = digest_sha(GROUP_FILE).into_iter().collect();
+            std::thread::scope(|scope| {
+                let push = scope.spawn(|| push(sender, to, 0, GROUP_FILE));
+                let whole = [&mut on_phone, &mut on_dan].map(|peer| {
+                    scope.spawn(move || {
+                        let mut hash = Sha256::new();
+                        take(peer, &mut hash, 0, GROUP_FILE);
+                        hex::encode_upper(hash.finalize())
+                    })
+                });
+                for reader in whole {
+                    assert_eq!(reader.join().unwrap(), wanted);
+                }
+                push.join().unwrap();
+            });
+            stuck
+        });
+        assert_eq!(ended(&cat, taken[1].1.session).await, Some(408));
+        ann.hang_up(sending, 200).await.unwrap();
+        for (device, invitation) in [&taken[0], &taken[2]] {
+            assert_eq!(ended(device, invitation.session).await, Some(200), "{}", device.name());
+        }
+    });
+}
+
 /// RFC 5547 §6 `file-range`, §8.2: who has a part of it asks its sender for what is missing, in a session of their own.
 async fn fetch_the_rest(ann: &Device, cat: &Device, (mut hash, had): (Sha256, u64)) {
     assert!((GROUP_FILE / 2..GROUP_FILE).contains(&had), "{had}");
