@@ -30,7 +30,7 @@ pub(crate) struct Founding {
     pub(crate) contribution: String,
     subject: String,
     closed: bool,
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     /// The initiator's one-to-one session that the group replaces, for invitees whose entry names none.
     replaces: Option<String>,
 }

@@ -186,6 +186,9 @@ impl Focus {
             return turn.respond(tx, b2b::refuse(turn.config(), &request, 403));
         };
         let result = match (&request.method, found) {
+            (Method::Invite, Target::Factory) if is_for_file(turn.config(), &request) => {
+                self.offer_file_to_list(turn, tx, route, &request, (sender.0, sender.1))
+            }
             (Method::Invite, Target::Factory) => self.create(turn, tx, route, &request, sender),
             (Method::Invite, Target::Conference(id)) if is_for_file(turn.config(), &request) => {
                 self.offer_file(turn, tx, route, &request, &id, (sender.0, sender.1))

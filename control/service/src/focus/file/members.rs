@@ -1,7 +1,11 @@
 //! The members' side of a file: INVITEs out, what they answer, who takes it (RFC 5547 §8.3.1, RFC 3261 §13.2).
 
+use bytes::Bytes;
 use contract::leg;
 use cpm::feature::Service;
+use cpm::resource_lists::{Entry, ResourceList};
+use cpm::{UserId, media_type};
+use sip::multipart::Part;
 use sip::typed::Reason;
 use sip::{Dialog, Method, Name, Request, Response, Uri};
 
@@ -67,8 +71,30 @@ impl Transfer {
         // Who sends it: receivers take the initiator from here (CPM-FACTS §2.2).
         h.set(Name::ReferredBy, format!("<{}>", self.sender.address.expose()));
         h.set(Name::Allow, supported::ALLOW);
-        body::replace_sdp(&mut request, offer.to_bytes());
+        self.put_bodies(turn, &mut request, party, offer.to_bytes());
         Some(request)
+    }
+
+    /// SDP in the place of the sender's; in that of his list what the invitee may know of it (RFC 5364 §5): nobody who was
+    /// blind-copied, not the invitee.
+    fn put_bodies(&self, turn: &mut Turn<'_>, request: &mut Request, party: &Party, sdp: Bytes) {
+        body::replace_sdp(request, sdp);
+        let kind = request.headers.typed::<sip::typed::ContentType>().ok().flatten().map(|kind| kind.0);
+        let parts =
+            kind.and_then(|kind| sip::multipart::parse(&kind, &request.body, &sip::Limits::default()).ok());
+        let (Some(mut parts), Some(others)) = (parts, &self.others) else { return };
+        parts.retain(|part| !part.media_type().is(media_type::RESOURCE_LISTS));
+        let others = others.iter().filter(|other| UserId::parse(&other.uri).as_ref() != Ok(&party.user));
+        let entries: Vec<Entry> = others.cloned().collect();
+        if !entries.is_empty() {
+            let list = ResourceList { entries, references: 0 }.write();
+            let mut history = Part::new(media_type::RESOURCE_LISTS, list);
+            history.headers.push(Name::ContentDisposition, "recipient-list-history; handling=optional");
+            parts.push(history);
+        }
+        let boundary = turn.token();
+        let (kind, body) = sip::multipart::build("mixed", &parts, &boundary);
+        request.set_body(&kind, body);
     }
 
     /// An answer to one of our INVITEs.

@@ -1,6 +1,6 @@
 //! A file for a group (RFC 5547, CPM-FACTS §2.1 "Group File Transfer", §2.4; REQ-CF-02, REQ-CF-14, REQ-CF-22): an INVITE of
-//! its own to the address of the group, with a Contribution-ID of its own, that offers files and nothing else. The members
-//! get one each; those who take it get the octets as they come, by one `distribute` path. Nothing of the file is kept here
+//! its own to the address of the group, with a Contribution-ID of its own, that offers files and nothing else; or to the
+//! factory, with a list of those whom it is for, which makes no conference. The members get one each; those who take it get the octets as they come, by one `distribute` path. Nothing of the file is kept here
 //! or in the data plane beyond its queues.
 //!
 //! ```text
@@ -47,6 +47,7 @@ use std::time::Duration;
 use base::{Instant, Private, TimerId};
 use contract::{Applied, LegKey, Refusal, leg};
 use cpm::UserId;
+use cpm::resource_lists::Entry;
 use sdp::{Session, Stamp};
 use sip::{Dialog, Request};
 
@@ -117,6 +118,7 @@ pub(super) struct Recipient {
 /// A member and the session with him.
 #[derive(Debug)]
 struct Party {
+    user: UserId,
     address: Private<String>,
     route: Route,
     state: PartyState,
@@ -159,6 +161,8 @@ pub(super) struct Opening {
     pub(super) request: Request,
     pub(super) sender: (UserId, String),
     pub(super) recipients: Vec<Recipient>,
+    /// They were listed: what each may know of the others.
+    pub(super) others: Option<Vec<Entry>>,
 }
 
 /// One file on its way to a group.
@@ -168,6 +172,7 @@ pub(super) struct Transfer {
     number: u64,
     group: String,
     conversation: String,
+    others: Option<Vec<Entry>>,
     stage: Stage,
     offered: Offered,
     /// The sender's INVITE.
@@ -204,6 +209,7 @@ impl Transfer {
         let parties = opening.recipients.into_iter().enumerate().map(|(at, it)| {
             let route = super::invite::route_to(turn, &it.user);
             Party {
+                user: it.user,
                 address: it.address,
                 // RFC 3261 §21.4.5, for who is at no domain of ours.
                 state: if route.is_some() { PartyState::Waiting } else { PartyState::Gone(404) },
@@ -223,6 +229,7 @@ impl Transfer {
             number,
             group: opening.group,
             conversation: opening.conversation,
+            others: opening.others,
             stage: Stage::Opening,
             offered,
             invite: Box::new(opening.request),

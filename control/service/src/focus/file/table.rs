@@ -6,16 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use base::{Map, Private, map};
 use contract::{Applied, News, Refusal, news};
 use cpm::UserId;
+use cpm::resource_lists::{Copy, Entry};
 use sip::{Name, Request, Response};
 
 use super::describe::{Offered, session_in};
 use super::{Opening, Recipient, Transfer};
 use crate::focus::conference::{Conference, Kind, Phase};
 use crate::focus::config::{GroupEntry, Medium};
-use crate::focus::factory::{Refusal as Refused, media_of};
+use crate::focus::factory::{Founding, Refusal as Refused, draw_id, media_of};
+use crate::focus::invite::callable;
 use crate::focus::{Focus, say};
 use crate::turn::{Desk, Turn};
-use crate::{Ask, ClientTx, Config, Route, ServerTx, media};
+use crate::{Ask, ClientTx, Config, LaneKey, Route, ServerTx, media};
 
 /// The files under way in one lane.
 pub(crate) struct Transfers {
@@ -188,6 +190,29 @@ impl Transfers {
         self.with(turn, number, Transfer::media_gone);
     }
 
+    /// What is offered, if the provider lets this user offer it now (REQ-CF-05, REQ-CF-06).
+    fn admit(&self, turn: &mut Turn<'_>, request: &Request, sender: &UserId) -> Result<Offered, Refused> {
+        let config = &turn.config().controlling;
+        if !config.files || !config.media.contains(&Medium::Message) {
+            return Err((403, Some(say::NOT_ALLOWED)));
+        }
+        if self.len() >= config.files_max {
+            return Err((503, None));
+        }
+        if self.of_user(sender) >= config.files_per_user_max {
+            // CPM-FACTS §2.7 "busy / session limit".
+            return Err((486, None));
+        }
+        let size_max = config.file_max_bytes;
+        let offered = crate::body::sdp_in(&request.headers, &request.body).ok_or((400, None))?;
+        let offered = media::hear(turn, &offered).and_then(Offered::read).map_err(|code| (code, None))?;
+        // CPM-FACTS §2.4: the size that counts is the file's, by its selector. One that says none cannot be held to a limit.
+        if size_max > 0 && offered.size().is_none_or(|size| size > size_max) {
+            return Err((403, Some(say::TOO_LARGE)));
+        }
+        Ok(offered)
+    }
+
     /// What one user sends now.
     fn of_user(&self, user: &UserId) -> usize {
         self.all.values().filter(|transfer| transfer.sender.user == *user).count()
@@ -232,28 +257,15 @@ impl Focus {
             return Err((403, Some(say::NOT_AUTHORISED)));
         }
         let config = &turn.config().controlling;
-        // REQ-CF-07: the provider's word, then the group's.
+        // REQ-CF-07: the group's word, as far as the provider's allows it.
         let allowed = known.map_or_else(
             || group.as_ref().is_some_and(|g| media_of(config, g).contains(&Medium::Message)),
-            |c| c.allowed.contains(&Medium::Message) && config.media.contains(&Medium::Message),
+            |c| c.allowed.contains(&Medium::Message),
         );
-        if !config.files || !allowed {
+        if !allowed {
             return Err((403, Some(say::NOT_ALLOWED)));
         }
-        if self.files.len() >= config.files_max {
-            return Err((503, None));
-        }
-        if self.files.of_user(&sender.0) >= config.files_per_user_max {
-            // CPM-FACTS §2.7 "busy / session limit".
-            return Err((486, None));
-        }
-        let size_max = config.file_max_bytes;
-        let offered = crate::body::sdp_in(&request.headers, &request.body).ok_or((400, None))?;
-        let offered = media::hear(turn, &offered).and_then(Offered::read).map_err(|code| (code, None))?;
-        // CPM-FACTS §2.4: the size that counts is the file's, by its selector. One that says none cannot be held to a limit.
-        if size_max > 0 && offered.size().is_none_or(|size| size > size_max) {
-            return Err((403, Some(say::TOO_LARGE)));
-        }
+        let offered = self.files.admit(turn, request, &sender.0)?;
         let recipients = match (known, &group) {
             (Some(c), group) => {
                 let all = c.kind == Kind::AdHoc || group.as_ref().is_some_and(|g| g.invite_members);
@@ -284,6 +296,42 @@ impl Focus {
             request: request.clone(),
             sender,
             recipients,
+            others: None,
+        };
+        let number = turn.desk.serial();
+        let transfer = Transfer::new(turn, number, opening, offered);
+        self.files.add(turn, transfer);
+        Ok(())
+    }
+
+    /// INVITE to the factory that offers a file to a list of users (RFC 5366; REQ-CF-10): no conference comes of it.
+    pub(crate) fn offer_file_to_list(
+        &mut self,
+        turn: &mut Turn<'_>,
+        tx: ServerTx,
+        route: Route,
+        request: &Request,
+        sender: (UserId, String),
+    ) -> Result<(), Refused> {
+        let offered = self.files.admit(turn, request, &sender.0)?;
+        let founding = Founding::read(turn, request, &sender.0)?;
+        let recipients = founding.entries.iter().filter_map(|entry| {
+            let user = callable(&entry.uri)?;
+            Some(Recipient { user, address: Private::new(entry.uri.clone()) })
+        });
+        let named = |entry: &&Entry| entry.copy != Copy::Bcc && !entry.anonymize;
+        let shown = |entry: &Entry| Entry { copy: entry.copy, ..Entry::new(&entry.uri) };
+        let others = founding.entries.iter().filter(named).map(shown).collect();
+        let lane = LaneKey::of_conference(&founding.contribution);
+        let opening = Opening {
+            group: draw_id(turn, lane),
+            conversation: founding.conversation.clone(),
+            tx,
+            route,
+            request: request.clone(),
+            sender,
+            recipients: recipients.collect(),
+            others: Some(others),
         };
         let number = turn.desk.serial();
         let transfer = Transfer::new(turn, number, opening, offered);

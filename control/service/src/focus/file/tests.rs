@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use contract::{Direction, Leg, LegKey, Mode, News, Path, change::Verb, leg, leg_lost, news};
 use sip::{Method, Name, Response};
 
-use crate::focus::tests::{Phone, config, group, group_of, world, world_with};
+use crate::focus::say;
+use crate::focus::tests::{Phone, config, entry, group, group_of, world, world_with};
 use crate::testing::{Event, World, reply, sdp_of};
 use crate::{ClientTx, Input, ServerTx};
 
@@ -565,4 +566,44 @@ fn a_sender_who_never_acknowledges_ends_it() {
         assert_eq!(phone.byes.len(), 1);
     }
     assert_eq!(world.service.counters().files, 0);
+}
+
+// RFC 5366, RFC 5364 §5; REQ-CF-10: to a list, by the factory; each learns of the others what he may, and no conference
+// comes of it.
+#[test]
+fn rfc5366_a_file_to_a_list_makes_no_conference() {
+    let (mut world, mut phones) = world();
+    phones[0].sdp = file(5001, "sendonly", "");
+    let mut blind = entry("dave");
+    blind.copy = cpm::resource_lists::Copy::Bcc;
+    let request = phones[0].founding(&[entry("bob"), entry("carol"), blind], "file", "");
+    let tx = world.send(phones[0].peer, request.clone());
+    world.settle();
+    let invites: Vec<_> = phones[1..].iter_mut().map(|phone| invited(&mut world, phone)).collect();
+    let lists = invites.iter().map(|(_, invite)| {
+        assert_eq!(invite.headers.text(&Name::ConversationId), Some("conv-file"));
+        assert_eq!(invite.headers.text(&Name::ContributionId), Some("cont-file"));
+        assert!(!invite.headers.has(&Name::Require), "recipient-list-invite was for the factory");
+        let sdp = crate::body::sdp_in(&invite.headers, &invite.body).unwrap();
+        let path = sdp_of(&sdp).lines[0].message().unwrap().path.clone();
+        assert!(path.starts_with("msrp://192.0.2.200:"), "{path}");
+        let list = say::part(&invite.headers, &invite.body, cpm::media_type::RESOURCE_LISTS).unwrap();
+        assert!(String::from_utf8_lossy(&invite.body).contains("recipient-list-history"));
+        let list = cpm::resource_lists::ResourceList::read(&list, &cpm::Limits::default()).unwrap();
+        list.entries.into_iter().map(|e| e.uri).collect::<Vec<_>>()
+    });
+    let lists: Vec<Vec<String>> = lists.collect();
+    let (bob, carol) = ("sip:bob@weir.example", "sip:carol@weir.example");
+    assert_eq!(lists, [vec![carol], vec![bob], vec![bob, carol]]);
+    for (at, invite) in invites.into_iter().enumerate() {
+        accept(&mut world, &mut phones[at + 1], invite, "");
+    }
+    assert_eq!(phones[0].conclude(&mut world, tx, &request).code, 200);
+    assert_eq!(Wanted::of(&world).takers(), ["p0", "p1", "p2"]);
+    let counters = world.service.counters();
+    assert_eq!((counters.files, counters.conferences), (1, 0));
+    // Without a list there is nobody to send it to.
+    let (tx, _) =
+        offer(&mut world, &mut phones[1], "sip:conference-factory@weir.example", &file(7101, "sendonly", ""));
+    assert_eq!(world.code(tx), Some(400));
 }
