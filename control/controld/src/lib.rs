@@ -21,7 +21,9 @@ mod upkeep;
 
 pub use admin::{Ask as AdminAsk, Settings as AdminConfig};
 pub use config::{Config, ConfigError, Lanes};
-pub use edge::{Limits as EdgeLimits, Listener, Settings as SipConfig, Tls as TlsConfig, Transport};
+pub use edge::{
+    Hep as HepConfig, Limits as EdgeLimits, Listener, Settings as SipConfig, Tls as TlsConfig, Transport,
+};
 pub use ended::Settings as EndedConfig;
 pub use link::Settings as DataplaneConfig;
 pub use metrics::Settings as MetricsConfig;

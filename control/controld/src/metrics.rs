@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use endpoint::serve;
 pub(crate) use labels::{
-    Answer, Close, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome, Question, Reload,
+    Answer, Close, Copied, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome, Question, Reload,
 };
 
 /// The section `[metrics]`.
@@ -105,6 +105,7 @@ pub(crate) struct Metrics {
     pub(crate) connections_opened: Counters<sip::Transport>,
     pub(crate) connections_closed: Counters<Close>,
     pub(crate) certificates: Counters<Reload>,
+    pub(crate) copies: Counters<Copied>,
     pub(crate) requests: Counters<MethodLabel>,
     pub(crate) responses: Counters<Answer>,
     pub(crate) questions: Counters<Question>,
@@ -166,6 +167,11 @@ impl Metrics {
                 r,
                 "weir_control_connections_closed_total",
                 "Connections that ended or were refused, and why.",
+            )?,
+            copies: Counters::new(
+                r,
+                "weir_control_hep_copies_total",
+                "Copies of SIP messages for a collector (HEP3).",
             )?,
             certificates: Counters::new(
                 r,

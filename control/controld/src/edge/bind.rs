@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::hep::Hep;
 use super::settings::{Listener, Settings, Transport};
 use super::table::Table;
 use super::{Arrival, Edge, Shared, connection, datagram, tls};
@@ -121,6 +122,7 @@ impl Bound {
             metrics,
             shutdown,
             table: Table::new(seed),
+            hep: Hep::open(&settings.hep)?,
         });
         let (locals, sockets): (Vec<_>, Vec<_>) = self.udp.into_iter().map(|(l, s)| (l, Arc::new(s))).unzip();
         let udp = Arc::new(datagram::Sockets::new(sockets, seed));

@@ -192,7 +192,10 @@ impl<'a> Connection<'a> {
                     }
                 },
                 more = self.ticket.queue.recv(), if self.out.len() < WRITE_MAX => match more {
-                    Some(bytes) => self.queue(bytes),
+                    Some(bytes) => {
+                        self.copy_out(&bytes);
+                        self.queue(bytes);
+                    }
                     None => return Close::Shutdown,
                 },
                 written = writer.write(&self.out), if !self.out.is_empty() => match written {
@@ -249,8 +252,14 @@ impl<'a> Connection<'a> {
     /// Whatever waits in the queue.
     fn collect(&mut self) {
         while let Ok(bytes) = self.ticket.queue.try_recv() {
+            self.copy_out(&bytes);
             self.queue(bytes);
         }
+    }
+
+    /// A message of ours is for the collector too.
+    pub(super) fn copy_out(&self, bytes: &Bytes) {
+        self.shared.copy(self.peer.transport, self.local, self.peer.addr, || bytes.clone());
     }
 
     async fn wrote<W: AsyncWrite + Unpin>(&mut self, octets: usize, writer: &mut W) -> Result<(), Close> {
@@ -326,8 +335,9 @@ impl<'a> Connection<'a> {
 
     /// A message of this peer, in one of its places: waits until one is free.
     pub(super) async fn arrival(&self, message: sip::Message) -> Arrival {
-        let place = self.places.clone().acquire_owned().await.ok();
         let (peer, connection, local) = (self.peer, self.ticket.id, self.local);
+        self.shared.copy(peer.transport, peer.addr, local, || message.to_bytes());
+        let place = self.places.clone().acquire_owned().await.ok();
         Arrival::Message { peer, connection, local, message, place }
     }
 
@@ -341,6 +351,7 @@ impl<'a> Connection<'a> {
 
     async fn answer_of_front(&mut self) {
         if let Ok(Some(bytes)) = timeout(Duration::from_millis(200), self.ticket.queue.recv()).await {
+            self.copy_out(&bytes);
             self.queue(bytes);
         }
     }

@@ -19,7 +19,8 @@ const RECENT_MAX: usize = 65_536;
 
 /// What became of a datagram.
 pub(super) enum Sent {
-    Gone,
+    /// From that address of ours.
+    Gone(SocketAddr),
     Blocked,
     Impossible,
 }
@@ -59,11 +60,12 @@ impl Sockets {
 
     pub(super) fn send(&self, to: SocketAddr, bytes: &Bytes) -> Sent {
         let Some(socket) = self.towards(to) else { return Sent::Impossible };
+        let Ok(local) = socket.local_addr() else { return Sent::Impossible };
         match socket.try_send_to(bytes, to) {
-            Ok(_) => Sent::Gone,
+            Ok(_) => Sent::Gone(local),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Blocked,
             // The kernel reports here that an earlier datagram found nobody; whether this one does is open.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Sent::Gone,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Sent::Gone(local),
             Err(_) => Sent::Impossible,
         }
     }
@@ -90,7 +92,12 @@ pub(super) async fn receive(shared: Arc<Shared>, sockets: Arc<Sockets>, index: u
 
 fn take(shared: &Shared, peer: Peer, local: SocketAddr, datagram: &[u8]) {
     let metrics = &shared.metrics;
-    let arrival = match sip::datagram(Bytes::copy_from_slice(datagram), &shared.framing) {
+    let bytes = Bytes::copy_from_slice(datagram);
+    let read = sip::datagram(bytes.clone(), &shared.framing);
+    if !matches!(read, Ok(None)) {
+        shared.copy(peer.transport, peer.addr, local, || bytes);
+    }
+    let arrival = match read {
         Ok(None) => return metrics.pings.count(peer.transport),
         Ok(Some(message)) => Arrival::Message { peer, connection: 0, local, message, place: None },
         Err(malformed) => Arrival::Malformed { peer, malformed },

@@ -7,6 +7,7 @@
 mod bind;
 mod connection;
 mod datagram;
+mod hep;
 mod settings;
 mod table;
 #[cfg(test)]
@@ -22,10 +23,10 @@ use sip::Peer;
 use tokio::sync::mpsc;
 
 use crate::Shutdown;
-use crate::metrics::{Close, Discard, Metrics};
+use crate::metrics::{Close, Copied, Discard, Metrics};
 
 pub(crate) use bind::{Bound, Parts};
-pub use settings::{Limits, Listener, Settings, Tls, Transport};
+pub use settings::{Hep, Limits, Listener, Settings, Tls, Transport};
 use table::Table;
 
 /// A place among the undecided messages of one connection.
@@ -75,6 +76,23 @@ struct Shared {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     table: Table,
+    hep: Option<hep::Hep>,
+}
+
+impl Shared {
+    /// A message went from one address to the other.
+    fn copy(
+        &self,
+        transport: sip::Transport,
+        from: SocketAddr,
+        to: SocketAddr,
+        message: impl FnOnce() -> Bytes,
+    ) {
+        let copied = self.hep.as_ref().map(|hep| hep.copy(transport, from, to, &message()));
+        if let Some(copied) = copied {
+            self.metrics.copies.count(if copied { Copied::Sent } else { Copied::Lost });
+        }
+    }
 }
 
 /// The way out; all clones are the same edge.
@@ -105,7 +123,10 @@ impl Edge {
                     self.shared.metrics.discarded.count(Discard::SendBlocked);
                     return Ok(());
                 }
-                datagram::Sent::Gone => Ok(()),
+                datagram::Sent::Gone(local) => {
+                    self.shared.copy(peer.transport, local, peer.addr, || bytes);
+                    Ok(())
+                }
                 datagram::Sent::Impossible => Err(Unsendable),
             },
             sip::Transport::Tcp | sip::Transport::Tls => self.write(peer, bytes),

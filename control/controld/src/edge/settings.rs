@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use base::Private;
 use serde::{Deserialize, Serialize};
 
 use crate::ConfigError;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub default_ip: IpAddr,
     /// Certificates and the key log.
     pub tls: Tls,
+    /// Copies of all messages for a collector.
+    pub hep: Hep,
     /// What a stranger may cost.
     pub limits: Limits,
     /// Limits of messages and transactions.
@@ -30,6 +33,7 @@ impl Default for Settings {
             listeners: Vec::new(),
             default_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tls: Tls::default(),
+            hep: Hep::default(),
             limits: Limits::default(),
             stack: sip::Limits::default(),
         }
@@ -119,6 +123,21 @@ pub struct Tls {
     /// Whoever reads the file reads the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_log: Option<PathBuf>,
+}
+
+/// The section `[sip.hep]`: a copy of each message for a collector (Homer's HEP3 over UDP).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hep {
+    /// Where copies go; nowhere without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collector: Option<SocketAddr>,
+    /// The number by which the collector knows this node.
+    pub capture_id: u32,
+    /// What the collector wants to see before it believes.
+    pub key: Private<String>,
+    /// With the bodies, in which is what people say to each other. Without, a copy ends with the header section.
+    pub bodies: bool,
 }
 
 /// The section `[sip.limits]`.

@@ -113,6 +113,7 @@ impl Connection<'_> {
                 more = self.ticket.queue.recv() => {
                     let Some(bytes) = more else { return Close::Shutdown };
                     let octets = bytes.len();
+                    self.copy_out(&bytes);
                     let said = self.say(&mut stream, message(bytes)).await;
                     self.ticket.waiting.fetch_sub(octets, Ordering::Relaxed);
                     self.shared.table.holds(octets, 0, &self.shared.limits);
@@ -194,6 +195,7 @@ impl Connection<'_> {
         stream: &mut WebSocketStream<Counted<S>>,
     ) -> Result<(), Close> {
         while let Ok(bytes) = self.ticket.queue.try_recv() {
+            self.copy_out(&bytes);
             self.say(stream, message(bytes)).await?;
         }
         stream.close(None).await.map_err(|error| why(&error))

@@ -141,6 +141,16 @@ label! {
 }
 
 label! {
+    /// What became of the copy of a message for a collector.
+    Copied, "outcome" {
+        /// It went out.
+        Sent = "sent",
+        /// The socket did not take it.
+        Lost = "lost",
+    }
+}
+
+label! {
     /// What became of a certificate that was replaced on disk.
     Reload, "outcome" {
         /// It is shown.

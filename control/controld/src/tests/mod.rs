@@ -2,6 +2,7 @@
 
 mod connections;
 mod datagrams;
+mod hep;
 mod process;
 mod sessions;
 mod streams;
