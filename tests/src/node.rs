@@ -33,17 +33,19 @@ pub struct Settings {
 /// Control and a data plane.
 pub struct Node {
     settings: Settings,
+    /// The data plane shows its metrics.
+    measured: bool,
     folder: tempfile::TempDir,
     control: Option<controld::Running>,
     dataplane: Option<dataplaned::Running>,
 }
 
 impl Node {
-    fn start(settings: Settings) -> Node {
+    fn start(settings: Settings, measured: bool) -> Node {
         let folder = tempfile::tempdir().unwrap();
-        let dataplane = dataplane(settings, folder.path());
+        let dataplane = dataplane(settings, measured, folder.path());
         let control = control(settings, folder.path(), [0; 3]);
-        let node = Node { settings, folder, control: Some(control), dataplane: Some(dataplane) };
+        let node = Node { settings, measured, folder, control: Some(control), dataplane: Some(dataplane) };
         // Before that a call is answered 503.
         node.await_link();
         node
@@ -76,7 +78,7 @@ impl Node {
         (plain, secure.unwrap())
     }
 
-    /// The value of a line of the data plane's metrics; 0 when it has none.
+    /// The value of a line of the data plane's metrics; 0 when it has none. Of a node of [`run_measured`].
     pub fn dataplane_metric(&self, line: &str) -> u64 {
         let metrics = self.dataplane.as_ref().unwrap().addresses().metrics.unwrap();
         let mut stream = TcpStream::connect(metrics).unwrap();
@@ -106,7 +108,7 @@ impl Node {
     pub fn restart_dataplane(mut self) -> Node {
         drop(self.dataplane.take());
         std::thread::sleep(SETTLE);
-        self.dataplane = Some(dataplane(self.settings, self.folder.path()));
+        self.dataplane = Some(dataplane(self.settings, self.measured, self.folder.path()));
         self
     }
 
@@ -145,7 +147,15 @@ impl Node {
 
 /// Runs a test with a node of its own.
 pub fn run(settings: Settings, test: impl AsyncFnOnce(Node)) {
-    let node = Node::start(settings);
+    run_node(Node::start(settings, false), test);
+}
+
+/// The same with one whose data plane shows its metrics.
+pub fn run_measured(settings: Settings, test: impl AsyncFnOnce(Node)) {
+    run_node(Node::start(settings, true), test);
+}
+
+fn run_node(node: Node, test: impl AsyncFnOnce(Node)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test(node));
 }
@@ -182,10 +192,11 @@ fn control(settings: Settings, folder: &Path, ports: [u16; 3]) -> controld::Runn
     controld::start(controld::Config::parse(&text).unwrap(), controld::Shutdown::new()).unwrap()
 }
 
-fn dataplane(settings: Settings, folder: &Path) -> dataplaned::Running {
+fn dataplane(settings: Settings, measured: bool, folder: &Path) -> dataplaned::Running {
     let (folder, first) = (folder.display(), settings.rtp_first);
+    let metrics = if measured { "address = \"127.0.0.1:0\"" } else { "on = false" };
     let text = format!(
-        "folder = \"{folder}\"\n[driver]\nkind = \"mio\"\n[metrics]\naddress = \"127.0.0.1:0\"\n[msrp]\nport = 0\n\
+        "folder = \"{folder}\"\n[driver]\nkind = \"mio\"\n[metrics]\n{metrics}\n[msrp]\nport = 0\n\
          [msrp.relay]\non = true\nplain = true\nreach = [\"127.0.0.0/8\"]\n\
          [rtp]\nport_first = {first}\nport_last = {}\n",
         first + 999

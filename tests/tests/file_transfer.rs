@@ -353,7 +353,7 @@ async fn group(node: &Node) -> ([Device; 5], String) {
 // REQ-CF-14, REQ-CF-22, REQ-PF-24.
 #[test]
 fn a_file_to_a_group_reaches_those_who_take_it_and_goes_on_by_its_range() {
-    tests::node::run(NODE, async |node| {
+    tests::node::run_measured(NODE, async |node| {
         let ([ann, phone, tablet, cat, dan], focus) = group(&node).await;
         let marks = [&phone, &tablet, &cat, &dan].map(|device| device.log().mark());
         let call = Call { contribution: Some("the-file".to_owned()), ..Call::join(&focus) };
