@@ -27,6 +27,8 @@ use crate::{Shutdown, certificate};
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
 /// Descriptors for everything that is not media.
 const DESCRIPTORS_APART: u64 = 128;
+/// Octets that the allocator keeps for each of its arenas; a shard has one.
+const KEPT_FREE_BYTES: usize = 8 << 20;
 
 /// Where a run can be reached: what was bound, after port 0 was resolved.
 #[derive(Clone, Debug)]
@@ -117,6 +119,7 @@ pub fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 /// Starts a data plane on threads of its own; it is ready when this returns.
 pub fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
+    let _ = netio::keep_free(KEPT_FREE_BYTES);
     std::fs::create_dir_all(&config.folder).with_context(|| config.folder.display().to_string())?;
     let choice = netio::choose(config.driver.kind.parse().map_err(anyhow::Error::msg)?);
     say_driver(&choice, &config);
