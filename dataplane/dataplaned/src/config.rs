@@ -330,6 +330,10 @@ pub struct LimitSettings {
     pub held_messages_max: usize,
     /// Milliseconds for which it holds each of them.
     pub held_ms: u64,
+    /// Octets that wait for an MSRP tap that is slower than what it taps, or has no connection.
+    pub tap_bytes_max: usize,
+    /// Messages of which something waits for it, or that are not whole yet.
+    pub tap_messages_max: usize,
     /// Milliseconds from a connection's arrival to its first request.
     pub arrival_ms: u64,
     /// Milliseconds for which a receiver may be too slow before it is cut loose.
@@ -365,6 +369,8 @@ impl Default for LimitSettings {
             held_bytes_max: engine.held_bytes_max,
             held_messages_max: engine.held_messages_max,
             held_ms: engine.held_ms,
+            tap_bytes_max: engine.tap_bytes_max,
+            tap_messages_max: engine.tap_messages_max,
             arrival_ms: engine.arrival_ms,
             slow_ms: engine.slow_ms,
             ice_ms: engine.ice_ms,
@@ -396,6 +402,8 @@ impl LimitSettings {
             held_bytes_max: self.held_bytes_max,
             held_messages_max: self.held_messages_max,
             held_ms: self.held_ms,
+            tap_bytes_max: self.tap_bytes_max,
+            tap_messages_max: self.tap_messages_max,
             arrival_ms: self.arrival_ms,
             slow_ms: self.slow_ms,
             ice_ms: self.ice_ms,

@@ -111,6 +111,10 @@ pub struct Limits {
     pub held_messages_max: usize,
     /// How long it holds each of them.
     pub held_ms: u64,
+    /// Octets that wait for a tap that is slower than what it taps, or has no connection.
+    pub tap_bytes_max: usize,
+    /// Messages of which something waits for it, or that are not whole yet.
+    pub tap_messages_max: usize,
     /// From accept until the first request (RFC 4976 §6.3).
     pub arrival_ms: u64,
     /// From the last octet of a request to its response (RFC 4975 §7.1.4).
@@ -163,6 +167,8 @@ impl Default for Limits {
             held_bytes_max: 256 << 10,
             held_messages_max: 64,
             held_ms: 30_000,
+            tap_bytes_max: 256 << 10,
+            tap_messages_max: 128,
             arrival_ms: 30_000,
             response_ms: 30_000,
             incomplete_ms: 540_000,
@@ -224,9 +230,10 @@ impl Limits {
             )
             .row("msrp cpim heads held", legs, n(self.cpim_bytes_max))
             .row(
-                "msrp held for members without a connection",
+                "msrp held for taps, and for members without a connection",
                 legs,
-                n(self.held_bytes_max) + n(self.held_messages_max) * (size(size_of::<Held>()) + 64),
+                n(self.held_bytes_max.max(self.tap_bytes_max))
+                    + n(self.held_messages_max.max(self.tap_messages_max)) * (size(size_of::<Held>()) + 64),
             )
             .row("msrp reports expected", legs * n(self.leg_reports_max), size(size_of::<Expect>()) + 32)
             .row("connections", connections, size(size_of::<Conn>()))

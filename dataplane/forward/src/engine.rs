@@ -270,6 +270,7 @@ impl Engine {
     pub fn totals(&self) -> Totals {
         let mut totals = self.totals;
         totals.queued_bytes = self.message.queued();
+        totals.connections = totals.connections.saturating_sub(self.message.hidden());
         totals
     }
 

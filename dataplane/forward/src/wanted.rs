@@ -25,8 +25,7 @@ pub(crate) struct Wanted {
 pub(crate) fn resolve(set: Option<&LegSet>, wanted: &Wanted) -> BTreeSet<u64> {
     let Some(set) = set else { return BTreeSet::new() };
     // Who is unseen hears and is heard only where control names him: what he would send to all would show him.
-    let is_hidden = |l: &contract::Leg| l.unseen && matches!(l.kind, Some(Kind::Rtp(_)));
-    let of_media = |l: &&Arc<contract::Leg>| !set.media.is_empty() && l.media == set.media && !is_hidden(l);
+    let of_media = |l: &&Arc<contract::Leg>| !set.media.is_empty() && l.media == set.media && !l.unseen;
     let by_media = wanted.legs.values().filter(of_media).map(|l| l.id);
     set.legs.iter().copied().filter(|id| wanted.legs.contains_key(id)).chain(by_media).collect()
 }

@@ -39,7 +39,9 @@ impl Message {
         if status.is_success() {
             return;
         }
-        if let Some((source, passage)) = carries {
+        if let Some((source, passage)) = carries
+            && !self.tap_refused(now, conn, target, (source, passage), tx)
+        {
             self.copy_failed(now, source, passage, target, status, tx);
         }
         // RFC 4975 §10.5, §10.9, §10.11: the session is no more.
@@ -65,6 +67,10 @@ impl Message {
             })
         };
         let (Some(status), Some((source, passage))) = (head.status(), expected.or_else(open)) else {
+            if head.status().is_some_and(|status| self.tap_reported(now, leg, head, status, tx)) {
+                tx.totals.requests_taken += 1;
+                return;
+            }
             tx.totals.drop(Drop::MsrpUnasked);
             return;
         };

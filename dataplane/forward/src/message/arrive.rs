@@ -70,6 +70,7 @@ impl Message {
         (row.stage, row.joined) = (Stage::Bound(conn), true);
         let (key, unseen, captured) = (row.key, row.unseen, row.captured);
         if let Some(row) = self.conns.get_mut(&conn) {
+            row.hidden = unseen && (row.legs.is_empty() || row.hidden);
             row.legs.push(leg);
             row.captured |= captured;
             (row.arrival, row.prefix) = (None, None);
@@ -101,9 +102,25 @@ impl Message {
         if row.blocked {
             row.held.push_back(bytes);
         } else {
-            self.read(now, conn, bytes, tx);
+            self.read_counted(now, conn, bytes, tx);
         }
         self.work(now, tx);
+    }
+
+    /// Reads, and counts it unless all of the connection's legs are unseen.
+    pub(crate) fn read_counted(&mut self, now: Now, conn: ConnId, bytes: Bytes, tx: &mut Tx<'_>) {
+        let before = match self.conns.get(&conn) {
+            // Whose it is its first request will tell.
+            Some(row) if row.hidden || row.prefix.is_some() => *tx.totals,
+            _ => return self.read(now, conn, bytes, tx),
+        };
+        let was_hidden = self.conns.get(&conn).is_some_and(|row| row.hidden);
+        self.read(now, conn, bytes, tx);
+        if was_hidden || self.conns.get(&conn).is_some_and(|row| row.hidden) {
+            let connections = tx.totals.connections;
+            *tx.totals = before;
+            tx.totals.connections = connections;
+        }
     }
 
     /// Works through a piece of input until it is used up or something must wait.

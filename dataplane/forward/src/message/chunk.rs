@@ -146,8 +146,9 @@ impl Message {
         if let Some(row) = self.row_mut(leg) {
             row.lead = lead;
         }
-        if let Verdict::Take(_) = verdict {
+        if let Verdict::Take(passage) = verdict {
             self.sweep_at(leg, until);
+            self.is_tapped(leg, passage);
         }
         let _ = tx;
         verdict
@@ -347,6 +348,12 @@ impl Message {
     /// (CPM-FACTS §2.11).
     fn swallow(&mut self, now: Now, leg: u32, p: &mut super::Passage, tx: &mut Tx<'_>) {
         tx.totals.drop(Drop::MsrpImdnAgain);
+        if !p.room {
+            // Its sender has said it all the same.
+            let all = p.held.split().freeze();
+            self.tap(now, leg, p, 1, &all, tx);
+            self.tap_ends(now, leg, p, tx);
+        }
         tx.totals.requests_taken = tx.totals.requests_taken.saturating_sub(1);
         if p.success {
             let range = p.range();

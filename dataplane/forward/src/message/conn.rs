@@ -181,6 +181,8 @@ pub(crate) struct Conn {
     pub(crate) transactions: VecDeque<Transaction>,
     /// It stands in the list of those that have something to send.
     pub(crate) listed: bool,
+    /// All its legs are unseen: no sum tells of it.
+    pub(crate) hidden: bool,
     /// Sources that are blocked until its queue is lower.
     pub(crate) blocks: Vec<ConnId>,
     /// Too slow: no new messages, what is open was aborted. Since when.
@@ -222,6 +224,7 @@ impl Conn {
             open: None,
             transactions: VecDeque::new(),
             listed: false,
+            hidden: false,
             blocks: Vec::new(),
             congested: None,
             full: None,

@@ -102,7 +102,8 @@ impl Message {
         let Some(row) = self.conns.get(&conn) else { return };
         let waiting_bytes = row.load() as u64;
         for leg in &row.legs {
-            if let Some(leg) = self.row(*leg).filter(|l| !l.unseen) {
+            // Of whom what was said could not even be held, he has been told of until what is held has gone out.
+            if let Some(leg) = self.row(*leg).filter(|l| !l.unseen && (on || !l.pressed)) {
                 tx.news(What::Pressure(Pressure { leg: Some(leg.key), on, waiting_bytes }));
             }
         }
@@ -185,10 +186,10 @@ impl Message {
             && let Some(conn) = self.unblocked.pop_front()
         {
             // The framer may hold an event whose octets were used up, and the connection a head that waited.
-            self.read(now, conn, bytes::Bytes::new(), tx);
+            self.read_counted(now, conn, bytes::Bytes::new(), tx);
             while let Some(row) = self.conns.get_mut(&conn).filter(|row| !row.blocked) {
                 if let Some(bytes) = row.held.pop_front() {
-                    self.read(now, conn, bytes, tx);
+                    self.read_counted(now, conn, bytes, tx);
                     continue;
                 }
                 if std::mem::take(&mut row.paused) {
@@ -369,12 +370,11 @@ impl Message {
             self.respond(now, conn, &asked.head, Status::FORBIDDEN, tx);
         }
         for passage in over {
-            if let Some(mut p) = self.take(leg, passage)
-                && !p.done
-                && !p.is_rest()
-            {
+            match self.take(leg, passage) {
+                Some(mut p) if p.is_rest() => self.tap_ends(now, leg, &mut p, tx),
                 // RFC 7701 §6: what nobody finishes is aborted, and its sender told where he wants it.
-                self.abort(now, leg, &mut p, tx);
+                Some(mut p) if !p.done => self.abort(now, leg, &mut p, tx),
+                _ => {}
             }
         }
         self.held_due(now, leg, tx);

@@ -21,7 +21,7 @@ use contract::{Pressure, news::What};
 use msrp::{ByteRange, FailureReport, Flag, Head, HeadWriter, Method, Status, Tid};
 
 use super::conn::{COPY_MAX, Open};
-use super::spread::{Chunk, rest_of};
+use super::spread::{Chunk, rest_of, trim};
 use super::{CopyStage, Message, Passage, Row, Wait};
 use crate::Drop;
 use crate::media::Tx;
@@ -36,6 +36,8 @@ pub(crate) struct Held {
     total: Option<u64>,
     /// By the place of their first octet.
     pieces: VecDeque<(u64, Bytes)>,
+    /// Octets of all of them.
+    bytes: usize,
     /// The octet after what went out.
     next: u64,
     begun: bool,
@@ -45,7 +47,65 @@ pub(crate) struct Held {
     end: u64,
     /// The sender wants to know.
     asked: bool,
+    /// It is a tap's copy (see [`super::tap`]).
+    tap: bool,
     until: Instant,
+}
+
+impl Held {
+    /// A copy of a message for a tap, with its first piece.
+    pub(super) fn begin(
+        source: u32,
+        p: &Passage,
+        shown_id: String,
+        (start, piece): (u64, &Bytes),
+        until: Instant,
+    ) -> Held {
+        let mut held = Held {
+            source,
+            passage: p.id,
+            shown_id,
+            head: p.head.clone(),
+            total: p.total.map(|total| p.out(total)),
+            pieces: VecDeque::new(),
+            bytes: 0,
+            next: start,
+            begun: false,
+            finished: false,
+            end: 0,
+            asked: false,
+            tap: true,
+            until,
+        };
+        held.push(start, piece);
+        held
+    }
+
+    /// Another piece.
+    pub(super) fn push(&mut self, start: u64, piece: &Bytes) {
+        // A small piece must not keep the whole buffer alive in which it came.
+        let piece = if piece.len() <= COPY_MAX { Bytes::copy_from_slice(piece) } else { piece.clone() };
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.pieces.push_back((start, piece));
+        }
+    }
+
+    pub(super) fn is_of(&self, source: u32, passage: u64) -> bool {
+        (self.source, self.passage) == (source, passage)
+    }
+
+    pub(super) fn whose(&self) -> (u32, u64) {
+        (self.source, self.passage)
+    }
+
+    pub(super) fn is_tap(&self) -> bool {
+        self.tap
+    }
+
+    pub(super) fn shown_id(&self) -> &str {
+        &self.shown_id
+    }
 }
 
 /// What a removed leg leaves to the one that takes its place.
@@ -54,6 +114,7 @@ pub(crate) struct Estate {
     context: u64,
     participant: String,
     from: u32,
+    unseen: bool,
     held: Vec<Held>,
 }
 
@@ -63,8 +124,8 @@ impl Row {
         self.held.iter().any(|held| held.finished || !held.pieces.is_empty())
     }
 
-    fn held_bytes(&self) -> usize {
-        self.held.iter().flat_map(|held| &held.pieces).map(|(_, piece)| piece.len()).sum()
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.iter().map(|held| held.bytes).sum()
     }
 }
 
@@ -94,27 +155,15 @@ impl Message {
         }
         // Whose peer is not known has to be called.
         let is_first = row.held.is_empty() && row.peer.is_empty();
-        // A small piece must not keep the whole buffer alive in which it came.
-        let piece = if piece.len() <= COPY_MAX { Bytes::copy_from_slice(piece) } else { piece.clone() };
         match at.and_then(|at| row.held.get_mut(at)) {
             Some(held) => {
                 held.total = total;
-                held.pieces.push_back((start, piece));
+                held.push(start, piece);
             }
-            None => row.held.push(Held {
-                source,
-                passage: p.id,
-                shown_id: p.shown_id.clone(),
-                head: p.head.clone(),
-                total,
-                pieces: VecDeque::from([(start, piece)]),
-                next: start,
-                begun: false,
-                finished: false,
-                end: 0,
-                asked: p.success,
-                until,
-            }),
+            None => {
+                let held = Held::begin(source, p, p.shown_id.clone(), (start, piece), until);
+                row.held.push(Held { asked: p.success, tap: false, ..held });
+            }
         }
         self.sweep_at(target, until);
         self.wants_drain(target);
@@ -153,7 +202,7 @@ impl Message {
         let most = self.limits.queue_bytes_max / 2;
         let slow = now.mono + Duration::from_millis(self.limits.slow_ms);
         let until = self.answer_until(now);
-        let (mut sent, mut is_full) = (Vec::new(), false);
+        let (mut sent, mut is_full, mut taps) = (Vec::new(), false, false);
         let Some(row) = self.rows.get_mut(leg as usize) else { return };
         let Some(conn) = row.conn() else { return };
         let Some(to) = self.conns.get_mut(&conn).filter(|to| to.congested.is_none() && to.closing.is_none())
@@ -163,6 +212,7 @@ impl Message {
         let mut at = 0;
         'all: while let Some(held) = row.held.get_mut(at) {
             let mut carries = to.carries(held.source, held.passage, leg);
+            taps |= held.tap;
             // What ends with `$` ends with the last octet (RFC 4975 §7.3.1): where others were said after it, an empty
             // chunk says that this is the end.
             while !held.pieces.is_empty() || (held.finished && (!carries || held.next != held.end)) {
@@ -172,16 +222,22 @@ impl Message {
                     break 'all;
                 }
                 let (start, piece) = held.pieces.pop_front().unwrap_or((held.end, Bytes::new()));
+                held.bytes -= piece.len();
                 if !carries || held.next != start {
                     to.close_chunk(Flag::More, until);
                     let tid = Tid::fresh(&mut self.entropy);
                     let range = ByteRange { start, end: None, total: held.total };
                     let chunk = Chunk { tid: &tid, id: &held.shown_id, range, success: false };
-                    let rest = rest_of(&held.head, &chunk, FailureReport::No);
+                    // Of a tap it is of use to know that its far end wants no more.
+                    let (failure, wait) = match held.tap {
+                        true => (FailureReport::Partial, Wait::Error),
+                        false => (FailureReport::No, Wait::Nothing),
+                    };
+                    let rest = rest_of(&held.head, &chunk, failure);
                     to.begin_chunk(&tid, &row.peer, &row.own, &rest, piece.len());
                     let (source, passage) = (held.source, held.passage);
-                    to.open = Some(Open { source, passage, target: leg, tid, wait: Wait::Nothing });
-                    tx.totals.requests_out += 1;
+                    to.open = Some(Open { source, passage, target: leg, tid, wait });
+                    tx.totals.requests_out += u64::from(!row.unseen);
                     carries = true;
                 }
                 to.queue.push(&piece, false);
@@ -199,11 +255,22 @@ impl Message {
                 to.mark(now.mono, held.source, held.passage, leg);
             }
             row.counts.messages_out += 1;
-            sent.push((held.source, held.passage));
+            if !held.tap {
+                sent.push((held.source, held.passage));
+            }
             row.held.remove(at);
         }
-        let relieved = row.held.is_empty() && std::mem::take(&mut row.pressed);
+        // What is not answered any more says nothing against a tap; others' chunks may share its connection.
+        let forgotten = if taps { trim(to, self.limits.connection_transactions_max) } else { Vec::new() };
         self.list(conn);
+        if taps {
+            self.arm(conn, until);
+        }
+        for transaction in forgotten {
+            if let Some((source, passage)) = transaction.carries {
+                self.copy_of(source, passage, transaction.target, |copy| copy.unsure = true);
+            }
+        }
         for (source, passage) in sent {
             self.copy_of(source, passage, leg, |copy| copy.stage = CopyStage::Sent);
         }
@@ -211,14 +278,14 @@ impl Message {
             self.arm(conn, now.mono + super::flow::STALL);
         }
         self.arm(conn, slow);
-        if relieved {
-            self.tell_held(leg, false, tx);
-        }
+        self.relieve_held(leg, tx);
     }
 
     /// Something is not held, or no longer: counted and told.
-    fn not_held(&mut self, leg: u32, why: Drop, tx: &mut Tx<'_>) {
-        tx.totals.drop(why);
+    pub(super) fn not_held(&mut self, leg: u32, why: Drop, tx: &mut Tx<'_>) {
+        if why != Drop::MsrpTap || self.row(leg).is_some_and(|row| !row.unseen) {
+            tx.totals.drop(why);
+        }
         // Of a congested connection control knows already.
         let congested = self.conn_of(leg).is_some_and(|conn| conn.congested.is_some());
         let Some(row) = self.row_mut(leg) else { return };
@@ -245,11 +312,19 @@ impl Message {
         let is_over = |held: &mut Held| !held.begun && held.until <= now.mono;
         let over: Vec<Held> = row.held.extract_if(.., is_over).collect();
         for held in over {
-            self.not_held(leg, Drop::MsrpHeldLate, tx);
+            self.not_held(leg, if held.tap { Drop::MsrpTap } else { Drop::MsrpHeldLate }, tx);
             self.held_failed(now, leg, &held, tx);
         }
-        if let Some(row) = self.row_mut(leg).filter(|row| row.held.is_empty()) {
-            row.pressed = false;
+        self.relieve_held(leg, tx);
+    }
+
+    /// Nothing waits any more: what is said next is not lost for want of room here. That the connection is congested is
+    /// another reason to miss it, of which control hears on its own.
+    pub(super) fn relieve_held(&mut self, leg: u32, tx: &mut Tx<'_>) {
+        let takes_part = self.conn_of(leg).is_some_and(|conn| conn.congested.is_none());
+        let Some(row) = self.row_mut(leg).filter(|row| row.held.is_empty()) else { return };
+        if std::mem::take(&mut row.pressed) && takes_part {
+            self.tell_held(leg, false, tx);
         }
     }
 
@@ -259,7 +334,10 @@ impl Message {
     }
 
     fn held_failed(&mut self, now: Now, leg: u32, held: &Held, tx: &mut Tx<'_>) {
-        // It is not among those that wait any more, so that nothing is aborted twice.
+        // It is not among those that wait any more, so that nothing is aborted twice. Of a tap nobody hears.
+        if held.tap {
+            return;
+        }
         self.copy_failed(now, held.source, held.passage, leg, Status::TIMEOUT, tx);
     }
 
@@ -269,6 +347,9 @@ impl Message {
         let begun: Vec<Held> = row.held.extract_if(.., |held| held.begun).collect();
         for held in begun {
             self.abort_held(now, leg, &held, tx);
+            if held.tap {
+                self.not_held(leg, Drop::MsrpTap, tx);
+            }
             self.held_failed(now, leg, &held, tx);
         }
     }
@@ -283,9 +364,10 @@ impl Message {
     /// A copy is given up by its sender or for good: it waits no more.
     pub(super) fn forget_held(&mut self, now: Now, leg: u32, source: u32, passage: u64, tx: &mut Tx<'_>) {
         let Some(row) = self.row_mut(leg) else { return };
-        let at = row.held.iter().position(|h| (h.source, h.passage) == (source, passage));
+        let at = row.held.iter().position(|held| held.is_of(source, passage));
         if let Some(held) = at.map(|at| row.held.remove(at)) {
             self.abort_held(now, leg, &held, tx);
+            self.relieve_held(leg, tx);
         }
     }
 
@@ -296,6 +378,7 @@ impl Message {
         let Some(row) = self.rows.get(leg as usize).filter(|_| held.begun) else { return };
         let Some(conn) = row.conn() else { return };
         let Some(to) = self.conns.get_mut(&conn) else { return };
+        let is_tap = held.tap;
         if to.carries(held.source, held.passage, leg) {
             to.close_chunk(Flag::Abort, until);
         } else {
@@ -309,7 +392,11 @@ impl Message {
                     .failure_report(FailureReport::No)
                     .end(Flag::Abort);
             });
-            tx.totals.requests_out += 1;
+            tx.totals.requests_out += u64::from(!row.unseen);
+        }
+        if is_tap {
+            // Of its chunks before this one errors are awaited.
+            self.arm(conn, until);
         }
         self.list(conn);
     }
@@ -319,7 +406,8 @@ impl Message {
         let held = std::mem::take(&mut row.held);
         if row.joined || !held.is_empty() {
             let (context, participant) = (row.key.context, std::mem::take(&mut row.participant));
-            self.estates.push(Estate { context, participant, from: at, held });
+            let unseen = row.unseen;
+            self.estates.push(Estate { context, participant, from: at, unseen, held });
         }
     }
 
@@ -334,15 +422,20 @@ impl Message {
             self.copy_of(held.source, held.passage, estate.from, |copy| {
                 (copy.leg, copy.serial) = (at, serial);
             });
+            let p = self.row_mut(held.source).and_then(|row| row.passages.of_mut(held.passage));
+            for tap in p.into_iter().flat_map(|p| p.taps.iter_mut()).filter(|tap| tap.leg == estate.from) {
+                (tap.leg, tap.serial) = (at, serial);
+            }
         }
         let until = estate.held.iter().map(|held| held.until).min();
+        let calls = estate.held.iter().any(|held| !held.tap);
         if let Some(row) = self.row_mut(at) {
             row.joined = true;
             row.held = estate.held;
         }
         if let Some(until) = until {
             self.sweep_at(at, until);
-            if self.row(at).is_some_and(|row| row.peer.is_empty()) {
+            if calls && self.row(at).is_some_and(|row| row.peer.is_empty()) {
                 self.tell_held(at, true, tx);
             }
         }
@@ -352,6 +445,9 @@ impl Message {
     pub(crate) fn forget_estates(&mut self, now: Now, tx: &mut Tx<'_>) {
         for estate in std::mem::take(&mut self.estates) {
             for held in &estate.held {
+                if held.tap && !estate.unseen {
+                    tx.totals.drop(Drop::MsrpTap);
+                }
                 self.held_failed(now, estate.from, held, tx);
             }
         }

@@ -46,7 +46,7 @@ impl Message {
             self.unblock(&row.blocks);
             // What has begun and was not counted yet; of a body its head was.
             let begun = row.framer.as_ref().is_some_and(|framer| framer.held() > 0) || row.waiting.is_some();
-            if begun {
+            if begun && !row.hidden {
                 tx.totals.requests_in += 1;
                 tx.totals.drop(Drop::MsrpUnfinished);
             }
@@ -92,8 +92,10 @@ impl Message {
         }
         let passages = self.row_mut(leg).map(|row| row.passages.take_all());
         for mut p in passages.into_iter().flatten() {
-            if !p.done && !p.is_rest() {
-                self.abort(now, leg, &mut p, tx);
+            match p.is_rest() {
+                true => self.tap_ends(now, leg, &mut p, tx),
+                false if !p.done => self.abort(now, leg, &mut p, tx),
+                false => {}
             }
         }
         let Some(row) = self.row_mut(leg) else { return };

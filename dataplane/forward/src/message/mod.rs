@@ -16,6 +16,7 @@ mod row;
 mod send;
 mod spread;
 mod table;
+mod tap;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -204,7 +205,12 @@ impl Message {
 
     /// Octets that wait in queues.
     pub(crate) fn queued(&self) -> u64 {
-        self.conns.values().map(|row| row.queue.len() as u64).sum()
+        self.conns.values().filter(|row| !row.hidden).map(|row| row.queue.len() as u64).sum()
+    }
+
+    /// Connections all of whose legs are unseen.
+    pub(crate) fn hidden(&self) -> u64 {
+        self.conns.values().filter(|row| row.hidden).count() as u64
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {

@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use msrp::{ByteRange, FailureReport, Head, Ranges, Status, Tid};
 
 use super::passages::Tags;
+use super::tap::Taps;
 
 /// Spans of a message that may arrive apart.
 const SPANS_MAX: usize = 32;
@@ -78,6 +79,7 @@ pub(crate) struct Passage {
     /// We are the endpoint that the sender talks to (a room), not a hop.
     pub(crate) room: bool,
     pub(crate) copies: Vec<Copy>,
+    pub(crate) taps: Taps,
     /// The head of the chunk that is being read, and the transaction of its copies.
     pub(crate) head: Head,
     pub(crate) tid: Tid,
@@ -117,6 +119,7 @@ impl Passage {
             only_imdn: false,
             room: false,
             copies: Vec::new(),
+            taps: Taps::Nobody,
             tid,
             rest: Bytes::new(),
             rest_of: 0,

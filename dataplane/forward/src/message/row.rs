@@ -109,6 +109,14 @@ pub(crate) struct Row {
     pub(crate) nickname: String,
     pub(crate) stage: Stage,
     pub(crate) lead: Lead,
+    /// Legs that get a copy of what this one's peer says.
+    pub(crate) taps: Vec<u32>,
+    /// It is such a one of others.
+    pub(crate) is_tap: bool,
+    /// The leg whose Message-IDs this one's peer sees as they are, by its serial; others' are replaced.
+    pub(crate) ids_of: Option<u64>,
+    /// One of its targets sees another leg's Message-IDs.
+    pub(crate) renames: bool,
     /// Of the IMDNs of so many legs, of which this is one, only the first of each disposition passes; 0: all do.
     pub(crate) imdn_once: usize,
     /// Each recipient whose IMDNs come by this leg counts for himself; else they are all one's.

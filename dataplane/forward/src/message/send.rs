@@ -92,7 +92,7 @@ impl Message {
             until,
             wait: Wait::Answer,
         });
-        tx.totals.requests_out += 1;
+        tx.totals.requests_out += u64::from(!to.hidden);
         self.arm(conn, until);
         self.list(conn);
     }

@@ -6,6 +6,7 @@ use msrp::{ByteRange, FailureReport, Flag, Head, HeadWriter, Method, Status, Tid
 
 use super::conn::{COPY_MAX, Open, SHARE_MIN};
 use super::row::Expect;
+use super::tap::Taps;
 use super::{Conn, CopyStage, Message, Passage, Row, Transaction, Wait};
 use crate::ConnId;
 use crate::media::Tx;
@@ -83,6 +84,9 @@ impl Message {
                 block |= self.mind_the_load(now, conn, source, p.room || own, p.next, tx);
             }
         }
+        if !matches!(p.taps, Taps::Nobody) {
+            self.tap(now, source, p, start, piece, tx);
+        }
         block
     }
 
@@ -138,6 +142,9 @@ impl Message {
             if p.done {
                 self.copy_sent(source, p, copy.leg, at, remembered);
             }
+        }
+        if p.done {
+            self.tap_ends(now, source, p, tx);
         }
     }
 
@@ -267,6 +274,7 @@ impl Message {
                 _ => {}
             }
         }
+        self.tap_aborted(now, source, p, tx);
         p.refused = true;
     }
 
@@ -373,7 +381,7 @@ pub(super) fn rest_of(head: &Head, chunk: &Chunk<'_>, failure: FailureReport) ->
 }
 
 /// Keeps the transactions of a connection within their limit; the oldest are forgotten, and given.
-fn trim(conn: &mut Conn, max: usize) -> Vec<Transaction> {
+pub(super) fn trim(conn: &mut Conn, max: usize) -> Vec<Transaction> {
     let excess = conn.transactions.len().saturating_sub(max);
     if excess == 0 {
         return Vec::new();

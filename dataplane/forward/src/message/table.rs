@@ -114,6 +114,10 @@ impl Message {
             nickname: String::new(),
             stage: Stage::New,
             lead: Lead::Nowhere,
+            taps: Vec::new(),
+            is_tap: false,
+            ids_of: None,
+            renames: false,
             imdn_once: 0,
             imdn_each: false,
             passages: super::Passages::default(),
@@ -167,6 +171,8 @@ impl Message {
         for at in legs.values() {
             if let Some(row) = self.row_mut(*at) {
                 row.lead = Lead::Nowhere;
+                row.taps.clear();
+                row.is_tap = false;
                 row.imdn_once = 0;
             }
         }
@@ -184,6 +190,7 @@ impl Message {
                     let once = matches!(parameters, Some(Parameters::Distribute(d)) if d.imdn_once);
                     self.lead_through(&sources, &targets, once, path.mode() == Mode::Relay);
                 }
+                (Mode::Tap, _) => self.put_taps(&sources, &targets),
                 _ => {}
             }
         }
@@ -198,6 +205,7 @@ impl Message {
     fn lead_through(&mut self, sources: &[u32], targets: &[u32], once: bool, each: bool) {
         for source in sources {
             let Some(row) = self.row_mut(*source) else { continue };
+            let serial = row.serial;
             row.imdn_once = row.imdn_once.max(if once { sources.len() } else { 0 });
             row.imdn_each = once && each;
             let mut to = if let Lead::Pass(to) = std::mem::take(&mut row.lead) { to } else { Vec::new() };
@@ -206,7 +214,33 @@ impl Message {
                     to.push(*target);
                 }
             }
-            row.lead = Lead::Pass(to);
+            // RFC 4975 §7.1: a Message-ID is not repeated in a session, which to each target is ours. Two senders know
+            // nothing of each other: only one's stay as they are, for as long as the target's session lasts.
+            let mut renames = false;
+            for target in &to {
+                let target = self.rows.get_mut(*target as usize);
+                renames |= target.is_some_and(|target| *target.ids_of.get_or_insert(serial) != serial);
+            }
+            if let Some(row) = self.row_mut(*source) {
+                row.renames |= renames;
+                row.lead = Lead::Pass(to);
+            }
+        }
+    }
+
+    fn put_taps(&mut self, sources: &[u32], taps: &[u32]) {
+        for source in sources {
+            let Some(row) = self.row_mut(*source) else { continue };
+            for tap in taps {
+                if tap != source && !row.taps.contains(tap) {
+                    row.taps.push(*tap);
+                }
+            }
+        }
+        for tap in taps {
+            if let Some(row) = self.row_mut(*tap) {
+                row.is_tap = true;
+            }
         }
     }
 

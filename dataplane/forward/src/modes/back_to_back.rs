@@ -1,5 +1,5 @@
 //! `relay` and `distribute`, MSRP: a session of our own on each side (CPM-FACTS §3.6, B2BUA). Chunks pass as they
-//! come; Message-ID is kept unless two senders use the same towards one target; 200 goes hop by hop by
+//! come; Message-ID is kept of one sender towards each target, and replaced where others may use the same; 200 goes hop by hop by
 //! Failure-Report, REPORTs end to end.
 
 use base::Instant;
@@ -80,7 +80,8 @@ pub(crate) fn begin(
     let id = message.number();
     let mut p = Box::new(Passage::new(id, head.clone(), tid, until));
     p.size_max = message.limits.message_bytes_max;
-    if copies.iter().any(|copy| is_used(message, copy.leg, p.tags.shown, &p.shown_id)) {
+    let renames = message.row(source).is_some_and(|row| row.renames);
+    if renames || copies.iter().any(|copy| is_used(message, copy.leg, p.tags.shown, &p.shown_id)) {
         p.show_as(message.entropy.token(100));
     }
     p.copies = copies;

@@ -1,4 +1,4 @@
-//! `tap`, RTP: a copy of all that a leg's peer sends, whatever other paths make of it, to recorder, history or interception
+//! `tap`, RTP (MSRP: `message::tap`): a copy of all that a leg's peer sends, whatever other paths make of it, to recorder, history or interception
 //! legs. As with `distribute` each source is seen under one SSRC with its own sequence and timestamp, so that loss can be told
 //! from silence (where the tap has keys, under a bounded set of them: `media::names`); what was protected is opened, and
 //! protected with the tap leg's keys. Nothing that a tap leg sends reaches

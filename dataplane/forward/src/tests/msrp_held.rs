@@ -320,3 +320,63 @@ fn what_was_said_out_of_order_and_held_ends_with_its_last_octet() {
     assert_eq!(ends.iter().map(end).collect::<Vec<_>>(), [body.len()], "{read:?}");
     phones.check_sum();
 }
+
+// A member misses what is said for two reasons: his connection is congested, or what is held for him is full. That one is
+// over does not end the other.
+#[test]
+fn pressure_is_over_when_both_of_its_causes_are() {
+    let small = Limits {
+        queue_bytes_max: 10_000,
+        inflight_bytes_max: 2000,
+        held_bytes_max: 20_000,
+        held_ms: 120_000,
+        slow_ms: 60_000,
+        ..limits()
+    };
+    let mut phones = two_of_three(small);
+    let (mut last, mut changes) = (None, 0);
+    let mut note = |done: &[Done]| {
+        for on in told(done) {
+            changes += usize::from(last != Some(on));
+            last = Some(on);
+        }
+        last
+    };
+    let say = |phones: &mut Phones, n: usize| {
+        let before = phones.rig.engine.dropped(Drop::MsrpHeldFull);
+        let done = ask(phones, &format!("message{n}"), &"x".repeat(1000));
+        (done, phones.rig.engine.dropped(Drop::MsrpHeldFull) > before)
+    };
+    for n in 0..30 {
+        let (done, dropped) = say(&mut phones, n);
+        assert!(note(&done) == Some(true) || !dropped);
+    }
+    // He comes, and reads nothing: congested, too.
+    phones.rig.stalled.insert(3);
+    phones.connect_late(3);
+    let done = phones.rig.run(8000);
+    assert_eq!(told(&done), [true]);
+    // He reads a little.
+    for _ in 0..2 {
+        let bytes = phones.rig.wire.remove(&3).map_or(0, |wire| wire.len());
+        let mut done = phones.rig.input(Input::Sent { conn: conn(3), bytes });
+        phones.rig.deliver(&mut done);
+        note(&done);
+    }
+    let mut lost = 0;
+    for n in 30..60 {
+        let (done, dropped) = say(&mut phones, n);
+        let last = note(&done);
+        assert!(
+            last == Some(true) || !dropped,
+            "control believes that he takes part, and something was dropped"
+        );
+        lost += u32::from(dropped);
+    }
+    assert!(lost > 0);
+    phones.rig.stalled.clear();
+    let bytes = phones.rig.wire.remove(&3).map_or(0, |wire| wire.len());
+    let mut done = phones.rig.input(Input::Sent { conn: conn(3), bytes });
+    phones.rig.deliver(&mut done);
+    assert_eq!((note(&done), changes), (Some(false), 2));
+}

@@ -617,3 +617,48 @@ fn the_rest_of_a_message_that_broke_off_is_delivered_and_never_aborted() {
         assert!(phones.read(2).is_empty(), "nothing tells it to throw away what it has");
     }
 }
+
+// RFC 4975 §7.1: a Message-ID is not repeated by another endpoint. Towards a target we are the endpoint, whoever wrote it.
+#[test]
+fn a_message_id_that_a_second_sender_uses_after_the_first_ones_message_is_over_is_another_to_their_target() {
+    let legs = || vec![msrp_leg(1), msrp_leg(2), msrp_leg(3)];
+    let paths = || vec![path(1, Mode::Distribute, &[1], &[2, 3]), path(2, Mode::Distribute, &[2, 3], &[1])];
+    let mut phones = Phones::up(legs(), paths());
+    let lines = "Success-Report: yes\r\nFailure-Report: no\r\nContent-Type: text/plain\r\n";
+    let say = |phones: &mut Phones, n| {
+        phones.say(n, &Send { id: "same1234", lines, ..Send::default() });
+        let read = phones.read(1).remove(0);
+        // Its sender hears of it by the name that it gave.
+        phones.report(1, &read, 200);
+        assert_eq!(phones.read(n)[0].head.message_id(), "same1234");
+        read.head.message_id().to_owned()
+    };
+    let first = say(&mut phones, 2);
+    assert_eq!(first, "same1234", "one sender's stay as they are");
+    // Nobody awaits anything of the first one's any more.
+    phones.rig.run(700_000);
+    assert_eq!(phones.rig.engine.message.row(1).map(|row| row.expects.len()), Some(0));
+    assert_ne!(say(&mut phones, 3), first);
+    // Nor does it become the first one's when that one is gone.
+    phones.rig.put(vec![contract::change::Verb::RemoveLeg(key(2))]);
+    phones.say(3, &Send { id: "same1234", lines, ..Send::default() });
+    assert_ne!(phones.read(1)[0].head.message_id(), first);
+}
+
+// RFC 5547 §8: of a file that is resumed the rest alone is whole; but not while a chunk of what comes before is under way,
+// for which its receiver waits.
+#[test]
+fn a_rest_is_no_rest_while_a_chunk_of_what_comes_before_is_under_way() {
+    let mut phones = pair();
+    let range = |text: &str| format!("Byte-Range: {text}/50\r\nContent-Type: text/plain\r\n");
+    phones.say(1, &Send { lines: &range("36-50"), body: &[b'b'; 15], ..Send::default() });
+    let read = phones.read(2);
+    assert_eq!((read.len(), read[0].flag), (1, Flag::Last));
+    phones.reply(2, &read[0], Status::OK);
+    let lines = format!("Message-ID: message1\r\n{}", range("1-35"));
+    let bytes = phones.request(1, "SEND", "tid2", &lines, Some(&[b'a'; 35]), '+');
+    phones.say_raw(1, &bytes[..bytes.len() - 34]);
+    phones.rig.run(541_000);
+    let read = phones.read(2);
+    assert_eq!(read.last().map(|last| last.flag), Some(Flag::Abort), "{read:?}");
+}

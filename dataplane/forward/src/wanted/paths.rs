@@ -84,7 +84,6 @@ pub(super) fn check_path(path: &contract::Path, wanted: &Wanted, named: bool, li
             Some(path::Parameters::Switch(_)) => Ok(()),
             _ => Err((Reason::BadPath, "switch without parameters")),
         },
-        Mode::Tap if is_msrp => Err((Reason::Unsupported, "tap is for RTP")),
         Mode::Tap => Ok(()),
         Mode::Unspecified => Err((Reason::BadPath, "a path without a mode")),
     }
