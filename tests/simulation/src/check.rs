@@ -7,6 +7,8 @@
 //! - Each request that may be answered is, once, with the code that it must have; a success REPORT speaks of what was
 //!   delivered (DESIGN §2, invariant 9): in a room of what the kernel has for each receiver, elsewhere of what a far end
 //!   reported.
+//! - Nobody is held back by a tap, and what it answers and reports is nobody's; what was taken comes to it, or control was
+//!   told.
 //! - Tables are empty, sums add up.
 
 use contract::change::Verb;
@@ -68,7 +70,7 @@ impl World {
             }
             let engine = &self.engines[shard];
             let totals = engine.totals();
-            let copies = [Drop::MsrpCongested, Drop::MsrpHeldFull, Drop::MsrpHeldLate];
+            let copies = [Drop::MsrpCongested, Drop::MsrpHeldFull, Drop::MsrpHeldLate, Drop::MsrpTap];
             let of_requests =
                 Drop::ALL.iter().filter(|d| d.label().starts_with("msrp") && !copies.contains(d));
             let dropped: u64 = of_requests.map(|d| totals.dropped(*d)).sum();
@@ -104,6 +106,7 @@ impl World {
         }
         match said.to {
             To::Nobody => false,
+            _ if who.tap => said.expected == Expected::Taken,
             To::User(user) => who.user == user && who.takes_private,
             To::All if self.shapes.get(&said.context) == Some(&Shape::Room) => true,
             To::All => (seat == self.first_of(said.context)) != (said.sender == self.first_of(said.context)),
@@ -125,17 +128,20 @@ impl World {
         let to = said.frozen.filter(|_| !anew).unwrap_or(u64::MAX);
         let here = who.joined <= to && who.left.is_none_or(|left| left >= from);
         // Where it is relayed, only what is on a connection is a target.
-        self.is_for(said, seat) && here && (said.room || who.was_bound(from, to))
+        self.is_for(said, seat) && here && (said.room || who.tap || who.was_bound(from, to))
     }
 
     /// Whether that seat was there when its receivers were frozen, stayed, and nothing befell it.
     fn must_have(&self, said: usize, seat: usize) -> bool {
         let said = &self.said[said];
         let (Some(from), who) = (said.freeze, &self.seats[seat]) else { return false };
-        let there = said.room || who.bound.iter().any(|(up, down)| *up < from && *down == u64::MAX);
+        let there =
+            said.room || who.tap || who.bound.iter().any(|(up, down)| *up < from && *down == u64::MAX);
         self.is_for(said, seat)
             && who.joined < from
             && who.left.is_none()
+            // Of who is unseen nobody is told what becomes of it.
+            && !who.unseen
             && there
             && !who.troubled_since(from)
     }
@@ -161,7 +167,9 @@ impl World {
                 let mine = of[number].iter().map(|at| &self.incoming[*at]).filter(|one| one.seat == seat);
                 self.check_copy(number, seat, &mine.collect::<Vec<_>>(), &mut faults, &mut cover);
             }
-            let all: Vec<&Incoming> = of[number].iter().map(|at| &self.incoming[*at]).collect();
+            let all = of[number].iter().map(|at| &self.incoming[*at]);
+            let all: Vec<&Incoming> = all.filter(|one| !self.seats[one.seat].tap).collect();
+            self.check_tap(number, &all, &of[number], &mut faults, &mut cover);
             self.check_reports(number, &all, &mut faults);
         }
         self.check_order(&of, &mut faults);
@@ -241,7 +249,8 @@ impl World {
         let heard = stayed
             && (said.failure != FailureReport::No
                 || said.freeze.zip(end).is_some_and(|(from, to)| self.seats[sender].was_bound(from, to)));
-        if said.is_accepted() && heard && must && whole.is_empty() && !refused && !given_up {
+        let is_tap = self.seats[seat].tap;
+        if said.is_accepted() && heard && must && whole.is_empty() && !refused && !given_up && !is_tap {
             fault("it was accepted, and has not come");
         }
         if let Some(one) = whole.first() {
@@ -273,6 +282,31 @@ impl World {
         }
     }
 
+    /// What a member has whole, or a room has taken, its tap has.
+    fn check_tap(
+        &self,
+        number: usize,
+        all: &[&Incoming],
+        of: &[usize],
+        faults: &mut Vec<String>,
+        cover: &mut Cover,
+    ) {
+        let said = &self.said[number];
+        let delivered = all.iter().any(|one| one.done.is_some());
+        // Whether there was anybody for whom it was, who wants no answer is not told.
+        let told = said.to == To::All || said.failure != FailureReport::No;
+        let taken = said.is_accepted() && (delivered || (said.room && told && self.sender_stayed(said)));
+        for seat in (0..self.seats.len()).filter(|seat| self.seats[*seat].tap) {
+            let mut mine = of.iter().map(|at| &self.incoming[*at]).filter(|one| one.seat == seat);
+            let fine = mine.any(|one| one.done.is_some() || one.whim == Some(Whim::Refuses));
+            if fine {
+                cover.reach("copy", "tapped");
+            } else if taken && self.must_have(number, seat) {
+                faults.push(format!("message {number} was taken, and has not come to its tap, seat {seat}"));
+            }
+        }
+    }
+
     /// A message that began after another one of its sender was whole ends after it.
     fn check_order(&self, of: &[Vec<usize>], faults: &mut Vec<String>) {
         for (first, said) in self.said.iter().enumerate() {
@@ -294,6 +328,11 @@ impl World {
                 }
             }
         }
+    }
+
+    /// All but taps, which nobody waits for.
+    fn members(&self) -> impl Iterator<Item = usize> {
+        (0..self.seats.len()).filter(|seat| !self.seats[*seat].tap)
     }
 
     fn check_reports(&self, number: usize, all: &[&Incoming], faults: &mut Vec<String>) {
@@ -326,7 +365,7 @@ impl World {
                 }
                 continue;
             }
-            for seat in (0..self.seats.len()).filter(|seat| self.may_have(number, *seat)) {
+            for seat in self.members().filter(|seat| self.may_have(number, *seat)) {
                 let taken = done(seat).and_then(|one| self.links[&one.link].step_taken(one.end_at));
                 let untroubled = self.must_have(number, seat);
                 if untroubled && taken.is_none_or(|taken| taken > *step) {
@@ -362,7 +401,7 @@ impl World {
             let surely = |one: &&Incoming| one.done.is_some() && self.must_have(number, one.seat);
             // Whom it was for may have left.
             let is_all = said.to == To::All;
-            let none = is_all && (0..self.seats.len()).all(|seat| !self.may_have(number, seat));
+            let none = is_all && self.members().all(|seat| !self.may_have(number, seat));
             let silent_end = !none && !all.iter().any(surely) && said.failure == FailureReport::No;
             if said.success && said.reports.is_empty() && !silent_end {
                 fault("nothing was reported, though success was asked for".into());

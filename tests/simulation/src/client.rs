@@ -138,7 +138,8 @@ impl World {
     pub(crate) fn empty(&mut self, seat: usize) {
         let (tid, id) = (self.tid(), self.dice.token(40));
         let asked = self.ask(seat, &tid, None, FailureReport::Yes);
-        self.asked[asked].expected = Some(vec![200]);
+        // Who is unseen does not hear either that it came too late.
+        self.asked[asked].expected = Some(if self.seats[seat].unseen { vec![200, 481] } else { vec![200] });
         let mut bytes = BytesMut::new();
         let who = &self.seats[seat];
         HeadWriter::request(&mut bytes, &tid, "SEND", who.ours.as_bytes(), who.theirs.as_bytes())
@@ -203,8 +204,8 @@ impl World {
     fn sketch(&mut self, seat: usize, number: usize, body: Vec<u8>, head: u64) -> Said {
         let who = &self.seats[seat];
         let mine = self.said.iter().filter(|said| said.sender == seat).count();
-        // Where it is relayed the far end sees the id, and two senders' must differ.
-        let same = self.dice.percent(10) && self.shapes.get(&who.context) == Some(&Shape::Room);
+        // Two senders may use one id.
+        let same = self.dice.percent(10);
         let body = bytes::Bytes::from(body);
         Said {
             context: who.context,
@@ -330,7 +331,8 @@ impl World {
         let mut content_type = "message/cpim";
         match self.dice.below(100) {
             0..=11 => {
-                let others = self.seats.iter().filter(|s| s.context == context && s.user != sketch.user);
+                let others =
+                    self.seats.iter().filter(|s| s.context == context && s.user != sketch.user && !s.tap);
                 let users: Vec<(u64, bool)> = others.map(|s| (s.user, s.takes_private)).collect();
                 if !users.is_empty() {
                     let (user, takes) = users[self.dice.below(users.len() as u64) as usize];
@@ -536,9 +538,10 @@ impl World {
         let known = self.by_shown.get(&key).copied();
         let number = known.unwrap_or_else(|| {
             let is_room = self.shapes.get(&self.seats[seat].context) == Some(&Shape::Room);
+            let is_tap = self.seats[seat].tap;
             let whim = match self.dice.below(100) {
-                0..=2 if !is_room => Whim::Refuses,
-                3..=4 if !is_room => Whim::Silent,
+                0..=2 if !is_room || is_tap => Whim::Refuses,
+                3..=4 if !is_room || is_tap => Whim::Silent,
                 _ => Whim::None,
             };
             self.incoming.push(Incoming {
@@ -605,6 +608,9 @@ impl World {
         }
         let whim = one.whim;
         let reports = completes && whim.is_none() && chunk.head.success_report();
+        // What a tap says of it, unasked, is nobody's.
+        let tells = completes && self.seats[seat].tap && self.dice.percent(20);
+        let passed_on = one.candidates.first().copied().filter(|_| tells);
         one.reported |= reports;
         let (last, id, aborted) = (one.last, one.id.clone(), one.aborted);
         let maybe = one.candidates.clone();
@@ -624,8 +630,15 @@ impl World {
             Some(Whim::Refuses) => self.reply(seat, chunk, Status::STOP),
             _ => self.reply(seat, chunk, Status::OK),
         }
-        if reports && let Some(last) = last {
-            self.cover.reach("report", "from a receiver");
+        if self.mutator.kind == Some(Mutation::TapReports)
+            && let Some(said) = passed_on
+        {
+            self.said[said].reports.push((200, last, self.step));
+        }
+        if (reports || tells)
+            && let Some(last) = last
+        {
+            self.cover.reach("report", if tells { "from a tap" } else { "from a receiver" });
             let tid = self.tid();
             let bytes = msrp::report(&tid, &chunk.head, ByteRange::new(1, last, last), Status::OK);
             self.send(seat, &bytes, &[]);
@@ -647,7 +660,7 @@ impl World {
                     is_tail && other.context == context && frozen.is_some_and(|at| other.joined > at)
                 }
                 Some(Mutation::OtherSession) => other.context != context,
-                _ => is_private && seat != incoming.seat && other.context == context,
+                _ => is_private && seat != incoming.seat && other.context == context && !other.tap,
             }
         };
         let found = (0..self.seats.len()).filter(|seat| fits(*seat)).find_map(|seat| self.seats[seat].link);

@@ -39,7 +39,8 @@ impl World {
             };
             self.cover.reach("world", label);
             self.shapes.insert(context, if is_room { Shape::Room } else { Shape::Relay });
-            let seats: Vec<usize> = (0..members).map(|_| self.seat(context)).collect();
+            let mut seats: Vec<usize> = (0..members).map(|_| self.seat(context)).collect();
+            seats.extend(self.tap_seat(context));
             let mut verbs = vec![Verb::PutContext(Context { id: context })];
             verbs.extend(seats.iter().map(|seat| Verb::PutLeg(self.leg_of(*seat))));
             verbs.extend(self.paths(context));
@@ -62,7 +63,8 @@ impl World {
 
     fn seat(&mut self, context: u64) -> usize {
         let at = self.seats.len();
-        let others: Vec<u64> = self.seats.iter().filter(|s| s.context == context).map(|s| s.user).collect();
+        let others: Vec<u64> =
+            self.seats.iter().filter(|s| s.context == context && !s.tap).map(|s| s.user).collect();
         let user = match others.is_empty() {
             false if self.dice.percent(15) => others[self.dice.below(others.len() as u64) as usize],
             _ => at as u64 + 1,
@@ -87,6 +89,8 @@ impl World {
             context,
             leg: self.legs,
             user,
+            tap: false,
+            unseen: false,
             active: self.dice.percent(25),
             takes_private: user % 3 != 0,
             ours: String::new(),
@@ -108,6 +112,20 @@ impl World {
         at
     }
 
+    /// Sometimes somebody has a copy of all.
+    fn tap_seat(&mut self, context: u64) -> Option<usize> {
+        if !self.dice.percent(35) {
+            return None;
+        }
+        let unseen = self.dice.percent(30);
+        self.cover.reach("world", if unseen { "tapped by who is unseen" } else { "tapped" });
+        let at = self.seat(context);
+        let who = &mut self.seats[at];
+        (who.tap, who.unseen, who.user) = (true, unseen, 1000 + at as u64);
+        who.plans.clear();
+        Some(at)
+    }
+
     /// The leg of a seat as control wants it.
     fn leg_of(&self, seat: usize) -> Leg {
         let who = &self.seats[seat];
@@ -119,6 +137,17 @@ impl World {
             connect: who.active.then(|| Address::from(connect)),
             ..MsrpLeg::default()
         };
+        if who.tap {
+            return Leg {
+                id: who.leg,
+                context: who.context,
+                media: "tap".into(),
+                participant: "tap".into(),
+                unseen: who.unseen,
+                kind: Some(Kind::Msrp(msrp)),
+                ..Leg::default()
+            };
+        }
         if is_room {
             msrp.addresses = vec![address(who.user), number_of(who.user)];
             msrp.accept_types = vec!["message/cpim".into()];
@@ -138,7 +167,20 @@ impl World {
     fn paths(&self, context: u64) -> Vec<Verb> {
         let set = |legs: Vec<u64>| Some(LegSet { legs, media: String::new() });
         let here = self.seats.iter().filter(|seat| seat.context == context && seat.left.is_none());
-        let legs: Vec<u64> = here.map(|seat| seat.leg).collect();
+        let (taps, members): (Vec<_>, Vec<_>) = here.partition(|seat| seat.tap);
+        let legs: Vec<u64> = members.iter().map(|seat| seat.leg).collect();
+        let sources = LegSet { legs: Vec::new(), media: "msrp".into() };
+        // Who is unseen is named, the others are whoever stands in for them.
+        let media = if taps.iter().any(|tap| tap.unseen) { "" } else { "tap" };
+        let tap = Verb::PutPath(Path {
+            id: 9,
+            context,
+            mode: Mode::Tap as i32,
+            sources: Some(sources),
+            targets: Some(LegSet { legs: taps.iter().map(|tap| tap.leg).collect(), media: media.into() }),
+            parameters: None,
+        });
+        let tap = (!taps.is_empty()).then_some(tap);
         if self.shapes.get(&context) == Some(&Shape::Room) {
             let all = Some(LegSet { legs: Vec::new(), media: "msrp".into() });
             let switch = Switch {
@@ -147,14 +189,15 @@ impl World {
                 nicknames: true,
                 ..Switch::default()
             };
-            return vec![Verb::PutPath(Path {
+            let room = Verb::PutPath(Path {
                 id: 1,
                 context,
                 mode: Mode::Switch as i32,
                 sources: all.clone(),
                 targets: all,
                 parameters: Some(Parameters::Switch(switch)),
-            })];
+            });
+            return [room].into_iter().chain(tap).collect();
         }
         let (one, others) = (vec![legs[0]], legs[1..].to_vec());
         let mode = if others.len() == 1 { Mode::Relay } else { Mode::Distribute };
@@ -174,7 +217,8 @@ impl World {
         if others.is_empty() {
             return Vec::new();
         }
-        vec![path(1, one.clone(), others.clone()), path(2, others, one)]
+        let both = [path(1, one.clone(), others.clone()), path(2, others, one)];
+        both.into_iter().chain(tap).collect()
     }
 
     pub(crate) fn batch(&mut self, context: u64, verbs: Vec<Verb>) {

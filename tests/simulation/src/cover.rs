@@ -9,7 +9,18 @@ pub struct Cover(BTreeMap<(&'static str, String), u64>);
 
 /// What a run of a few hundred seeds must reach.
 const REQUIRED: &[(&str, &[&str])] = &[
-    ("world", &["room", "relay to one", "relay to several", "two contexts", "handed over to its home shard"]),
+    (
+        "world",
+        &[
+            "room",
+            "relay to one",
+            "relay to several",
+            "two contexts",
+            "handed over to its home shard",
+            "tapped",
+            "tapped by who is unseen",
+        ],
+    ),
     (
         "member × event",
         &[
@@ -55,6 +66,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "given up: congested",
             "ended with #",
             "refused by its receiver",
+            "tapped",
         ],
     ),
     (
@@ -75,7 +87,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "none to a silent SEND",
         ],
     ),
-    ("report", &["200", "408", "from a receiver"]),
+    ("report", &["200", "408", "from a receiver", "from a tap"]),
     (
         "flow",
         &[
@@ -101,6 +113,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "msrp_other_connection",
             "msrp_refused",
             "msrp_stray",
+            "msrp_tap",
             "msrp_unasked",
             "msrp_unfinished",
         ],

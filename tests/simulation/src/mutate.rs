@@ -43,6 +43,10 @@ pub enum Mutation {
     FriendlyAnswer,
     /// `#` is not passed on.
     LostAbort,
+    /// A source waits for a tap that is slow.
+    TapHoldsBack,
+    /// What a tap reports is passed on.
+    TapReports,
 }
 
 impl Mutation {
@@ -64,6 +68,8 @@ impl Mutation {
         Mutation::DoubledAnswer,
         Mutation::FriendlyAnswer,
         Mutation::LostAbort,
+        Mutation::TapHoldsBack,
+        Mutation::TapReports,
     ];
 }
 

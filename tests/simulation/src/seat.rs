@@ -52,6 +52,10 @@ pub(crate) struct Seat {
     pub(crate) context: u64,
     pub(crate) leg: u64,
     pub(crate) user: u64,
+    /// It is no participant, but has a copy of what all others say.
+    pub(crate) tap: bool,
+    /// Control hears nothing of it.
+    pub(crate) unseen: bool,
     /// The engine connects.
     pub(crate) active: bool,
     pub(crate) takes_private: bool,

@@ -120,6 +120,8 @@ pub(crate) struct World {
     pub(crate) completed: u64,
     pub(crate) generations: Vec<u64>,
     pub(crate) applied: Option<Body>,
+    /// Connections that were paused just now.
+    held_back: Vec<u64>,
     pub(crate) legs: u64,
     pub(crate) mutator: Mutator,
     /// Whether members, connections and messages still come and go.
@@ -149,6 +151,8 @@ impl World {
             held_bytes_max: dice.between(20_000, 100_000) as usize,
             held_messages_max: dice.between(2, 12) as usize,
             held_ms: dice.between(2000, 15_000),
+            tap_bytes_max: dice.between(20_000, 400_000) as usize,
+            tap_messages_max: dice.between(2, 40) as usize,
             arrival_ms: 10_000,
             response_ms: 30_000,
             incomplete_ms: 60_000,
@@ -190,6 +194,7 @@ impl World {
             completed: 0,
             generations: vec![0; usize::from(SHARDS)],
             applied: None,
+            held_back: Vec::new(),
             legs: 0,
             mutator: Mutator::new(broken, seed),
             calm: false,
@@ -289,7 +294,23 @@ impl World {
             }
             let more = self.engines[usize::from(shard)].flush(&mut self.out);
             if !more && self.out.is_empty() {
-                return;
+                return self.check_who_holds_back();
+            }
+        }
+    }
+
+    /// Whoever is paused waits for a member: one that has not come yet, or that does not take what is written to it.
+    fn check_who_holds_back(&mut self) {
+        for conn in std::mem::take(&mut self.held_back) {
+            let Some(link) = self.links.get(&conn) else { continue };
+            let context = self.seats[link.seat].context;
+            let is_member = |seat: &Seat| seat.context == context && !seat.tap;
+            let mut coming = self.seats.iter().filter(|seat| seat.standing == Standing::Listening);
+            // One of whose end the engine has not heard does not take anything either.
+            let behind = |link: &&Link| !link.shut && link.written > link.told;
+            let mut slow = self.links.values().filter(behind).map(|link| &self.seats[link.seat]);
+            if !slow.any(is_member) && !coming.any(is_member) {
+                self.fault(format!("link {conn} is held back, and by no member"));
             }
         }
     }
@@ -304,6 +325,7 @@ impl World {
                 self.cover.reach("flow", "paused");
                 if let Some(link) = self.links.get_mut(&conn.0) {
                     link.paused = true;
+                    self.held_back.push(conn.0);
                 }
             }
             Output::Resume { conn } => {
@@ -454,6 +476,11 @@ impl World {
             self.fire_early(*mark);
         }
         self.input(shard, Input::Received { conn: ConnId(conn), bytes });
+        if self.mutator.kind == Some(Mutation::TapHoldsBack) && self.tap_is_slow(conn) {
+            self.output(shard, Output::Pause { conn: ConnId(conn) });
+            self.check_who_holds_back();
+            self.output(shard, Output::Resume { conn: ConnId(conn) });
+        }
         if let Some(link) = self.links.get_mut(&conn) {
             if link.paused || link.shut {
                 link.deferred.extend(marks);
@@ -467,6 +494,15 @@ impl World {
         if let Some(link) = self.links.get(&conn) {
             self.wants_act(link.seat);
         }
+    }
+
+    /// A broken rule: whether its source is to wait for a tap.
+    fn tap_is_slow(&self, conn: u64) -> bool {
+        let Some(context) = self.links.get(&conn).map(|link| self.seats[link.seat].context) else {
+            return false;
+        };
+        let is_its = |link: &&Link| self.seats[link.seat].tap && self.seats[link.seat].context == context;
+        self.links.values().filter(is_its).any(|link| link.written > link.told)
     }
 
     fn stop_feeding_if_shut(&mut self, conn: u64) {

@@ -18,6 +18,8 @@ fn verdict(mutation: Mutation) -> &'static str {
         Mutation::EarlySent => "its success was reported before",
         Mutation::InventedReport => "a success REPORT that",
         Mutation::LostReport => "nothing was reported, though success was asked for",
+        Mutation::TapHoldsBack => "is held back, and by no member",
+        Mutation::TapReports => "a success REPORT that",
         Mutation::LostAnswer => "was never answered",
         Mutation::DoubledAnswer => "was answered 2 times",
         Mutation::FriendlyAnswer => "was answered 20",
