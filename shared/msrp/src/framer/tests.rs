@@ -257,3 +257,27 @@ proptest! {
         prop_assert_eq!(read(Limits::default(), bytewise), whole);
     }
 }
+
+// The end-line is looked for by strides: it is found wherever it begins in one, or between two.
+#[test]
+fn an_end_line_is_found_wherever_a_stride_ends() {
+    for (filler, length) in [b'x', b'-', b'\n'].into_iter().flat_map(|f| (0..800).map(move |n| (f, n))) {
+        let body = vec![filler; length];
+        let mut message = b"MSRP abcd SEND\r\nTo-Path: msrp://a:1/x;tcp\r\nFrom-Path: msrp://b:2/y;tcp\r\n\
+            Message-ID: 4321\r\nContent-Type: text/plain\r\n\r\n"
+            .to_vec();
+        message.extend_from_slice(&body);
+        message.extend_from_slice(b"\r\n-------abcd$\r\n");
+        let (mut framer, mut input, mut got) =
+            (Framer::new(Limits::default()), Bytes::from(message), Vec::new());
+        let mut ends = 0;
+        while let Some(event) = framer.next(&mut input).unwrap() {
+            match event {
+                Event::Body(piece) => got.extend_from_slice(&piece),
+                Event::End(flag) => ends += usize::from(flag == Flag::Last),
+                _ => {}
+            }
+        }
+        assert!(got == body && ends == 1, "{length} octets of {filler}");
+    }
+}
