@@ -433,7 +433,9 @@ impl World {
                 if !may {
                     fault(format!("was answered {code} against its Failure-Report"));
                 }
-                if asked.expected.as_ref().is_some_and(|expected| !expected.contains(code)) {
+                // Who was removed before its first request came has no session (RFC 4975 §10.11).
+                let is_gone = *code == 481 && self.seats[seat].left.is_some();
+                if !is_gone && asked.expected.as_ref().is_some_and(|expected| !expected.contains(code)) {
                     fault(format!("was answered {code}"));
                 }
             }
