@@ -33,9 +33,15 @@ pub struct Plane {
 impl Plane {
     /// Starts it with more of its configuration (TOML), and takes it over.
     pub fn start(more: &str) -> Plane {
+        Plane::start_over(1, more)
+    }
+
+    /// The same with so many shards, over which every room is spread from its second leg on.
+    pub fn start_over(shards: usize, more: &str) -> Plane {
+        let cores = vec![0; shards];
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "folder = \"{}\"\n[shards]\ncores = [0]\n[driver]\nkind = \"mio\"\n[metrics]\naddress = \"127.0.0.1:0\"\n\
+            "folder = \"{}\"\n[shards]\ncores = {cores:?}\ncontext_weight_max = 1\n[driver]\nkind = \"mio\"\n[metrics]\naddress = \"127.0.0.1:0\"\n\
              tick_ms = 20\n[msrp]\nport = 0\n{more}\n",
             folder.path().display()
         );

@@ -29,6 +29,33 @@ fn room(private: bool, nicknames: bool) -> contract::Path {
     path(1, Mode::Switch, &[1, 2, 3], &[1, 2, 3], Some(Parameters::Switch(switch)))
 }
 
+thread_local! {
+    /// Over how many shards the rooms of this thread are.
+    static SHARDS: std::cell::Cell<usize> = const { std::cell::Cell::new(1) };
+}
+
+fn plane() -> Plane {
+    Plane::start_over(SHARDS.get(), "")
+}
+
+/// DESIGN §2, invariant 4: a room over two shards is no other room. All of the below again.
+#[test]
+fn over_two_shards_all_is_the_same() {
+    SHARDS.set(2);
+    let mut plane = plane();
+    let ours = plane.set(vec![leg(1, true), leg(2, true), leg(3, false)], vec![room(true, false)]);
+    let shard = |path: &String| path.rsplit_once('/').unwrap().1[..3].to_owned();
+    let shards: std::collections::BTreeSet<String> = ours.iter().map(shard).collect();
+    assert_eq!(shards.len(), 2, "{ours:?}");
+    drop(plane);
+    s6_1_a_regular_message_goes_to_all();
+    s6_codes_of_messages();
+    s6_2_a_private_message_whole_and_in_chunks();
+    s7_nicknames();
+    a_late_joiner_does_not_get_the_tail();
+    who_may_not_speak_and_who_has_two_sessions();
+}
+
 /// Three participants in a room; the third one takes no private messages.
 struct Chat {
     plane: Plane,
@@ -38,7 +65,7 @@ struct Chat {
 
 impl Chat {
     fn up(private: bool, nicknames: bool) -> Chat {
-        let mut plane = Plane::start("");
+        let mut plane = plane();
         let ours = plane.set(vec![leg(1, true), leg(2, true), leg(3, false)], vec![room(private, nicknames)]);
         let peers = (1..=3).map(|n| plane.join(n, &ours[n as usize - 1])).collect();
         Chat { plane, peers, ours }
@@ -195,7 +222,7 @@ fn s7_nicknames() {
 /// §6.1 with CPM-FACTS §3.8 step 8: who joins while a message is on its way does not get its tail.
 #[test]
 fn a_late_joiner_does_not_get_the_tail() {
-    let mut plane = Plane::start("");
+    let mut plane = plane();
     let mut switch = room(true, false);
     switch.sources = Some(contract::LegSet { legs: vec![1, 2], media: String::new() });
     switch.targets.clone_from(&switch.sources);
@@ -234,7 +261,7 @@ fn a_late_joiner_does_not_get_the_tail() {
 /// CPM-FACTS §3.8 steps 6 and 12: who may not speak is told so; one's own other session has a copy.
 #[test]
 fn who_may_not_speak_and_who_has_two_sessions() {
-    let mut plane = Plane::start("");
+    let mut plane = plane();
     let mut silent = leg(2, true);
     silent.direction = Direction::Recvonly as i32;
     let mut twin = leg(3, true);

@@ -126,9 +126,10 @@ pub struct ShardSettings {
     /// The cores to pin to by their ids, one shard each; isolated cores are welcome. Empty: every core but the first
     /// one, and at least one.
     pub cores: Vec<usize>,
-    /// A conference of more than this weight is spread over all shards: a leg of audio weighs 1, one of video 8. Only what
-    /// is distributed to all is spread, and such a conference is refused paths of other modes from then on (selection of
-    /// speakers, floor, relay, tap). 0: every conference is on one shard whole.
+    /// A conference of more than this weight is spread over all shards: a leg of audio or of messages weighs 1, one of video
+    /// 8. Only what is distributed to all is spread, and rooms of messages; such a conference is refused paths of other modes
+    /// for legs of that kind from then on (selection of speakers, floor, relay, tap; relayed messages). 0: every conference
+    /// is on one shard whole.
     pub context_weight_max: usize,
 }
 
@@ -298,6 +299,8 @@ pub struct LimitSettings {
     pub legs_max: usize,
     /// UDP sockets: one for each RTP leg with rtcp-mux, two without.
     pub sockets_max: usize,
+    /// Legs of one context, those on other shards included.
+    pub context_legs_max: usize,
     /// Receivers of one source.
     pub targets_max: usize,
     /// Slots of one context's paths together (select, floor): so many streams of our own may a leg have, up to 255.
@@ -320,6 +323,8 @@ pub struct LimitSettings {
     pub connections_max: usize,
     /// Stream connections that one address may open (one /64 with IPv6). Many phones behind one NAT are one address.
     pub connections_per_address_max: usize,
+    /// Octets of one sender's messages that are on their way to another shard of his room; no more is read from him meanwhile.
+    pub handed_bytes_max: usize,
     /// Octets that wait for one connection.
     pub queue_bytes_max: usize,
     /// Octets of one message when control names no limit.
@@ -353,6 +358,7 @@ impl Default for LimitSettings {
             contexts_max: engine.contexts_max,
             legs_max: engine.legs_max,
             sockets_max: engine.sockets_max,
+            context_legs_max: engine.context_legs_max,
             targets_max: engine.targets_max,
             context_slots_max: engine.context_slots_max,
             nack_legs_max: engine.nack_legs_max,
@@ -364,6 +370,7 @@ impl Default for LimitSettings {
             estimate_min_kbps: engine.estimate_min_kbps,
             connections_max: 4096,
             connections_per_address_max: 1024,
+            handed_bytes_max: engine.handed_bytes_max,
             queue_bytes_max: engine.queue_bytes_max,
             message_bytes_max: engine.message_bytes_max,
             held_bytes_max: engine.held_bytes_max,
@@ -387,6 +394,7 @@ impl LimitSettings {
             contexts_max: self.contexts_max,
             legs_max: self.legs_max,
             sockets_max: self.sockets_max,
+            context_legs_max: self.context_legs_max,
             targets_max: self.targets_max,
             context_slots_max: self.context_slots_max.min(255),
             nack_legs_max: self.nack_legs_max,
@@ -397,6 +405,7 @@ impl LimitSettings {
             rtcp_min_kbps: self.rtcp_min_kbps,
             estimate_min_kbps: self.estimate_min_kbps,
             connections_max: self.connections_max,
+            handed_bytes_max: self.handed_bytes_max,
             queue_bytes_max: self.queue_bytes_max,
             message_bytes_max: self.message_bytes_max,
             held_bytes_max: self.held_bytes_max,

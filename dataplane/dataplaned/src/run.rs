@@ -167,6 +167,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         started.push(start_shard(&shared, index, cores.len(), *core, seed)?);
     }
     let mut joins = Vec::new();
+    let listeners: Vec<_> = started.iter().map(|shard| shard.listeners.clone()).collect();
     let wakes: Vec<Wake> = started.iter().map(|shard| shard.ready.wake.clone()).collect();
     let senders: Vec<Sender<ToShard>> = started.iter().map(|shard| shard.sender.clone()).collect();
     let outgoing = |index: usize| Outgoing::new(senders[index].clone(), wakes[index].clone());
@@ -178,7 +179,8 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         let peers = (0..senders.len()).map(|peer| (peer != index).then(|| outgoing(peer))).collect();
         let keep = Keep::new(spool_sender.clone());
         let handshakes = Outgoing::new(handshakes_sender.clone(), ());
-        let ends = Ends { steward: to_steward(), peers, keep, handshakes, names: names.clone() };
+        let (names, listeners) = (names.clone(), listeners.clone());
+        let ends = Ends { steward: to_steward(), peers, keep, handshakes, names, listeners };
         shard.ends.send(ends).map_err(|_| anyhow::anyhow!("a shard ended at its start"))?;
         addresses.msrp.push(shard.msrp);
         joins.push(shard.join);
@@ -319,6 +321,7 @@ struct Started {
     ready: Ready,
     ends: Sender<Ends>,
     msrp: (SocketAddr, Option<SocketAddr>),
+    listeners: (forward::Listener, Option<forward::Listener>),
     join: JoinHandle<()>,
 }
 
@@ -342,6 +345,7 @@ fn start_shard(
         },
     };
     let (sender, mailbox) = mailbox(config.limits.mailbox_max);
+    let listeners = (authority(msrp.0), msrp.1.map(authority));
     let plan = Plan {
         index: number,
         shards,
@@ -376,7 +380,7 @@ fn start_shard(
     let name = format!("shard-{index}");
     let join = spawn(&name, shared.failed, move || shard::run(plan, &ready_sender, &ends_receiver))?;
     let ready = ready.recv().context("a shard ended at its start")??;
-    Ok(Started { sender, ready, ends, msrp, join })
+    Ok(Started { sender, ready, ends, msrp, listeners, join })
 }
 
 fn spawn(

@@ -9,6 +9,7 @@ use contract::{
 
 use crate::engine::{Context, Engine, Seat};
 use crate::media::{Place, Tx};
+use crate::modes::switch::Away;
 use crate::wanted::{Present, Refused, Staged, Wanted, rides_on, stage};
 use crate::{Attachment, Elsewhere, Output, SocketId};
 
@@ -206,7 +207,7 @@ impl Engine {
             next.legs.iter().partition(|(_, leg)| rides_on(leg).is_none());
         for (id, leg) in alone.into_iter().chain(riders) {
             let old = context.wanted.legs.get(id);
-            if old == Some(leg) {
+            if old.is_some_and(|old| std::sync::Arc::ptr_eq(old, leg) || old == leg) {
                 continue;
             }
             if let Some(shard) = context.place_of(*id, self.config.shard) {
@@ -247,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// A leg that is on another shard. MSRP legs have no stand-in: nothing of them crosses.
+    /// A leg that is on another shard. MSRP legs have no stand-in: what crosses of them brings its own (`message::across`).
     fn put_stand_in(&mut self, now: Now, context: &mut Context, leg: &contract::Leg, shard: u16) {
         let Some(Kind::Rtp(rtp)) = &leg.kind else { return };
         let old = match context.seats.get(&leg.id) {
@@ -271,15 +272,20 @@ impl Engine {
         if !rtp.is_empty() || self.media.has_stages(id) {
             self.media.flatten(now, id, &rtp, &context.wanted, &mut tx);
         }
-        if context.home.is_some() {
-            return; // its messages are at home
-        }
         let msrp: BTreeMap<u64, u32> = context
             .seats
             .iter()
             .filter_map(|(id, seat)| if let Seat::Msrp(at) = seat { Some((*id, *at)) } else { None })
             .collect();
-        self.message.flatten(now, id, &msrp, &context.wanted, &mut tx);
+        let here = self.config.shard;
+        let is_spread = context.home.is_some() || !context.places.is_empty();
+        let away =
+            context.wanted.legs.values().filter(|leg| is_spread && matches!(leg.kind, Some(Kind::Msrp(_))));
+        let away = away.filter_map(|leg| {
+            let shard = context.place_of(leg.id, here)?;
+            Some((leg.id, Away { shard, leg: std::sync::Arc::clone(leg) }))
+        });
+        self.message.flatten(now, id, (&msrp, &away.collect()), &context.wanted, &mut tx);
     }
 
     pub(crate) fn placement(&self, key: contract::LegKey) -> Option<Placement> {
@@ -309,10 +315,17 @@ impl Present for Engine {
         self.message.session_taken(session, by)
     }
 
-    fn draw_session(&mut self, tls: bool) -> Option<contract::MsrpLocal> {
-        let listener = if tls { self.config.msrps.as_ref()? } else { &self.config.msrp };
+    fn draw_session(&mut self, tls: bool, shard: Option<u16>) -> Option<contract::MsrpLocal> {
+        let shard = shard.unwrap_or(self.config.shard);
+        let listener = match self.listeners.get(usize::from(shard)) {
+            _ if shard == self.config.shard && tls => self.config.msrps.as_ref()?,
+            _ if shard == self.config.shard => &self.config.msrp,
+            Some((_, secure)) if tls => secure.as_ref()?,
+            Some((plain, _)) => plain,
+            None => return None,
+        };
         // Three digits name the shard, so that each shard knows whose a session is.
-        let session = format!("{:03x}{}", self.config.shard, self.entropy.token(130));
+        let session = format!("{shard:03x}{}", self.entropy.token(130));
         let scheme = if tls { "msrps" } else { "msrp" };
         let path = format!("{scheme}://{}/{session};tcp", listener.authority);
         let advertised = listener.authority.parse().ok().map(|at: std::net::SocketAddr| at.into());

@@ -89,6 +89,9 @@ pub struct Limits {
     pub connection_sessions_max: usize,
     /// Octets handed to the driver and not yet with the kernel, per connection.
     pub inflight_bytes_max: usize,
+    /// Octets of one leg's messages that are on their way to another shard of its room, with what goes along with each
+    /// piece; about one read more. No more is read from its peer meanwhile.
+    pub handed_bytes_max: usize,
     /// Octets that wait in the engine, per connection, beyond those in flight.
     pub queue_bytes_max: usize,
     /// Header block of one MSRP request or response.
@@ -156,6 +159,7 @@ impl Default for Limits {
             connections_max: 8192,
             connection_sessions_max: 64,
             inflight_bytes_max: 64 << 10,
+            handed_bytes_max: 256 << 10,
             queue_bytes_max: 256 << 10,
             head_bytes_max: 8 << 10,
             cpim_bytes_max: 16 << 10,
@@ -236,6 +240,11 @@ impl Limits {
                     + n(self.held_messages_max.max(self.tap_messages_max)) * (size(size_of::<Held>()) + 64),
             )
             .row("msrp reports expected", legs * n(self.leg_reports_max), size(size_of::<Expect>()) + 32)
+            .row(
+                "msrp on its way to another shard, of each leg",
+                legs,
+                n(self.handed_bytes_max + self.inflight_bytes_max),
+            )
             .row("connections", connections, size(size_of::<Conn>()))
             .row("connection queues", connections, n(self.queue_bytes_max + self.inflight_bytes_max))
             .row(

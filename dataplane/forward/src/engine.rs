@@ -8,7 +8,7 @@ use contract::{Audited, Counters, from_dataplane::Body};
 use crate::media::{Media, Tx};
 use crate::message::Message;
 use crate::wanted::Wanted;
-use crate::{Config, Drop, Input, Output, SocketId, Totals};
+use crate::{Config, Drop, Input, Listener, Output, SocketId, Totals};
 
 /// Where a leg's row is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +44,8 @@ pub struct Engine {
     /// What the last generation was answered.
     pub(crate) answer: Option<Body>,
     pub(crate) draining: bool,
+    /// The MSRP listeners of each shard.
+    pub(crate) listeners: Vec<(Listener, Option<Listener>)>,
 }
 
 impl Engine {
@@ -62,6 +64,7 @@ impl Engine {
             generation: 0,
             answer: None,
             draining: false,
+            listeners: Vec::new(),
         }
     }
 
@@ -73,6 +76,16 @@ impl Engine {
     /// Whether a socket is a leg's.
     pub fn has_socket(&self, socket: crate::SocketId) -> bool {
         self.media.binding(socket).is_some()
+    }
+
+    /// Where the shards listen for MSRP, over TCP and over TLS, in their order: legs on another one are told its address.
+    pub fn set_listeners(&mut self, listeners: Vec<(Listener, Option<Listener>)>) {
+        self.listeners = listeners;
+    }
+
+    /// Whether a session id is that of another leg here than this one.
+    pub fn is_session_taken(&self, session: &str, by: contract::LegKey) -> bool {
+        self.message.session_taken(session, by)
     }
 
     /// The room that the outbox must have before an input is handed in: what one datagram, one piece of a stream or

@@ -31,9 +31,10 @@
 //! repaired as loss on the way is: by NACK and the next key frame. Two sources that began on two shards at once under one
 //! SSRC are told apart by each shard for its own receivers (RFC 3550 §8.2): RTCP ends at each leg, so nobody sees more.
 //!
-//! Only `distribute` is spread. What chooses (`select`, `floor`) has one stage that hears all voices, `relay` passes RTCP
-//! through, and `tap` must not be seen: contexts with such paths stay at home whole, and one that is spread already is
-//! refused them. MSRP legs are at home.
+//! Of RTP only `distribute` is spread. What chooses (`select`, `floor`) has one stage that hears all voices, `relay` passes
+//! RTCP through, and `tap` must not be seen: contexts with such paths stay at home whole, and one that is spread already is
+//! refused them. Of MSRP only the legs of a room (`switch`) are spread: what crosses of them may not be lost, and has an order
+//! of its own (see `message::across`). They have no stand-in. Whoever is relayed (`relay`, `distribute`) is at home.
 //!
 //! Deliberately not here: which leg goes where (the steward), mailboxes (the process).
 
@@ -110,12 +111,18 @@ pub(crate) enum Word {
     Missing { ssrc: u32, numbers: Arc<[u16]> },
     /// What the receivers there can take of the leg, bit/s.
     Rate(u64),
+    /// Of the leg's messages to a room (see `message::across`).
+    Message(crate::message::Letter),
 }
 
 impl Word {
     /// It goes from the leg to its stand-ins; the others go back.
     pub(crate) const fn goes_out(&self) -> bool {
-        matches!(self, Word::Packet { .. } | Word::Sender(_) | Word::Bye(_))
+        match self {
+            Word::Packet { .. } | Word::Sender(_) | Word::Bye(_) => true,
+            Word::Message(letter) => letter.goes_out(),
+            Word::KeyFrame(_) | Word::Missing { .. } | Word::Rate(_) => false,
+        }
     }
 }
 
@@ -127,6 +134,11 @@ impl Handed {
             Word::Packet { bytes, .. } => bytes,
             _ => &[],
         }
+    }
+
+    /// It may not be lost: where there is no room for it, it waits. How much there can be its sender sees to.
+    pub const fn must_arrive(&self) -> bool {
+        matches!(self.word, Word::Message(_))
     }
 }
 
@@ -206,6 +218,10 @@ impl Engine {
         let seat = context.and_then(|context| context.seats.get(&handed.leg.leg)).copied();
         let mut tx = Tx { out, totals: &mut self.totals };
         tx.totals.handed_in += 1;
+        if let Word::Message(letter) = &handed.word {
+            tx.totals.handed_taken += 1;
+            return self.message.handed(now, handed, letter, &mut tx);
+        }
         let taken = match seat {
             Some(Seat::Rtp(at)) => self.media.handed(now, at, handed, &mut tx),
             _ => Err(Drop::OutpostUnknown),

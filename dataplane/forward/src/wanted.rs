@@ -64,8 +64,8 @@ pub(crate) trait Present {
     fn is_free(&self, socket: crate::SocketId) -> bool;
     /// Whether a session id is that of another leg than this one.
     fn session_taken(&self, session: &str, by: contract::LegKey) -> bool;
-    /// A session id with its path and address for a new MSRP leg.
-    fn draw_session(&mut self, tls: bool) -> Option<contract::MsrpLocal>;
+    /// A session id with its path and address for a new MSRP leg, here or on another shard.
+    fn draw_session(&mut self, tls: bool, shard: Option<u16>) -> Option<contract::MsrpLocal>;
 }
 
 struct Stage<'a, P> {
@@ -306,7 +306,10 @@ impl<P: Present> Stage<'_, P> {
             Some(old) if asked.session.is_empty() || asked.session == old.session => old,
             Some(_) => return Err((Reason::BadLeg, "a leg cannot change its session")),
             None if asked.session.is_empty() => {
-                let drawn = self.present.draw_session(msrp.tls);
+                let drawn = {
+                    let elsewhere = self.elsewhere.iter().find(|e| e.leg == key).map(|e| e.shard);
+                    self.present.draw_session(msrp.tls, elsewhere)
+                };
                 let drawn = drawn.ok_or((Reason::Unsupported, "no listener for TLS"))?;
                 contract::MsrpLocal { advertised: asked.advertised.or(drawn.advertised), ..drawn }
             }

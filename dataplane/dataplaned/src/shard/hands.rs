@@ -169,8 +169,12 @@ impl Hands {
 
     /// Hands something over to another shard; false when there is no room.
     pub(crate) fn hand(&mut self, shard: u16, handed: Box<Handed>) -> bool {
-        let peer = self.peers.get_mut(usize::from(shard)).and_then(Option::as_mut);
-        peer.is_some_and(|peer| peer.offer(ToShard::Handed(handed)))
+        let Some(Some(peer)) = self.peers.get_mut(usize::from(shard)) else { return false };
+        if handed.must_arrive() {
+            peer.send(ToShard::Handed(handed));
+            return true;
+        }
+        peer.offer(ToShard::Handed(handed))
     }
 
     /// Says something to control: an answer, or news.

@@ -33,6 +33,8 @@ use kernel::Below;
 /// fraction of one.
 const MAIL_TURN: usize = 32;
 const HANDED_PER_MAIL: usize = 8;
+/// A word about a room's message counts for so many.
+const LETTER_MAILS: usize = 2;
 /// Contexts whose counters are reported in one turn.
 const COUNTERS_TURN: usize = 16;
 /// Nanoseconds of one send, for the cap of a batch by time (DESIGN §4).
@@ -95,6 +97,8 @@ pub(crate) struct Ends {
     pub(crate) keep: Keep,
     pub(crate) handshakes: Outgoing<ToHandshakes, ()>,
     pub(crate) names: Names,
+    /// Where each shard listens for MSRP.
+    pub(crate) listeners: Vec<(forward::Listener, Option<forward::Listener>)>,
 }
 
 /// The thread of a shard.
@@ -163,6 +167,7 @@ impl Shard {
         let seed: HashSeed = entropy.hash_seed();
         let mut engine = Engine::new(plan.engine, entropy);
         engine.set_own_media(Arc::clone(&plan.own));
+        engine.set_listeners(ends.listeners);
         let attached = Attached::new(&plan.rtp, usize::from(plan.index), plan.shards, (seed, plan.own));
         let hands = Hands::new(Parts {
             index: plan.index,
@@ -296,7 +301,12 @@ impl Shard {
         let mut done = 0;
         while done < MAIL_TURN * HANDED_PER_MAIL {
             let Ok(message) = self.mailbox.try_recv() else { break };
-            done += if matches!(message, ToShard::Handed(_)) { 1 } else { HANDED_PER_MAIL };
+            done += match &message {
+                // It may go to all the members of a room here.
+                ToShard::Handed(handed) if handed.must_arrive() => HANDED_PER_MAIL * LETTER_MAILS,
+                ToShard::Handed(_) => 1,
+                _ => HANDED_PER_MAIL,
+            };
             match message {
                 ToShard::Handed(handed) => self.handed(&handed, now),
                 ToShard::Batch { link, batch } => {

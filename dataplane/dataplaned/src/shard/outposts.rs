@@ -3,6 +3,8 @@
 
 use base::Now;
 use contract::Batch;
+use contract::change::Verb;
+use contract::leg::Kind;
 use contract::refusal::Reason;
 use forward::{Handed, Input, Output, Standing};
 
@@ -29,10 +31,21 @@ impl Shard {
 
     /// Binds what legs of a batch need here; nothing else changes.
     pub(super) fn bind(&mut self, round: u64, batch: &Batch, sizes: &[(u64, usize)]) {
-        let bound = if sizes.iter().all(|(context, legs)| self.engine.has_room(*context, *legs)) {
-            self.hands.attached.prepare(batch, &[], &mut *self.hands.driver)
-        } else {
+        let taken = |change: &contract::Change| match &change.verb {
+            Some(Verb::PutLeg(leg)) => match &leg.kind {
+                Some(Kind::Msrp(contract::MsrpLeg { local: Some(local), .. })) => {
+                    self.engine.is_session_taken(&local.session, leg.key())
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        let bound = if !sizes.iter().all(|(context, legs)| self.engine.has_room(*context, *legs)) {
             Err((0, Reason::Limit, "contexts or legs of an outpost"))
+        } else if let Some(change) = batch.changes.iter().position(taken) {
+            Err((change, Reason::BadLeg, "a session that is another leg's"))
+        } else {
+            self.hands.attached.prepare(batch, &[], &mut *self.hands.driver)
         };
         let bound = bound.map(|attachments| {
             let told = attachments.iter().map(|attached| (attached.leg, attached.local.clone())).collect();

@@ -184,7 +184,12 @@ impl Steward {
             Order::Batch(batch) => self.batch(state, token, batch),
             Order::Decide(decide) => {
                 match &decide.leg {
-                    Some(leg) => self.send_home(leg.context, ToShard::Decide(Box::new(decide))),
+                    Some(leg) => {
+                        let at = self.shard_of(leg.context, Some(leg.leg));
+                        if let Some(shard) = self.shards.get_mut(at) {
+                            shard.send(ToShard::Decide(Box::new(decide)));
+                        }
+                    }
                     // Of no leg: the question's number says which shard has asked.
                     None => {
                         let asker = usize::try_from(decide.id >> forward::SHARD_SHIFT).unwrap_or(usize::MAX);
@@ -259,13 +264,6 @@ impl Steward {
         let detail = "media would go round for ever between legs of this data plane";
         self.refuse(state, token, batch.generation, Reason::BadLeg, change, detail);
         true
-    }
-
-    fn send_home(&mut self, context: u64, message: ToShard) {
-        let at = home(context, self.shards.len());
-        if let Some(shard) = self.shards.get_mut(at) {
-            shard.send(message);
-        }
     }
 
     fn capture(&mut self, state: &mut State, token: usize, capture: Capture) {

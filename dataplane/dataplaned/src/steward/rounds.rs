@@ -15,7 +15,8 @@
 //! A leg keeps its shard as long as it lives. A new one is at home until its context is over the weight, then where the context
 //! weighs least; one with a port that control names is where that port's pair belongs, which is where the leg got it: so
 //! after a restart each is found where it was. Legs that share a transport (RFC 9143) are at home: what one of them hears, the
-//! others open.
+//! others open. An MSRP leg is where its session says that control names; all of a participant's are where his first one is or
+//! was, so that what is said once for all his devices, and what waits for his next one, are in one place.
 
 mod roster;
 
@@ -25,12 +26,12 @@ use contract::change::Verb;
 use contract::from_dataplane::Body;
 use contract::leg::Kind;
 use contract::refusal::Reason;
-use contract::{Batch, Change, LegKey, Refusal, RtpLeg, RtpLocal};
+use contract::{Batch, Change, Leg, LegKey, Refusal, RtpLeg, RtpLocal};
 use forward::Elsewhere;
 
 use crate::config::Config;
 use crate::mail::{Bound, SpreadBatch, ToShard};
-use roster::{Place, Roster, asked_port, is_spread, weight};
+use roster::{Place, Roster, asked_port, asked_session, is_spread, weight};
 
 /// A batch that cannot be: why, which change, and a detail for logs.
 pub(super) type Refused = (Reason, usize, &'static str);
@@ -38,12 +39,34 @@ pub(super) type Refused = (Reason, usize, &'static str);
 /// The contexts that a batch touches, as they will be; `None`: removed.
 type Staged = BTreeMap<u64, Option<Roster>>;
 
+/// What places the MSRP legs of one context while a batch is planned: looked up for the first of them, and kept.
+#[derive(Debug)]
+struct ContextChats {
+    is_room: bool,
+    weights: Vec<usize>,
+    /// By participant.
+    homes: BTreeMap<String, u16>,
+}
+
+type Chats = BTreeMap<u64, ContextChats>;
+
+impl ContextChats {
+    fn put(&mut self, leg: &Leg, shard: u16) {
+        if let Some(sum) = self.weights.get_mut(usize::from(shard)) {
+            *sum += weight(leg);
+        }
+        if !leg.participant.is_empty() {
+            self.homes.insert(leg.participant.clone(), shard);
+        }
+    }
+}
+
 /// Where the legs of a batch are to be.
 #[derive(Debug)]
 pub(super) struct Plan {
     home: u16,
     staged: Staged,
-    /// RTP legs that it puts on other shards, by the change that does.
+    /// Legs that it puts on other shards, by the change that does.
     elsewhere: Vec<(usize, LegKey, u16)>,
     /// The outposts of each context, those that it loses included.
     outposts: BTreeMap<u64, BTreeSet<u16>>,
@@ -172,19 +195,38 @@ impl Rounds {
         }
         // Places when all paths are known: they say whether the context can be spread.
         let mut elsewhere = Vec::new();
+        let mut chats = Chats::new();
         for (change, verb) in batch.changes.iter().enumerate() {
             let Some(Verb::PutLeg(leg)) = &verb.verb else { continue };
-            let Some(Kind::Rtp(rtp)) = &leg.kind else { continue };
             let Some(Some(roster)) = staged.get_mut(&leg.context) else { continue };
             let known = self.rosters.get(&leg.context).and_then(|roster| roster.legs.get(&leg.id));
             let known = known.or_else(|| roster.legs.get(&leg.id)).map(|place| place.shard);
-            let shard = known.unwrap_or_else(|| self.place(home, roster, rtp));
-            if shard != home && rtp.bundle.is_some() {
-                return Err((Reason::Unsupported, change, "lines that share a transport are at home"));
-            }
+            let shard = match &leg.kind {
+                Some(Kind::Rtp(rtp)) => {
+                    let shard = known.unwrap_or_else(|| self.place(home, roster, leg, rtp));
+                    if shard != home && rtp.bundle.is_some() {
+                        return Err((
+                            Reason::Unsupported,
+                            change,
+                            "lines that share a transport are at home",
+                        ));
+                    }
+                    shard
+                }
+                Some(Kind::Msrp(msrp)) => {
+                    let asked = asked_session(msrp).filter(|shard| usize::from(*shard) < self.shards);
+                    let chats =
+                        chats.entry(leg.context).or_insert_with(|| self.chats(leg.context, roster, batch));
+                    let place = || self.place_chat(home, chats, leg, asked);
+                    let shard = known.unwrap_or_else(place);
+                    chats.put(leg, shard);
+                    shard
+                }
+                None => continue,
+            };
             let ends = [leg.id, 0].map(|leg_or_all| removed.get(&(leg.context, leg_or_all)));
             if ends.into_iter().flatten().all(|end| *end < change) {
-                roster.legs.insert(leg.id, Place { shard, weight: weight(rtp) });
+                roster.legs.insert(leg.id, Place::new(shard, leg));
             }
             if shard != home {
                 elsewhere.push((change, leg.key(), shard));
@@ -195,13 +237,25 @@ impl Rounds {
             let mut shards = self.outposts(*context, usize::from(home));
             if let Some(after) = after {
                 let own = after.outposts(home);
-                if !own.is_empty() && !after.paths.values().all(|mode| is_spread(*mode)) {
-                    let choosing = |change: &Change| match &change.verb {
-                        Some(Verb::PutPath(path)) => path.context == *context && !is_spread(path.mode()),
+                let puts = |wanted: &dyn Fn(&contract::Path) -> bool| {
+                    let puts = |change: &Change| match &change.verb {
+                        Some(Verb::PutPath(path)) => path.context == *context && wanted(path),
                         _ => false,
                     };
-                    let change = batch.changes.iter().position(choosing).unwrap_or(0);
+                    batch.changes.iter().position(puts).unwrap_or(0)
+                };
+                let is_chosen = after.paths.values().any(|way| !is_spread(way.mode));
+                if is_chosen && after.is_away(home, false) {
+                    let change = puts(&|path| !is_spread(path.mode()));
                     return Err((Reason::Unsupported, change, "only distribute is spread over shards"));
+                }
+                if let Some(relays) = after.relays_messages(&[]).filter(|_| after.is_away(home, true)) {
+                    let change = puts(&|path| path.id == relays);
+                    return Err((
+                        Reason::Unsupported,
+                        change,
+                        "of messages only rooms are spread over shards",
+                    ));
                 }
                 shards.extend(own);
             }
@@ -212,25 +266,56 @@ impl Rounds {
         Ok(Plan { home, staged, elsewhere, outposts })
     }
 
-    fn place(&self, home: u16, roster: &Roster, rtp: &RtpLeg) -> u16 {
-        if !roster.is_spreadable() || rtp.bundle.is_some() {
+    /// The MSRP legs of a context, with those that this batch may remove.
+    fn chats(&self, context: u64, roster: &Roster, batch: &Batch) -> ContextChats {
+        let mut chats =
+            ContextChats { is_room: false, weights: self.weights(roster), homes: BTreeMap::new() };
+        let before = self.rosters.get(&context);
+        for place in before.into_iter().chain([roster]).flat_map(|roster| roster.legs.values()) {
+            if let Some(chat) = place.chat.as_ref().filter(|chat| !chat.participant.is_empty()) {
+                chats.homes.insert(chat.participant.clone(), place.shard);
+            }
+        }
+        chats.is_room = roster.is_room(&coming(context, batch));
+        chats
+    }
+
+    fn place_chat(&self, home: u16, chats: &ContextChats, leg: &Leg, asked: Option<u16>) -> u16 {
+        if !chats.is_room {
             return home;
         }
-        if let Some(shard) = self.shard_of_port(asked_port(rtp)) {
-            return shard;
-        }
+        let his = chats.homes.get(&leg.participant).copied();
+        asked.or(his).unwrap_or_else(|| self.least(home, &chats.weights, weight(leg)))
+    }
+
+    fn weights(&self, roster: &Roster) -> Vec<usize> {
         let mut weights = vec![0; self.shards];
         for place in roster.legs.values() {
             if let Some(sum) = weights.get_mut(usize::from(place.shard)) {
                 *sum += place.weight;
             }
         }
-        if weights.iter().sum::<usize>() + weight(rtp) <= self.weight_max {
+        weights
+    }
+
+    /// At home until the context is over the weight, then where it weighs least.
+    fn least(&self, home: u16, weights: &[usize], more: usize) -> u16 {
+        if weights.iter().sum::<usize>() + more <= self.weight_max {
             return home;
         }
         let away = |shard: usize| (shard + self.shards - usize::from(home)) % self.shards;
         let least = (0..self.shards).min_by_key(|shard| (weights.get(*shard).copied(), away(*shard)));
         least.and_then(|shard| u16::try_from(shard).ok()).unwrap_or(home)
+    }
+
+    fn place(&self, home: u16, roster: &Roster, leg: &Leg, rtp: &RtpLeg) -> u16 {
+        if !roster.is_spreadable() || rtp.bundle.is_some() {
+            return home;
+        }
+        if let Some(shard) = self.shard_of_port(asked_port(rtp)) {
+            return shard;
+        }
+        self.least(home, &self.weights(roster), weight(leg))
     }
 
     /// The shard that gives out a port (see `shard::ports`).
@@ -386,6 +471,15 @@ impl Rounds {
         let send = round.behind.iter().map(|shard| (*shard, ToShard::Unbind { round: round.number }));
         Step { send: send.collect(), answer: Some((round.link, body)) }
     }
+}
+
+/// The MSRP legs of a context that a batch puts.
+fn coming(context: u64, batch: &Batch) -> Vec<&Leg> {
+    let put = batch.changes.iter().filter_map(|change| match &change.verb {
+        Some(Verb::PutLeg(leg)) if leg.context == context => Some(leg),
+        _ => None,
+    });
+    put.filter(|leg| matches!(leg.kind, Some(Kind::Msrp(_)))).collect()
 }
 
 #[cfg(test)]

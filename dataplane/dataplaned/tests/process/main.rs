@@ -7,4 +7,5 @@ mod media;
 mod message;
 mod ng;
 mod outposts;
+mod rooms;
 mod words;

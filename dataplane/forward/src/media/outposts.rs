@@ -139,6 +139,7 @@ impl Media {
             Word::Bye(ssrc) => self.source_left(at, *ssrc, now, tx),
             Word::KeyFrame(ssrc) => self.want_key_frame(at, *ssrc, now, tx),
             Word::Missing { ssrc, numbers } => self.ask_for(at, *ssrc, numbers.iter().copied(), now, tx),
+            Word::Message(_) => return Err(Drop::OutpostUnknown),
             Word::Rate(bits_per_second) => {
                 let estimate = Estimate { bits_per_second: *bits_per_second, at: now.mono };
                 let spread = row.spread.get_or_insert_with(Box::default);

@@ -131,7 +131,9 @@ impl Message {
                 return Verdict::Discard(Drop::MsrpDuplicate);
             }
             p.go_on(head.clone(), tid, until);
-            return Verdict::Take(p.id);
+            let id = p.id;
+            self.hand_chunk(leg, id);
+            return Verdict::Take(id);
         }
         if row.passages.unfinished() >= messages_max {
             return Verdict::Refuse(Status::STOP, Drop::MsrpLimit);

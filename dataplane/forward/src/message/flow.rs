@@ -37,7 +37,7 @@ impl Message {
         tx: &mut Tx<'_>,
     ) -> bool {
         let max = self.limits.queue_bytes_max;
-        let from = self.conn_id(source);
+        let from = self.gate_of(source);
         let Some(to) = self.conns.get_mut(&conn) else { return false };
         let load = to.load();
         if room {
@@ -160,8 +160,13 @@ impl Message {
 
     pub(super) fn unblock(&mut self, conns: &[ConnId]) {
         for conn in conns {
+            if self.unblock_guest(*conn) {
+                continue;
+            }
             if let Some(row) = self.conns.get_mut(conn)
                 && row.blocked
+                // It waits for another shard too (see `across`), which says when it may go on.
+                && !row.legs.iter().any(|leg| self.rows.get(*leg as usize).is_some_and(super::Row::is_far_full))
             {
                 row.blocked = false;
                 self.unblocked.push_back(*conn);
@@ -181,6 +186,7 @@ impl Message {
     /// Reads on where reading had to wait.
     pub(crate) fn work(&mut self, now: Now, tx: &mut Tx<'_>) {
         self.relay_mourns(now, tx);
+        self.see_guests_off();
         self.drain_all(now, tx);
         while tx.out.room() > 16
             && let Some(conn) = self.unblocked.pop_front()
@@ -203,6 +209,9 @@ impl Message {
 
     /// Writes what waits, as far as connections have credit and the outbox room. True: there is more.
     pub(crate) fn flush(&mut self, tx: &mut Tx<'_>) -> bool {
+        if self.flush_letters(tx) {
+            return true;
+        }
         for _ in 0..self.ready.len() {
             let Some(conn) = self.ready.pop_front() else { break };
             let context =
@@ -379,6 +388,9 @@ impl Message {
         }
         self.held_due(now, leg, tx);
         let held = self.held_until(leg);
+        if self.row(leg).is_some_and(super::Row::is_guest) {
+            self.partings.push(leg);
+        }
         let Some(row) = self.row(leg) else { return };
         let next = [
             held,

@@ -1,6 +1,7 @@
 //! MSRP: sessions on connections, and messages on their way between them. Each leg is an endpoint of its own
 //! session (CPM-FACTS §3.6, B2BUA): own path, own transactions; what passes is the body, chunk by chunk.
 
+mod across;
 mod answer;
 mod arrive;
 pub(crate) mod chunk;
@@ -24,10 +25,11 @@ use std::net::SocketAddr;
 use base::{Entropy, Instant, Map, Timers, map};
 use slab::Slab;
 
+pub(crate) use across::{Far, Letter};
 pub(crate) use conn::{Conn, Mark, Reading, Transaction, Wait};
 pub(crate) use held::{Estate, Held};
 pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};
-pub(crate) use passages::{Passages, tag};
+pub(crate) use passages::tag;
 pub(crate) use row::{Asked, Expect, Lead, Row, Stage};
 
 use crate::modes::imdn::Memory;
@@ -84,6 +86,12 @@ pub(crate) struct Message {
     pub(crate) drains: VecDeque<u32>,
     /// What removed legs left, until the end of the batch.
     pub(crate) estates: Vec<Estate>,
+    /// What is to be handed over to other shards.
+    pub(crate) letters: VecDeque<(u16, Box<crate::Handed>)>,
+    /// Rows of legs of other shards that speak to members here, by their shard and their serial there.
+    pub(crate) guests: BTreeMap<(u16, u64), u32>,
+    /// Guests that may have nothing more to say.
+    pub(crate) partings: Vec<u32>,
     /// Connections whose input may go on.
     pub(crate) unblocked: VecDeque<ConnId>,
     pub(crate) relay: relay::Relay,
@@ -116,6 +124,9 @@ impl Message {
             ready: VecDeque::new(),
             drains: VecDeque::new(),
             estates: Vec::new(),
+            letters: VecDeque::new(),
+            guests: BTreeMap::new(),
+            partings: Vec::new(),
             unblocked: VecDeque::new(),
             relay: relay::Relay::new(config, seed),
             entropy,
@@ -199,6 +210,8 @@ impl Message {
             ("transactions", conns(|conn| conn.transactions.len())),
             ("octets", conns(Conn::load)),
             ("input held", conns(|conn| conn.held.iter().map(bytes::Bytes::len).sum())),
+            ("guests", self.guests.len()),
+            ("letters", self.letters.len()),
             ("sources blocked", conns(|conn| conn.blocks.len())),
         ]
     }
@@ -214,7 +227,10 @@ impl Message {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let is_idle = self.ready.is_empty() && self.unblocked.is_empty() && self.drains.is_empty();
+        let is_idle = self.ready.is_empty()
+            && self.unblocked.is_empty()
+            && self.drains.is_empty()
+            && self.letters.is_empty();
         if is_idle && !self.relay.has_lost() { self.timers.next_timeout() } else { Some(Instant::ZERO) }
     }
 }

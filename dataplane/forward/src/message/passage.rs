@@ -80,6 +80,10 @@ pub(crate) struct Passage {
     pub(crate) room: bool,
     pub(crate) copies: Vec<Copy>,
     pub(crate) taps: Taps,
+    /// Who is to have it on other shards.
+    pub(crate) far: Option<Box<super::Far>>,
+    /// Of a guest: its number on the sender's shard; 0: of nobody else.
+    pub(crate) origin: u64,
     /// The head of the chunk that is being read, and the transaction of its copies.
     pub(crate) head: Head,
     pub(crate) tid: Tid,
@@ -120,6 +124,8 @@ impl Passage {
             room: false,
             copies: Vec::new(),
             taps: Taps::Nobody,
+            far: None,
+            origin: 0,
             tid,
             rest: Bytes::new(),
             rest_of: 0,
@@ -222,6 +228,9 @@ impl Passage {
     /// Whether a room has done for it what it could: each recipient that it was frozen for has it, or is known to
     /// control as one who has not.
     pub(crate) fn is_spread(&self) -> bool {
-        self.room && self.done && self.copies.iter().all(|c| c.stage.is_over())
+        self.room
+            && self.done
+            && self.copies.iter().all(|c| c.stage.is_over())
+            && self.far.as_ref().is_none_or(|far| far.is_over())
     }
 }

@@ -14,6 +14,7 @@ use contract::LegKey;
 use cpm::UserId;
 use msrp::Head;
 
+use super::across::Across;
 use super::held::Held;
 use super::passages::Passages;
 use crate::ConnId;
@@ -137,9 +138,57 @@ pub(crate) struct Row {
     pub(crate) held: Vec<Held>,
     /// Control was told that more could not be held.
     pub(crate) pressed: bool,
+    /// Its messages go to members on other shards, or come from there.
+    pub(crate) across: Option<Box<Across>>,
 }
 
 impl Row {
+    /// A leg of which nothing is known but its name.
+    pub(crate) fn new(key: LegKey, serial: u64, now: Instant) -> Self {
+        Row {
+            key,
+            serial,
+            unseen: false,
+            may_send: false,
+            may_receive: false,
+            muted: false,
+            session: String::new(),
+            own: String::new(),
+            peer: String::new(),
+            active: false,
+            connect: None,
+            tls: false,
+            fingerprint: None,
+            participant: String::new(),
+            addresses: Vec::new(),
+            users: Vec::new(),
+            accept: Vec::new(),
+            max_size: 0,
+            private: false,
+            nickname: String::new(),
+            stage: Stage::New,
+            lead: Lead::Nowhere,
+            taps: Vec::new(),
+            is_tap: false,
+            ids_of: None,
+            renames: false,
+            imdn_once: 0,
+            imdn_each: false,
+            passages: Passages::default(),
+            taken: VecDeque::new(),
+            expects: VecDeque::new(),
+            asked: None,
+            counts: Counts::default(),
+            last_at: now,
+            captured: false,
+            swept: None,
+            joined: false,
+            held: Vec::new(),
+            pressed: false,
+            across: None,
+        }
+    }
+
     pub(crate) fn conn(&self) -> Option<ConnId> {
         if let Stage::Bound(conn) = self.stage { Some(conn) } else { None }
     }

@@ -32,7 +32,7 @@ impl Message {
         let alone = p.copies.iter().filter(|c| !c.own).count() == 1 && !p.room;
         let until = self.answer_until(now);
         let most = if p.room { self.limits.queue_bytes_max / 5 * 4 } else { self.limits.queue_bytes_max };
-        let mut block = false;
+        let mut block = self.hand_piece(source, p, piece);
         // Its own octets and no more: shared, it must not hold the read that brought it.
         let wide = p.copies.len() >= WIDE && (SHARE_MIN..=COPY_MAX).contains(&piece.len());
         let exact = wide.then(|| Bytes::copy_from_slice(piece));
@@ -94,6 +94,7 @@ impl Message {
     pub(crate) fn end_chunks(&mut self, now: Now, source: u32, p: &mut Passage, flag: Flag, tx: &mut Tx<'_>) {
         let until = self.answer_until(now);
         let remembered = now.mono + std::time::Duration::from_millis(self.limits.report_ms);
+        self.hand_end(source, p, flag);
         for at in 0..p.copies.len() {
             let Some(copy) = p.copies.get(at).copied() else { continue };
             if copy.stage == CopyStage::Held && p.done {
@@ -221,9 +222,14 @@ impl Message {
     pub(crate) fn settle(&mut self, now: Now, source: u32, p: &mut Passage, tx: &mut Tx<'_>) {
         if p.success && !p.reported && !p.refused && p.is_spread() {
             p.reported = true;
+            if self.guest_settled(source, p) {
+                return;
+            }
             let range = p.range();
+            let (wanted, written) = p.far.as_ref().map_or((false, false), |far| far.came_to());
+            let written = written || p.copies.iter().any(|c| c.stage == CopyStage::Written);
             // Of several one may miss it, but what nobody has is not called delivered.
-            let status = match p.copies.iter().any(|c| c.stage == CopyStage::Written) || p.copies.is_empty() {
+            let status = match written || (p.copies.is_empty() && !wanted) {
                 true => Status::OK,
                 false if p.failure == FailureReport::No => return,
                 false => Status::TIMEOUT,
@@ -275,6 +281,7 @@ impl Message {
             }
         }
         self.tap_aborted(now, source, p, tx);
+        self.hand_abort(source, p);
         p.refused = true;
     }
 

@@ -1,6 +1,6 @@
 //! MSRP legs put and removed, rooms made, at control rate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use contract::{Direction, Mode, Setup, path::Parameters};
 use cpm::UserId;
 
 use super::Message;
-use super::row::{Counts, Lead, Row, Stage};
+use super::row::{Lead, Row, Stage};
 use crate::media::Tx;
 use crate::modes::imdn::Memory;
-use crate::modes::switch::Room;
+use crate::modes::switch::{Away, Room};
 use crate::wanted::{Wanted, resolve};
 use crate::{DialId, Output};
 
@@ -91,47 +91,10 @@ impl Message {
 
     fn insert(&mut self, now: Now, leg: &contract::Leg, msrp: &contract::MsrpLeg) -> u32 {
         let local = msrp.local.clone().unwrap_or_default();
-        let row = Row {
-            key: leg.key(),
-            serial: self.number(),
-            unseen: leg.unseen,
-            may_send: false,
-            may_receive: false,
-            muted: false,
-            session: local.session.clone(),
-            own: local.path,
-            peer: String::new(),
-            active: false,
-            connect: None,
-            tls: false,
-            fingerprint: None,
-            participant: String::new(),
-            addresses: Vec::new(),
-            users: Vec::new(),
-            accept: Vec::new(),
-            max_size: 0,
-            private: false,
-            nickname: String::new(),
-            stage: Stage::New,
-            lead: Lead::Nowhere,
-            taps: Vec::new(),
-            is_tap: false,
-            ids_of: None,
-            renames: false,
-            imdn_once: 0,
-            imdn_each: false,
-            passages: super::Passages::default(),
-            taken: std::collections::VecDeque::new(),
-            expects: std::collections::VecDeque::new(),
-            asked: None,
-            counts: Counts::default(),
-            last_at: now.mono,
-            captured: false,
-            swept: None,
-            joined: false,
-            held: Vec::new(),
-            pressed: false,
-        };
+        let mut row = Row::new(leg.key(), self.number(), now.mono);
+        row.unseen = leg.unseen;
+        row.session.clone_from(&local.session);
+        row.own = local.path;
         let at = self.rows.insert(row) as u32;
         self.sessions.insert(local.session, at);
         at
@@ -160,14 +123,15 @@ impl Message {
         &mut self,
         now: Now,
         context: u64,
-        legs: &BTreeMap<u64, u32>,
+        (legs, away): (&BTreeMap<u64, u32>, &BTreeMap<u64, Away>),
         wanted: &Wanted,
         tx: &mut Tx<'_>,
     ) {
         if legs.is_empty() && !self.members.contains_key(&context) {
             return;
         }
-        self.members.insert(context, legs.values().copied().collect());
+        let members = legs.values().copied().chain(self.guests_of(context)).collect();
+        self.members.insert(context, members);
         for at in legs.values() {
             if let Some(row) = self.row_mut(*at) {
                 row.lead = Lead::Nowhere;
@@ -178,13 +142,15 @@ impl Message {
         }
         let mut rooms = Vec::new();
         for path in wanted.paths.values() {
-            let rows = |set: Option<&contract::LegSet>| -> Vec<u32> {
-                resolve(set, wanted).iter().filter_map(|id| legs.get(id).copied()).collect()
+            let rows = |set: &BTreeSet<u64>| -> Vec<u32> {
+                set.iter().filter_map(|id| legs.get(id).copied()).collect()
             };
-            let (sources, targets) = (rows(path.sources.as_ref()), rows(path.targets.as_ref()));
+            let receivers = resolve(path.targets.as_ref(), wanted);
+            let (sources, targets) = (rows(&resolve(path.sources.as_ref(), wanted)), rows(&receivers));
             match (path.mode(), &path.parameters) {
                 (Mode::Switch, Some(Parameters::Switch(switch))) => {
-                    rooms.push(self.make_room(path.key(), switch, sources, targets));
+                    let away = receivers.iter().filter_map(|id| away.get(id).cloned()).collect();
+                    rooms.push(self.make_room(path.key(), switch, sources, (targets, away)));
                 }
                 (Mode::Relay | Mode::Distribute, parameters) => {
                     let once = matches!(parameters, Some(Parameters::Distribute(d)) if d.imdn_once);
@@ -249,7 +215,7 @@ impl Message {
         key: contract::PathKey,
         switch: &contract::Switch,
         sources: Vec<u32>,
-        targets: Vec<u32>,
+        (targets, away): (Vec<u32>, Vec<Away>),
     ) -> u32 {
         let at = match self.room_of.get(&(key.context, key.path)) {
             Some(at) => *at,
@@ -260,7 +226,7 @@ impl Message {
             }
         };
         if let Some(room) = self.rooms.get_mut(at as usize) {
-            room.set(switch, targets);
+            room.set(switch, targets, away);
         }
         for source in sources {
             if let Some(row) = self.row_mut(source) {

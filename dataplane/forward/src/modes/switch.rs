@@ -1,6 +1,9 @@
 //! `switch`: the MSRP room (RFC 7701), each message judged in the order of CPM-FACTS §3.8. Recipients are frozen at
 //! the first chunk; the switch is the endpoint that answers and reports; recipients' reports end here.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use base::Instant;
 use bytes::Bytes;
 use cpm::UserId;
@@ -9,7 +12,7 @@ use msrp::{Head, Status, Tid};
 
 use crate::Drop;
 use crate::message::chunk::{Judged, Verdict};
-use crate::message::{Copy, CopyStage, Holds, Lead, Message, Passage};
+use crate::message::{Copy, CopyStage, Far, Holds, Lead, Message, Passage};
 
 /// One room.
 #[derive(Debug, Default)]
@@ -21,10 +24,36 @@ pub(crate) struct Room {
     nickname_required: bool,
     max_size: u64,
     pub(crate) members: Vec<u32>,
+    /// Members on other shards.
+    away: Vec<Away>,
+    /// The same by shard, in the order of their ids.
+    shards: Vec<(u16, Arc<[u64]>)>,
+}
+
+/// A leg on another shard, as control put it.
+#[derive(Clone, Debug)]
+pub(crate) struct Away {
+    pub(crate) shard: u16,
+    pub(crate) leg: Arc<contract::Leg>,
+}
+
+/// By shard, each in the order of ids.
+fn by_shard<'a>(away: impl Iterator<Item = &'a Away>) -> Vec<(u16, Arc<[u64]>)> {
+    let mut shards: BTreeMap<u16, Vec<u64>> = BTreeMap::new();
+    for Away { shard, leg } in away {
+        shards.entry(*shard).or_default().push(leg.id);
+    }
+    let sorted = |mut legs: Vec<u64>| {
+        legs.sort_unstable();
+        legs.into()
+    };
+    shards.into_iter().map(|(shard, legs)| (shard, sorted(legs))).collect()
 }
 
 impl Room {
-    pub(crate) fn set(&mut self, switch: &contract::Switch, members: Vec<u32>) {
+    pub(crate) fn set(&mut self, switch: &contract::Switch, members: Vec<u32>, away: Vec<Away>) {
+        self.shards = by_shard(away.iter());
+        self.away = away;
         self.addresses.clone_from(&switch.room);
         self.users = switch.room.iter().filter_map(|a| UserId::parse(a).ok()).collect();
         self.private_messages = switch.private_messages;
@@ -148,8 +177,8 @@ fn judge(message: &Message, source: u32, p: &mut Passage) -> Result<(Judged, boo
         _ => Status::BAD_REQUEST,
     })?;
     let inner = head.content_type();
-    let recipients = if room.is_addressed(&to.uri) {
-        room.members.clone()
+    let (recipients, elsewhere) = if room.is_addressed(&to.uri) {
+        (room.members.clone(), room.shards.clone())
     } else {
         private_recipients(message, room, &to.uri, inner)?
     };
@@ -159,33 +188,11 @@ fn judge(message: &Message, source: u32, p: &mut Passage) -> Result<(Judged, boo
     if (row.muted || !row.may_send || nameless) && !is_imdn {
         return Err(Status::FORBIDDEN);
     }
-    let total = p.total;
-    let takes = |leg: &u32| {
-        let target = message.row(*leg)?;
-        let conn = target.conn().and_then(|conn| message.conns.get(&conn));
-        let stage = match conn {
-            Some(conn) if conn.congested.is_none() && !target.is_backed_up() => CopyStage::Live,
-            // Who has joined shall have it when his connection is there, there again, or has room.
-            _ if target.joined => CopyStage::Held,
-            _ => return None,
-        };
-        let fits = target.max_size == 0 || total.is_none_or(|total| total <= target.max_size);
-        let takes = *leg != source
-            && (target.may_receive || is_imdn)
-            && fits
-            && target.accepts(cpm::media_type::CPIM)
-            && target.accepts(inner);
-        takes.then_some(Copy {
-            leg: *leg,
-            serial: target.serial,
-            stage,
-            begun: false,
-            unsure: false,
-            only_imdn: false,
-            own: false,
-        })
-    };
-    p.copies = recipients.iter().filter_map(takes).collect();
+    let kind = Kind { inner, is_imdn, total: p.total };
+    let others = recipients.iter().filter(|leg| **leg != source);
+    p.copies = others.filter_map(|leg| copy_for(message, *leg, &kind)).collect();
+    // Each of the other shards looks at its own members in the same way (see `message::across`).
+    p.far = Far::new(inner, is_imdn, elsewhere);
     // The first address is how others see the participant.
     match row.addresses.first() {
         Some(shown) if !is_same(shown, &from.uri) => {
@@ -198,6 +205,39 @@ fn judge(message: &Message, source: u32, p: &mut Passage) -> Result<(Judged, boo
     }
 }
 
+/// What decides who takes a message.
+pub(crate) struct Kind<'a> {
+    pub(crate) inner: &'a str,
+    pub(crate) is_imdn: bool,
+    pub(crate) total: Option<u64>,
+}
+
+/// The copy of a message to a member, if he takes it: steps 8 and 9.
+pub(crate) fn copy_for(message: &Message, leg: u32, kind: &Kind<'_>) -> Option<Copy> {
+    let target = message.row(leg)?;
+    let conn = target.conn().and_then(|conn| message.conns.get(&conn));
+    let stage = match conn {
+        Some(conn) if conn.congested.is_none() && !target.is_backed_up() => CopyStage::Live,
+        // Who has joined shall have it when his connection is there, there again, or has room.
+        _ if target.joined => CopyStage::Held,
+        _ => return None,
+    };
+    let fits = target.max_size == 0 || kind.total.is_none_or(|total| total <= target.max_size);
+    let takes = (target.may_receive || kind.is_imdn)
+        && fits
+        && target.accepts(cpm::media_type::CPIM)
+        && target.accepts(kind.inner);
+    takes.then_some(Copy {
+        leg,
+        serial: target.serial,
+        stage,
+        begun: false,
+        unsure: false,
+        only_imdn: false,
+        own: false,
+    })
+}
+
 fn is_same(a: &str, b: &str) -> bool {
     match (UserId::parse(a), UserId::parse(b)) {
         (Ok(a), Ok(b)) => a == b,
@@ -205,21 +245,49 @@ fn is_same(a: &str, b: &str) -> bool {
     }
 }
 
+/// Legs here, and by shard those elsewhere.
+type Recipients = (Vec<u32>, Vec<(u16, Arc<[u64]>)>);
+
 /// A private message goes to that participant's sessions alone, and never to the room instead (RFC 7701 §6.2).
-fn private_recipients(message: &Message, room: &Room, to: &str, inner: &str) -> Result<Vec<u32>, Status> {
+fn private_recipients(message: &Message, room: &Room, to: &str, inner: &str) -> Result<Recipients, Status> {
     let is_theirs = |leg: &&u32| message.row(**leg).is_some_and(|row| row.is_user(to));
     let theirs: Vec<u32> = room.members.iter().filter(is_theirs).copied().collect();
-    if theirs.is_empty() {
+    let user = UserId::parse(to).ok();
+    let away: Vec<&Away> = room.away.iter().filter(|away| away.is_user(to, user.as_ref())).collect();
+    if theirs.is_empty() && away.is_empty() {
         return Err(Status::NOT_FOUND);
     }
     // A disposition goes to whom it is for, whatever the room allows.
     if cpm::media_type::is(inner, cpm::media_type::IMDN) {
-        return Ok(theirs);
+        return Ok((theirs, by_shard(away.into_iter())));
     }
     let declared: Vec<u32> =
         theirs.into_iter().filter(|leg| message.row(*leg).is_some_and(|row| row.private)).collect();
-    if !room.private_messages || declared.is_empty() {
+    let away = by_shard(away.into_iter().filter(|away| away.takes_private()));
+    if !room.private_messages || (declared.is_empty() && away.is_empty()) {
         return Err(Status::NO_PRIVATE_MESSAGES);
     }
-    Ok(declared)
+    Ok((declared, away))
+}
+
+impl Away {
+    fn msrp(&self) -> Option<&contract::MsrpLeg> {
+        match &self.leg.kind {
+            Some(contract::leg::Kind::Msrp(msrp)) => Some(msrp),
+            _ => None,
+        }
+    }
+
+    /// See `Row::is_user`.
+    fn is_user(&self, uri: &str, user: Option<&UserId>) -> bool {
+        let addresses = self.msrp().map(|msrp| msrp.addresses.as_slice()).unwrap_or_default();
+        match user {
+            Some(user) => addresses.iter().any(|a| UserId::parse(a).is_ok_and(|a| a == *user)),
+            None => addresses.iter().any(|a| cpm::address::uri_of(a) == uri),
+        }
+    }
+
+    fn takes_private(&self) -> bool {
+        self.msrp().is_some_and(|msrp| msrp.private_messages)
+    }
 }

@@ -18,6 +18,8 @@ mod relay;
 mod relay_faults;
 mod relay_rig;
 mod rig;
+mod rooms;
+mod rooms_across;
 mod rtp_bundle;
 mod rtp_distribute;
 mod rtp_extensions;

@@ -234,3 +234,67 @@ fn lines_that_share_a_transport_are_at_home() {
     let refused = rounds.plan(0, &batch(3, vec![bundled(3, 4)])).unwrap_err();
     assert_eq!((refused.0, refused.1), (Reason::Unsupported, 0));
 }
+
+fn chat(context: u64, id: u64, participant: &str, session: &str) -> Verb {
+    let local = (!session.is_empty())
+        .then(|| contract::MsrpLocal { session: session.into(), ..contract::MsrpLocal::default() });
+    let msrp = contract::MsrpLeg { local, ..contract::MsrpLeg::default() };
+    let (media, participant) = ("msrp".into(), participant.into());
+    Verb::PutLeg(Leg { id, context, media, participant, kind: Some(Kind::Msrp(msrp)), ..Leg::default() })
+}
+
+/// A path of all of a media.
+fn of_all(context: u64, id: u32, mode: Mode, media: &str) -> Verb {
+    let all = Some(LegSet { media: media.into(), legs: vec![] });
+    let (sources, targets) = (all.clone(), all);
+    Verb::PutPath(Path { id, context, mode: mode as i32, sources, targets, ..Path::default() })
+}
+
+fn chats(context: u64, participants: &[(u64, &str, &str)]) -> Vec<Verb> {
+    let mut verbs = vec![Verb::PutContext(Context { id: context })];
+    verbs.extend(
+        participants.iter().map(|(id, participant, session)| chat(context, *id, participant, session)),
+    );
+    verbs.push(of_all(context, 1, Mode::Switch, "msrp"));
+    verbs
+}
+
+#[test]
+fn legs_of_a_room_are_spread_and_those_of_one_participant_are_together() {
+    let mut rounds = rounds(2, 3);
+    let members =
+        [(1, "a", ""), (2, "b", ""), (3, "c", ""), (4, "c", ""), (5, "d", ""), (6, "a", ""), (7, "", "")];
+    run(&mut rounds, 1, batch(1, chats(7, &members)));
+    assert_eq!(shards_of(&rounds, 7), [1, 1, 2, 2, 0, 1, 0]);
+    // The heir of a leg that the batch removes is where that one was: what waits for him waits there.
+    let heir =
+        vec![Verb::RemoveLeg(LegKey::new(7, 3)), Verb::RemoveLeg(LegKey::new(7, 4)), chat(7, 9, "c", "")];
+    run(&mut rounds, 1, batch(2, heir));
+    assert_eq!(rounds.shard_of(7, 9), Some(2));
+    // A session that control names says where its leg is; one of a shard that is not there says nothing.
+    run(&mut rounds, 1, batch(3, vec![chat(7, 10, "e", "002xyz"), chat(7, 11, "f", "00fxyz")]));
+    assert_eq!((rounds.shard_of(7, 10), rounds.shard_of(7, 11)), (Some(2), Some(2)));
+}
+
+#[test]
+fn relayed_messages_are_at_home_and_a_spread_room_is_refused_them() {
+    let mut rounds = rounds(1, 2);
+    let mut verbs = chats(7, &[(1, "a", ""), (2, "b", ""), (3, "c", "")]);
+    verbs.push(of_all(7, 2, Mode::Distribute, "msrp"));
+    run(&mut rounds, 0, batch(1, verbs));
+    assert_eq!(shards_of(&rounds, 7), [0, 0, 0]);
+    run(&mut rounds, 0, batch(2, chats(8, &[(1, "a", ""), (2, "b", ""), (3, "c", "")])));
+    assert_eq!(shards_of(&rounds, 8), [0, 1, 0]);
+    for mode in [Mode::Relay, Mode::Distribute] {
+        let refused =
+            rounds.plan(0, &batch(3, vec![of_all(8, 3, Mode::Select, "audio"), of_all(8, 2, mode, "msrp")]));
+        assert_eq!(refused.unwrap_err().1, 1);
+    }
+    // What its voices do is another matter: they are at home.
+    run(
+        &mut rounds,
+        0,
+        batch(4, vec![of_all(8, 3, Mode::Select, "audio"), leg(8, 4, 0, false), leg(8, 5, 0, false)]),
+    );
+    assert_eq!(shards_of(&rounds, 8), [0, 1, 0, 0, 0]);
+}
