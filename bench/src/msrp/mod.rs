@@ -11,6 +11,7 @@ mod bare;
 mod delay;
 mod idle;
 mod kamailio;
+mod large;
 mod load;
 mod plane;
 mod plot;
@@ -85,6 +86,9 @@ const ROWS: &[&str] = &[
     "idle_tls_bytes",
     "delay_10",
     "delay_80",
+    "stalled_1000_p99",
+    "stalled_1000_bytes",
+    "room_10000_2_shards",
 ];
 
 /// Pairs of the relay rows.
@@ -136,6 +140,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     }
     if arguments.wants("delay_10") || arguments.wants("delay_80") {
         delay::run(arguments, &mut report)?;
+    }
+    if arguments.wants("stalled_1000_p99") || arguments.wants("stalled_1000_bytes") {
+        delay::run_many(arguments, &mut report)?;
+    }
+    if arguments.wants("room_10000_2_shards") {
+        large::run(arguments, &mut report)?;
     }
     for (row, secure, most) in [("idle_tcp_bytes", false, 4096.0), ("idle_tls_bytes", true, 24_576.0)] {
         if arguments.wants(row) {

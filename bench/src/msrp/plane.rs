@@ -13,6 +13,9 @@ use crate::rtp::weir::{Control, Setup, Weir};
 /// Sessions that one data plane of ours holds at most; the descriptor limit of small hosts is 20,000.
 const SESSIONS_MAX: usize = 16_000;
 
+/// Changes in one batch.
+const BATCH: usize = 2000;
+
 /// Changes the configuration to what these rows need.
 pub(super) fn adapt(config: &mut dataplaned::Config) {
     config.msrp.tls = true;
@@ -28,6 +31,17 @@ pub(super) fn start(core: usize, tls: bool) -> anyhow::Result<(Weir, SocketAddr)
     let (plain, secure) = weir.msrp().context("no listener")?;
     let at = if tls { secure.context("no TLS listener")? } else { plain };
     Ok((weir, at))
+}
+
+/// The same by TCP, and it serves its metrics.
+pub(super) fn start_counting(core: usize) -> anyhow::Result<(Weir, SocketAddr)> {
+    let weir = Weir::start_with(&Setup::new("uring", core), |config| {
+        adapt(config);
+        config.metrics.on = true;
+        config.metrics.address = ([127, 0, 0, 1], 0).into();
+    })?;
+    let (plain, _) = weir.msrp().context("no listener")?;
+    Ok((weir, plain))
 }
 
 fn msrp_leg(context: u64, id: u64, client: usize, tls: bool) -> Leg {
@@ -57,12 +71,22 @@ fn ends(placements: &[Placement], first: usize) -> anyhow::Result<Vec<Ends>> {
 
 /// A room of so many clients; each its path.
 pub(super) fn room(control: &mut Control, clients: usize, tls: bool) -> anyhow::Result<Vec<Ends>> {
-    let mut verbs = vec![Verb::PutContext(Context { id: 1 })];
+    let mut places = Vec::new();
+    let mut verbs = vec![Verb::PutContext(Context { id: 1 }), switch()];
     for (id, client) in (1..).zip(0..clients) {
         verbs.push(Verb::PutLeg(msrp_leg(1, id, client, tls)));
+        if verbs.len() >= BATCH {
+            places.extend(control.put(std::mem::take(&mut verbs))?);
+        }
     }
+    places.extend(control.put(verbs)?);
+    ends(&places, 0)
+}
+
+/// The room of the context 1.
+fn switch() -> Verb {
     let all = Some(LegSet { legs: Vec::new(), media: "msrp".into() });
-    verbs.push(Verb::PutPath(Path {
+    Verb::PutPath(Path {
         id: 1,
         context: 1,
         mode: Mode::Switch as i32,
@@ -72,8 +96,7 @@ pub(super) fn room(control: &mut Control, clients: usize, tls: bool) -> anyhow::
             room: vec!["sip:room@bench.example".into()],
             ..Switch::default()
         })),
-    }));
-    ends(&control.put(verbs)?, 0)
+    })
 }
 
 /// Pairs of clients, a context each, the first one numbered `context`; whatever one says goes to the other.

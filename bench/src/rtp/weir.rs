@@ -177,6 +177,17 @@ impl Weir {
         self.plane.addresses().msrp.first().copied()
     }
 
+    /// What a metric shows now, if it serves them.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let at = self.plane.addresses().metrics.context("no metrics")?;
+        let mut stream = std::net::TcpStream::connect(at)?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.context("no such metric")?.parse()?)
+    }
+
     pub(crate) fn control(&mut self) -> &mut Control {
         &mut self.control
     }
