@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use contract::from_dataplane::Body as Word;
@@ -145,6 +145,19 @@ impl Plane {
         stream.read_to_string(&mut text).unwrap();
         let value = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
         value.and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0) as u64
+    }
+
+    /// Waits until a metric has this value: the shards' counters are collected by ticks.
+    pub fn until_metric(&self, line: &str, wanted: u64) {
+        let began = Instant::now();
+        loop {
+            let value = self.metric(line);
+            if value == wanted {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{line} is {value} and not {wanted}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

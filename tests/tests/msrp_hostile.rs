@@ -36,19 +36,6 @@ impl Pair {
         self.bob.answer(&sent, "200 OK");
         assert_eq!(self.alice.status(&tid), "200");
     }
-
-    /// Waits until so many connections are left.
-    fn connections(&self, wanted: u64) {
-        let began = Instant::now();
-        while self.plane.metric("weir_dataplane_connections") != wanted {
-            assert!(
-                began.elapsed() < Duration::from_secs(10),
-                "{}",
-                self.plane.metric("weir_dataplane_connections")
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 /// 2^31, 2^32, 2^63, 2^64 and below zero, in each place of a Byte-Range.
@@ -116,7 +103,7 @@ fn header_blocks_without_end_and_paths_of_hundreds() {
         }
         assert!(peer.is_closed());
     }
-    assert_eq!(pair.plane.metric("weir_dataplane_drops_total{reason=\"msrp_too_long\"}"), 2);
+    pair.plane.until_metric("weir_dataplane_drops_total{reason=\"msrp_too_long\"}", 2);
     for (count, closes) in [(9, false), (60, false), (400, false), (600, true)] {
         let mut peer = Peer::connect(pair.plane.msrp().0);
         let many = format!("{ours} {}", vec!["msrp://a:1/b;tcp"; count - 1].join(" "));
@@ -180,7 +167,7 @@ fn a_reset_at_each_octet() {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         drop(stream);
     }
-    pair.connections(2);
+    pair.plane.until_metric("weir_dataplane_connections", 2);
     pair.still_talk();
     // Nor does a session's own connection leave anything when it is reset within a body.
     let head = whole.split("hello").next().unwrap();
@@ -190,7 +177,7 @@ fn a_reset_at_each_octet() {
     let gone = std::mem::replace(&mut pair.alice, Peer::of(idle));
     drop(gone);
     assert_eq!(pair.bob.frame().flag, '#', "what will not be finished is aborted");
-    assert_eq!(pair.plane.metric("weir_dataplane_queued_bytes"), 0);
+    pair.plane.until_metric("weir_dataplane_queued_bytes", 0);
 }
 
 /// The peer says goodbye in TLS, or closes its half of the connection, in the middle and at the end of a request.
@@ -215,7 +202,7 @@ fn half_closed_connections_are_closed() {
             assert!(peer.is_closed(), "tls {tls}, finished {finished}");
         }
     }
-    pair.connections(2);
+    pair.plane.until_metric("weir_dataplane_connections", 2);
     pair.still_talk();
 }
 
@@ -232,7 +219,7 @@ fn slow_senders_of_their_first_request_are_closed() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(began.elapsed() > Duration::from_millis(1000));
-    pair.connections(2);
+    pair.plane.until_metric("weir_dataplane_connections", 2);
     assert!(slow.iter_mut().all(Peer::is_closed));
     pair.still_talk();
 }

@@ -26,7 +26,7 @@ const DROPS: &str = "weir_dataplane_drops_total";
 /// Longer than the data plane's tick and control's look at its lanes.
 const SETTLED: Duration = Duration::from_millis(1500);
 /// Who goes sooner makes the answer a message that cannot be sent, which is counted too.
-const ANSWER: Duration = Duration::from_millis(300);
+const ANSWER: Duration = Duration::from_millis(1000);
 
 type Expected<'a> = &'a [(&'a str, u64)];
 

@@ -118,7 +118,8 @@ fn a_settled_call_goes_by_the_kernel_and_every_number_is_right() {
         node.until_metric(&format!("weir_dataplane_packets_total{{way=\"forwarded\"}} {sent}"));
         node.until_metric(&format!("weir_dataplane_packets_total{{way=\"out\"}} {sent}"));
         let below = value(&node, "weir_dataplane_packets_total{way=\"offloaded\"}") - before;
-        assert_eq!(below, 200, "all of them in the kernel");
+        // The last ones before may be among them.
+        assert!(below >= 200, "all of them in the kernel: {below}");
         // RTCP is the shard's as ever, and passes.
         let report = [0x80, 201, 0, 1, 0, 0, 0, 1];
         pair.a.send_to(&report, pair.at_a).unwrap();
@@ -240,7 +241,7 @@ fn a_leg_that_falls_silent_in_the_kernel_is_told_of() {
         let mut verbs = call(1, a, b);
         for verb in &mut verbs {
             if let Verb::PutLeg(Leg { id: 1, kind: Some(leg::Kind::Rtp(rtp)), .. }) = verb {
-                rtp.media_timeout_ms = 800;
+                rtp.media_timeout_ms = 2500;
             }
         }
         verbs
@@ -248,7 +249,7 @@ fn a_leg_that_falls_silent_in_the_kernel_is_told_of() {
     pair.settle(&node);
     // For longer than that it speaks, in the kernel alone.
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(1600) {
+    while start.elapsed() < Duration::from_millis(4000) {
         pair.speak();
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -260,7 +261,7 @@ fn a_leg_that_falls_silent_in_the_kernel_is_told_of() {
             break;
         }
     }
-    assert!(spoke.elapsed() > Duration::from_millis(400), "not while it spoke");
+    assert!(spoke.elapsed() > Duration::from_millis(1000), "not while it spoke");
 }
 
 #[test]
