@@ -4,6 +4,7 @@
 mod msrp;
 mod report;
 mod rtp;
+mod sip;
 mod spool;
 mod srtp;
 
@@ -43,6 +44,8 @@ enum What {
     },
     /// MSRP: rooms, relays, files, beside bare loops; or any MSRP server.
     Msrp(Box<msrp::Arguments>),
+    /// SIP: messages, registrations, calls, beside other parsers and Kamailio.
+    Sip(sip::Arguments),
     /// Is a data plane until it is ended: what `rtp` measures from outside.
     #[command(hide = true)]
     Plane {
@@ -78,6 +81,7 @@ fn main() -> anyhow::Result<()> {
             (rtp::run(&rtp::Plan { slice_ms, rounds, calls, peers, only })?, json)
         }
         What::Msrp(arguments) => (msrp::run(&arguments)?, arguments.json),
+        What::Sip(arguments) => (sip::run(&arguments)?, arguments.json),
         What::Plane { config } => {
             let config = serde_json::from_slice(&std::fs::read(config)?)?;
             return dataplaned::run(config, dataplaned::Shutdown::default());

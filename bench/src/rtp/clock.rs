@@ -35,6 +35,11 @@ pub(crate) enum Who {
     Family(u32),
 }
 
+/// Nanoseconds so far of a thread of this process, alone.
+pub(crate) fn busy_thread_ns(thread: u64) -> u64 {
+    own_ns(Who::Thread(thread))
+}
+
 /// Nanoseconds so far of what is measured, and of the ksoftirqd of its core.
 pub(crate) fn busy_ns(who: Who, core: usize) -> u64 {
     own_ns(who) + ksoftirqd(core).map_or(0, |pid| run_time(&format!("/proc/{pid}/schedstat")))
