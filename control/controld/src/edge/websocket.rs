@@ -35,16 +35,51 @@ const OFFERED: &str = "Sec-WebSocket-Protocol";
 /// Octets of one read.
 const READ_BYTES: usize = 8 * 1024;
 
-/// A stream that tells how many octets came since it was asked to count anew: those of a message that is not complete.
+/// Octets of a ping beside what it carries: two, and the mask (RFC 6455 §5.2).
+const PING_HEAD: usize = 6;
+/// Octets of pongs that may wait for a peer who does not read them.
+const PONGS_MAX: usize = 8 * 1024;
+
+/// What a connection holds beside its queue, as far as the library does not tell.
+#[derive(Default)]
+struct Counts {
+    /// Octets that came of a message that is not complete.
+    octets: AtomicUsize,
+    /// Octets of pongs that are not with the kernel.
+    pongs: AtomicUsize,
+}
+
+impl Counts {
+    /// A message came, which is not waited for any more. Pings may come between the parts of one (RFC 6455 §5.4): those stay
+    /// incomplete. The octets that still are.
+    fn came(&self, message: &Message) -> usize {
+        let (octets, pongs) = match message {
+            Message::Ping(ping) => (ping.len() + PING_HEAD, ping.len() + 2),
+            Message::Pong(pong) => (pong.len() + PING_HEAD, 0),
+            _ => (usize::MAX, 0),
+        };
+        let left = self.octets.load(Ordering::Relaxed).saturating_sub(octets);
+        self.octets.store(left, Ordering::Relaxed);
+        self.pongs.fetch_add(pongs, Ordering::Relaxed);
+        left
+    }
+
+    fn went(&self, octets: usize) {
+        let left = self.pongs.load(Ordering::Relaxed).saturating_sub(octets);
+        self.pongs.store(left, Ordering::Relaxed);
+    }
+}
+
+/// A stream that counts what comes and goes.
 pub(super) struct Counted<S> {
     stream: S,
-    octets: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 }
 
 /// A connection after its handshake.
 pub(super) struct Socket<S> {
     stream: WebSocketStream<Counted<S>>,
-    octets: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 }
 
 /// The handshake (RFC 6455 §4.2, RFC 7118 §4).
@@ -59,11 +94,11 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         .write_buffer_size(0)
         .max_message_size(Some(max))
         .max_frame_size(Some(max));
-    let octets = Arc::new(AtomicUsize::new(0));
-    let counted = Counted { stream, octets: octets.clone() };
+    let counts = Arc::new(Counts::default());
+    let counted = Counted { stream, counts: counts.clone() };
     let accepted = tokio_tungstenite::accept_hdr_async_with_config(counted, agree, Some(config));
     match timeout_at(deadline, accepted).await {
-        Ok(Ok(stream)) => Ok(Socket { stream, octets }),
+        Ok(Ok(stream)) => Ok(Socket { stream, counts }),
         Ok(Err(Error::Io(_))) => Err(Close::Peer),
         Ok(Err(_)) => Err(Close::Malformed),
         Err(_) => Err(Close::Slow),
@@ -87,17 +122,23 @@ fn agree(request: &Request, mut response: Response) -> Result<Response, ErrorRes
 impl Connection<'_> {
     /// Takes and sends messages until the connection ends.
     pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: Socket<S>) -> Close {
-        let Socket { mut stream, octets } = socket;
+        let Socket { mut stream, counts } = socket;
         let (kick, shutdown) = (self.ticket.kick.clone(), self.shared.shutdown.clone());
         let mut tick = interval((self.patience() / 4).max(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        octets.store(0, Ordering::Relaxed);
+        counts.octets.store(0, Ordering::Relaxed);
         loop {
             tokio::select! {
                 read = stream.next() => {
-                    octets.store(0, Ordering::Relaxed);
                     let answer = match read {
-                        Some(Ok(message)) => self.told(message).await,
+                        Some(Ok(message)) => {
+                            let left = counts.came(&message);
+                            // The library answers each ping, whether the answers are read or not.
+                            if counts.pongs.load(Ordering::Relaxed) > PONGS_MAX {
+                                return Close::Unread;
+                            }
+                            self.told(message, left).await
+                        }
                         Some(Err(error)) => Err(why(&error)),
                         None => Err(Close::Peer),
                     };
@@ -121,7 +162,7 @@ impl Connection<'_> {
                         return why;
                     }
                 },
-                _ = tick.tick() => if let Err(why) = self.look(octets.load(Ordering::Relaxed)) { return why },
+                _ = tick.tick() => if let Err(why) = self.look(counts.octets.load(Ordering::Relaxed)) { return why },
                 () = kick.notified() => return Close::Unread,
                 () = shutdown.triggered() => {
                     let _ = timeout(Duration::from_secs(1), self.last_messages(&mut stream)).await;
@@ -131,10 +172,10 @@ impl Connection<'_> {
         }
     }
 
-    /// A message came; what is said to it at once.
-    async fn told(&mut self, message: Message) -> Result<Option<Message>, Close> {
+    /// A message came, and so many octets of one that is not complete; what is said to it at once.
+    async fn told(&mut self, message: Message, octets: usize) -> Result<Option<Message>, Close> {
         self.heard = Instant::now();
-        self.count(0)?;
+        self.count(octets)?;
         let bytes = match message {
             Message::Text(text) => Bytes::from(text),
             Message::Binary(bytes) => bytes,
@@ -229,7 +270,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.octets.fetch_add(buffer.filled().len().saturating_sub(before), Ordering::Relaxed);
+        self.counts.octets.fetch_add(buffer.filled().len().saturating_sub(before), Ordering::Relaxed);
         read
     }
 }
@@ -240,7 +281,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(octets)) = &written {
+            self.counts.went(*octets);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {

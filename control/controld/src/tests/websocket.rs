@@ -183,3 +183,40 @@ fn a_handshake_or_a_message_that_does_not_end_is_slow() {
     assert!(is_closed(&mut socket));
     node.reaches("weir_control_connections_closed_total{reason=\"slow\"}", 3);
 }
+
+/// A frame of a client (RFC 6455 §5.2) whose mask changes nothing.
+fn frame(first: u8, octets: &[u8]) -> Vec<u8> {
+    [&[first, 0x80 | octets.len() as u8, 0, 0, 0, 0], octets].concat()
+}
+
+// RFC 6455 §5.5.2: pings are answered; the answers wait for nobody who does not read them.
+#[test]
+fn a_client_that_pings_and_reads_nothing_is_let_go() {
+    let node = node(LISTENER);
+    let mut socket = open(&node);
+    let pings: Vec<u8> = (0..500).flat_map(|_| frame(0x89, &[b'x'; 125])).collect();
+    // Far more than the kernel holds of the answers.
+    let sent = (0..1500).take_while(|_| socket.get_mut().write_all(&pings).is_ok()).count();
+    node.reaches("weir_control_connections_closed_total{reason=\"unread\"}", 1);
+    assert!(sent < 1500, "{sent}");
+}
+
+// RFC 6455 §5.4: pings may stand between the parts of a message, which is none the sooner complete for it.
+#[test]
+fn a_message_in_parts_with_pings_between_them_is_slow_too() {
+    let node = node(&format!("{LISTENER}[sip.limits]\nmessage_ms = 500\n"));
+    let mut socket = open(&node);
+    socket.send(Message::text(options(1, "WS"))).unwrap();
+    assert_eq!(code(&text(&mut socket)), 200);
+    let mut first = 0x01;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < 2 * PATIENCE {
+        let part = [frame(first, b"OPTIONS"), frame(0x89, b"still here")].concat();
+        if socket.get_mut().write_all(&part).is_err() {
+            break;
+        }
+        first = 0x00;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    node.reaches("weir_control_connections_closed_total{reason=\"slow\"}", 1);
+}
