@@ -116,7 +116,7 @@ impl Engine {
         self.remove_legs(now, &mut context, &next, out);
         self.put_legs(now, &mut context, &next, attachments, out);
         self.message.forget_estates(now, &mut Tx { out, totals: &mut self.totals });
-        context.wanted = next;
+        context.change(next);
         if stays {
             self.contexts.insert(id, context);
         } else {
@@ -283,9 +283,11 @@ impl Engine {
             context.wanted.legs.values().filter(|leg| is_spread && matches!(leg.kind, Some(Kind::Msrp(_))));
         let away = away.filter_map(|leg| {
             let shard = context.place_of(leg.id, here)?;
-            Some((leg.id, Away { shard, leg: std::sync::Arc::clone(leg) }))
+            let formerly = context.heirs.of(leg.id).to_vec();
+            Some((leg.id, Away { shard, leg: std::sync::Arc::clone(leg), formerly }))
         });
-        self.message.flatten(now, id, (&msrp, &away.collect()), &context.wanted, &mut tx);
+        let legs = (&msrp, &away.collect(), &context.heirs);
+        self.message.flatten(now, id, legs, &context.wanted, &mut tx);
     }
 
     pub(crate) fn placement(&self, key: contract::LegKey) -> Option<Placement> {

@@ -28,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) home: Option<u16>,
     /// Legs that are not on the home shard, and where they are.
     pub(crate) places: BTreeMap<u64, u16>,
+    /// Where it is spread.
+    pub(crate) heirs: crate::outposts::Heirs,
 }
 
 /// The forwarding engine of one shard.

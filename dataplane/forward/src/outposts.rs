@@ -142,7 +142,50 @@ impl Handed {
     }
 }
 
+/// Which legs have taken the place of others of their participants: put in the batch that removed those (`message::held`).
+#[derive(Debug, Default)]
+pub(crate) struct Heirs(BTreeMap<u64, Vec<u64>>);
+
+impl Heirs {
+    /// So many repairs of one session can be on their way from shard to shard.
+    const NAMES_MAX: usize = 4;
+
+    /// The legs whose place a leg has taken lately.
+    pub(crate) fn of(&self, leg: u64) -> &[u64] {
+        self.0.get(&leg).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A context changes.
+    fn note(&mut self, old: &Wanted, new: &Wanted) {
+        let is_msrp = |leg: &contract::Leg| {
+            !leg.participant.is_empty() && matches!(leg.kind, Some(contract::leg::Kind::Msrp(_)))
+        };
+        let mut fresh: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for leg in new.legs.values().filter(|leg| is_msrp(leg) && !old.legs.contains_key(&leg.id)) {
+            fresh.entry(&leg.participant).or_default().push(leg.id);
+        }
+        let gone = old.legs.values().filter(|leg| is_msrp(leg) && !new.legs.contains_key(&leg.id));
+        for leg in gone {
+            let heirs = fresh.get_mut(leg.participant.as_str()).filter(|heirs| !heirs.is_empty());
+            let mut names = self.0.remove(&leg.id).unwrap_or_default();
+            let Some(heir) = heirs.map(|heirs| heirs.remove(0)) else { continue };
+            names.push(leg.id);
+            names.drain(..names.len().saturating_sub(Heirs::NAMES_MAX));
+            self.0.insert(heir, names);
+        }
+        self.0.retain(|leg, _| new.legs.contains_key(leg));
+    }
+}
+
 impl Context {
+    /// What was wanted changes to that.
+    pub(crate) fn change(&mut self, next: Wanted) {
+        if self.home.is_some() || !self.places.is_empty() {
+            self.heirs.note(&self.wanted, &next);
+        }
+        self.wanted = next;
+    }
+
     /// The shard that has a leg; `None`: this one, which is `here`.
     pub(crate) fn place_of(&self, leg: u64, here: u16) -> Option<u16> {
         self.places.get(&leg).copied().or(self.home).filter(|at| *at != here)

@@ -79,7 +79,8 @@ impl Message {
         let slow = Duration::from_millis(self.limits.slow_ms);
         let Some(row) = self.conns.get_mut(&conn) else { return };
         row.congested = Some(now.mono);
-        let legs = row.legs.clone();
+        row.paced = false;
+        let (legs, sources) = (row.legs.clone(), std::mem::take(&mut row.blocks));
         self.arm(conn, now.mono + slow);
         self.tell_pressure(conn, true, tx);
         for leg in legs {
@@ -91,6 +92,8 @@ impl Message {
                 }
             }
         }
+        // Whoever waited for it, whatever it was that was too much, waits no longer.
+        self.unblock(&sources);
     }
 
     fn is_live(&self, source: u32, passage: u64, leg: u32) -> bool {
@@ -205,6 +208,7 @@ impl Message {
             }
         }
         self.drain_all(now, tx);
+        self.see_guests_off();
     }
 
     /// Writes what waits, as far as connections have credit and the outbox room. True: there is more.
@@ -292,14 +296,9 @@ impl Message {
         if stuck.is_some_and(|since| now.mono.since(since) >= STALL) && row.congested.is_none() {
             self.relieve(now, conn, tx);
         }
-        let row = self.conns.get_mut(&conn).filter(|row| row.paced && row.congested.is_none());
-        if let Some(row) = row
-            && row.full.is_some_and(|since| now.mono.since(since) >= PACE)
-        {
-            let sources = std::mem::take(&mut row.blocks);
-            row.paced = false;
+        let row = self.conns.get(&conn).filter(|row| row.paced && row.congested.is_none());
+        if row.is_some_and(|row| row.full.is_some_and(|since| now.mono.since(since) >= PACE)) {
             self.congest(now, conn, tx);
-            self.unblock(&sources);
         }
         self.expire_transactions(now, conn, tx);
         let Some(row) = self.conns.get(&conn) else { return };
@@ -326,9 +325,6 @@ impl Message {
         });
         if among_several {
             self.congest(now, conn, tx);
-            let sources =
-                self.conns.get_mut(&conn).map(|row| std::mem::take(&mut row.blocks)).unwrap_or_default();
-            self.unblock(&sources);
         }
     }
 

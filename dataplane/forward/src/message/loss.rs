@@ -105,7 +105,7 @@ impl Message {
         if conn.is_some() {
             row.stage = Stage::Lost;
         }
-        let context = row.key.context;
+        let (context, waits) = (row.key.context, row.is_far_full());
         let mut questions = Vec::new();
         if let Some(conn) = conn.and_then(|c| self.conns.get_mut(&c)) {
             conn.legs.retain(|l| *l != leg);
@@ -114,6 +114,8 @@ impl Message {
             let sources = std::mem::take(&mut conn.blocks);
             self.unblock(&sources);
         }
+        // What it still has on its way to other shards holds up no other session of its connection.
+        self.unblock(conn.filter(|_| waits).as_slice());
         for asks in questions {
             self.nickname_answered(now, asks, Status::TIMEOUT, tx);
         }

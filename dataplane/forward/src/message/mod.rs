@@ -90,7 +90,7 @@ pub(crate) struct Message {
     pub(crate) letters: VecDeque<(u16, Box<crate::Handed>)>,
     /// Rows of legs of other shards that speak to members here, by their shard and their serial there.
     pub(crate) guests: BTreeMap<(u16, u64), u32>,
-    /// Guests that may have nothing more to say.
+    /// Guests that may have nothing more to say, or go on taking.
     pub(crate) partings: Vec<u32>,
     /// Connections whose input may go on.
     pub(crate) unblocked: VecDeque<ConnId>,
@@ -230,7 +230,8 @@ impl Message {
         let is_idle = self.ready.is_empty()
             && self.unblocked.is_empty()
             && self.drains.is_empty()
-            && self.letters.is_empty();
+            && self.letters.is_empty()
+            && self.partings.is_empty();
         if is_idle && !self.relay.has_lost() { self.timers.next_timeout() } else { Some(Instant::ZERO) }
     }
 }

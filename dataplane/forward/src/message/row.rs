@@ -138,6 +138,8 @@ pub(crate) struct Row {
     pub(crate) held: Vec<Held>,
     /// Control was told that more could not be held.
     pub(crate) pressed: bool,
+    /// Legs of its participant whose place it has taken lately.
+    pub(crate) formerly: Vec<u64>,
     /// Its messages go to members on other shards, or come from there.
     pub(crate) across: Option<Box<Across>>,
 }
@@ -185,12 +187,18 @@ impl Row {
             joined: false,
             held: Vec::new(),
             pressed: false,
+            formerly: Vec::new(),
             across: None,
         }
     }
 
     pub(crate) fn conn(&self) -> Option<ConnId> {
         if let Stage::Bound(conn) = self.stage { Some(conn) } else { None }
+    }
+
+    /// What other shards may call it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = u64> {
+        self.formerly.iter().copied().chain([self.key.leg])
     }
 
     /// Whether both legs are one participant's.

@@ -13,6 +13,7 @@ use super::row::{Lead, Row, Stage};
 use crate::media::Tx;
 use crate::modes::imdn::Memory;
 use crate::modes::switch::{Away, Room};
+use crate::outposts::Heirs;
 use crate::wanted::{Wanted, resolve};
 use crate::{DialId, Output};
 
@@ -123,7 +124,7 @@ impl Message {
         &mut self,
         now: Now,
         context: u64,
-        (legs, away): (&BTreeMap<u64, u32>, &BTreeMap<u64, Away>),
+        (legs, away, heirs): (&BTreeMap<u64, u32>, &BTreeMap<u64, Away>, &Heirs),
         wanted: &Wanted,
         tx: &mut Tx<'_>,
     ) {
@@ -132,12 +133,13 @@ impl Message {
         }
         let members = legs.values().copied().chain(self.guests_of(context)).collect();
         self.members.insert(context, members);
-        for at in legs.values() {
+        for (leg, at) in legs {
             if let Some(row) = self.row_mut(*at) {
                 row.lead = Lead::Nowhere;
                 row.taps.clear();
                 row.is_tap = false;
                 row.imdn_once = 0;
+                row.formerly = heirs.of(*leg).to_vec();
             }
         }
         let mut rooms = Vec::new();

@@ -35,13 +35,17 @@ pub(crate) struct Room {
 pub(crate) struct Away {
     pub(crate) shard: u16,
     pub(crate) leg: Arc<contract::Leg>,
+    /// Legs whose place it has taken lately: its shard may not know yet that it has.
+    pub(crate) formerly: Vec<u64>,
 }
 
 /// By shard, each in the order of ids.
 fn by_shard<'a>(away: impl Iterator<Item = &'a Away>) -> Vec<(u16, Arc<[u64]>)> {
     let mut shards: BTreeMap<u16, Vec<u64>> = BTreeMap::new();
-    for Away { shard, leg } in away {
-        shards.entry(*shard).or_default().push(leg.id);
+    for Away { shard, leg, formerly } in away {
+        let names = shards.entry(*shard).or_default();
+        names.push(leg.id);
+        names.extend(formerly);
     }
     let sorted = |mut legs: Vec<u64>| {
         legs.sort_unstable();

@@ -192,13 +192,18 @@ impl Rooms {
     }
 
     pub(super) fn connect(&mut self, n: u64) {
+        self.bind(n);
+        assert_eq!(self.read(n)[0].status(), Some(Status::OK));
+    }
+
+    /// The same; what comes then is not read yet.
+    pub(super) fn bind(&mut self, n: u64) {
         let local = addr("192.0.2.1:2855");
         let (tls, fingerprint, dial) = (false, None, None);
         let opened = Input::Opened { conn: conn(n), dial, tls, fingerprint, peer: peer(n), local };
         self.input(self.place(n), opened);
         let empty = self.request(n, "bind", "Message-ID: bind\r\nByte-Range: 1-0/0\r\n", None, '$');
         self.say(n, &empty);
-        assert_eq!(self.read(n)[0].status(), Some(Status::OK));
     }
 
     pub(super) fn request(&self, n: u64, tid: &str, lines: &str, body: Option<&[u8]>, flag: char) -> Vec<u8> {
