@@ -38,7 +38,11 @@ impl World {
         if who.left.is_some() || who.active || who.standing != Standing::Listening {
             return;
         }
-        let home = self.home(self.seats[seat].context);
+        if self.is_asked(self.seats[seat].context) {
+            // What to connect to it hears when all is settled.
+            return self.after(5, Event::Connect(seat));
+        }
+        let home = self.seats[seat].shard;
         let shard = if self.dice.percent(80) { home } else { self.dice.below(u64::from(SHARDS)) as u16 };
         let conn = self.link(seat, shard);
         self.note(|| format!("seat {seat} connects to shard {shard} as link {conn}"));
@@ -657,7 +661,12 @@ impl World {
             let other = &self.seats[seat];
             match self.mutator.kind {
                 Some(Mutation::LateTail) => {
-                    is_tail && other.context == context && frozen.is_some_and(|at| other.joined > at)
+                    is_tail && other.context == context && frozen.is_some_and(|at| other.invited > at)
+                }
+                Some(Mutation::LateTailElsewhere) => {
+                    let elsewhere = other.shard != self.seats[self.said[said].sender].shard;
+                    let late = frozen.is_some_and(|at| other.invited > at);
+                    is_tail && other.context == context && late && elsewhere
                 }
                 Some(Mutation::OtherSession) => other.context != context,
                 _ => is_private && seat != incoming.seat && other.context == context && !other.tap,

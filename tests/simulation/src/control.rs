@@ -6,10 +6,10 @@ use contract::{
     Address, Batch, Change, Context, Decide, Distribute, Leg, LegKey, LegSet, Mode, MsrpLeg, Path, Setup,
     Switch, leg::Kind, message_news, news::What, path::Parameters, placement::At,
 };
-use forward::Input;
 
 use crate::said::{ROOM, address, number_of};
 use crate::seat::{Plan, Seat, Standing};
+use crate::shards::Until;
 use crate::world::{Event, SHARDS, Shape, World};
 
 impl World {
@@ -38,6 +38,10 @@ impl World {
                 (false, false) => "relay to one",
             };
             self.cover.reach("world", label);
+            if is_room && self.dice.percent(40) {
+                self.shards.spread.insert(context);
+                self.cover.reach("world", "a room on several shards");
+            }
             self.shapes.insert(context, if is_room { Shape::Room } else { Shape::Relay });
             let mut seats: Vec<usize> = (0..members).map(|_| self.seat(context)).collect();
             seats.extend(self.tap_seat(context));
@@ -46,6 +50,7 @@ impl World {
             verbs.extend(self.paths(context));
             self.batch(context, verbs);
             for seat in seats {
+                self.once_followed(context, Until::Joined(seat));
                 self.expect_connection(seat);
                 if self.dice.percent(12) && (is_room || seat != self.first_of(context)) {
                     let ms = self.dice.between(500, 25_000);
@@ -70,6 +75,7 @@ impl World {
             _ => at as u64 + 1,
         };
         self.legs += 1;
+        let shard = self.place(context, user);
         let mut plans = std::collections::VecDeque::new();
         for _ in 0..self.dice.below(9) {
             plans.push_back(match self.dice.below(40) {
@@ -88,6 +94,8 @@ impl World {
         self.seats.push(Seat {
             context,
             leg: self.legs,
+            former: Vec::new(),
+            shard,
             user,
             tap: false,
             unseen: false,
@@ -97,7 +105,9 @@ impl World {
             theirs: their(at, 0),
             link: None,
             standing: Standing::Listening,
-            joined: self.step + 1,
+            invited: self.step + 1,
+            joined: u64::MAX,
+            leaves: None,
             left: None,
             bound: Vec::new(),
             troubles: Vec::new(),
@@ -114,7 +124,8 @@ impl World {
 
     /// Sometimes somebody has a copy of all.
     fn tap_seat(&mut self, context: u64) -> Option<usize> {
-        if !self.dice.percent(35) {
+        // A room that is tapped stays at home.
+        if self.shards.spread.contains(&context) || !self.dice.percent(35) {
             return None;
         }
         let unseen = self.dice.percent(30);
@@ -223,11 +234,12 @@ impl World {
 
     pub(crate) fn batch(&mut self, context: u64, verbs: Vec<Verb>) {
         let home = self.home(context);
+        let elsewhere = self.begin_round(context, &verbs);
         let generation = &mut self.generations[usize::from(home)];
         *generation += 1;
         let changes = verbs.into_iter().map(|verb| Change { verb: Some(verb) }).collect();
         let batch = Batch { generation: *generation, epoch: 1, trace: String::new(), changes };
-        self.input(home, Input::Batch { batch: &batch, attachments: &[] });
+        self.hand_batch(context, &batch, &elsewhere);
         match self.applied.take() {
             Some(Body::Applied(applied)) => {
                 for placement in applied.placements {
@@ -264,6 +276,7 @@ impl World {
             verbs.extend(self.paths(context));
         }
         self.batch(context, verbs);
+        self.once_followed(context, Until::Joined(seat));
         self.expect_connection(seat);
     }
 
@@ -273,7 +286,7 @@ impl World {
             return;
         }
         let (context, leg, was) = (who.context, who.leg, who.standing);
-        who.left = Some(self.step + 1);
+        (who.leaves, who.left) = (Some(self.step + 1), Some(self.step + 1));
         who.standing = Standing::Left;
         let step = self.step + 1;
         close(&mut who.bound, step);
@@ -281,12 +294,13 @@ impl World {
         self.note(|| format!("seat {seat} leaves"));
         self.cover.reach("member × event", format!("{} × leaves", was.label()));
         self.batch(context, vec![Verb::RemoveLeg(LegKey { context, leg })]);
+        self.once_followed(context, Until::Left(seat));
     }
 
     /// The member comes again: by a new path of its leg, or by a leg that takes its place in the same batch.
     pub(crate) fn repair(&mut self, seat: usize) {
         let who = &mut self.seats[seat];
-        if who.left.is_some() || who.standing != Standing::Lost {
+        if who.left.is_some() || who.standing != Standing::Lost || self.calm {
             return;
         }
         let context = who.context;
@@ -315,6 +329,7 @@ impl World {
             let leg = self.seats[seat].leg;
             verbs.push(Verb::RemoveLeg(LegKey { context, leg }));
             self.seats[seat].leg = self.legs;
+            self.seats[seat].former.push(leg);
             self.cover.reach("world", "another leg takes a leg's place");
         }
         verbs.push(Verb::PutLeg(self.leg_of(seat)));
@@ -324,7 +339,8 @@ impl World {
 
     fn seat_of(&self, key: Option<LegKey>) -> Option<usize> {
         let key = key?;
-        self.seats.iter().position(|seat| seat.context == key.context && seat.leg == key.leg)
+        let is_its = |seat: &Seat| seat.leg == key.leg || seat.former.contains(&key.leg);
+        self.seats.iter().position(|seat| seat.context == key.context && is_its(seat))
     }
 
     /// What the engine tells control.

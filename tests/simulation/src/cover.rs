@@ -16,6 +16,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "relay to one",
             "relay to several",
             "two contexts",
+            "a room on several shards",
+            "another leg takes a leg's place",
             "handed over to its home shard",
             "tapped",
             "tapped by who is unseen",
@@ -118,6 +120,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "msrp_unfinished",
         ],
     ),
+    ("across", &["handed over", "a source waits for a shard"]),
     ("nickname", &["granted", "refused", "decided too late"]),
 ];
 

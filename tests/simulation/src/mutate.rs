@@ -47,6 +47,16 @@ pub enum Mutation {
     TapHoldsBack,
     /// What a tap reports is passed on.
     TapReports,
+    /// Octets are handed over to another shard twice.
+    HandedTwice,
+    /// The end of a message does not come to another shard.
+    LostHandedEnd,
+    /// What another shard has taken is not taken off what is on its way to it.
+    LostTaken,
+    /// Octets come to another shard before those that were handed over before them.
+    HandedOutOfOrder,
+    /// Who joined on another shard after a message had begun is served its tail.
+    LateTailElsewhere,
 }
 
 impl Mutation {
@@ -70,6 +80,11 @@ impl Mutation {
         Mutation::LostAbort,
         Mutation::TapHoldsBack,
         Mutation::TapReports,
+        Mutation::HandedTwice,
+        Mutation::LostHandedEnd,
+        Mutation::LostTaken,
+        Mutation::HandedOutOfOrder,
+        Mutation::LateTailElsewhere,
     ];
 }
 
@@ -147,9 +162,15 @@ impl Mutator {
         vec![chunk]
     }
 
+    /// Whether a rule is broken this time.
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+        self.dice.percent(chance)
+    }
+
     /// Whether a chunk comes to another seat as well.
     pub(crate) fn strays(&mut self) -> bool {
-        let kinds = [Mutation::LateTail, Mutation::OtherSession, Mutation::PrivateToAll];
+        let kinds =
+            [Mutation::LateTail, Mutation::LateTailElsewhere, Mutation::OtherSession, Mutation::PrivateToAll];
         self.kind.is_some_and(|kind| kinds.contains(&kind)) && self.dice.percent(30)
     }
 }

@@ -51,6 +51,10 @@ pub(crate) enum Plan {
 pub(crate) struct Seat {
     pub(crate) context: u64,
     pub(crate) leg: u64,
+    /// Legs whose place it has taken.
+    pub(crate) former: Vec<u64>,
+    /// Where it is.
+    pub(crate) shard: u16,
     pub(crate) user: u64,
     /// It is no participant, but has a copy of what all others say.
     pub(crate) tap: bool,
@@ -64,7 +68,11 @@ pub(crate) struct Seat {
     pub(crate) theirs: String,
     pub(crate) link: Option<u64>,
     pub(crate) standing: Standing,
+    /// Some shard may know it from here on, all do from there on.
+    pub(crate) invited: u64,
     pub(crate) joined: u64,
+    /// Some shard may know it from here on, all do from there on.
+    pub(crate) leaves: Option<u64>,
     pub(crate) left: Option<u64>,
     /// Steps in which it was bound: from, to.
     pub(crate) bound: Vec<(u64, u64)>,

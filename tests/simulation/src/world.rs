@@ -13,6 +13,7 @@ use crate::link::{Chunk, Link, Mark};
 use crate::mutate::{Mutation, Mutator};
 use crate::said::Said;
 use crate::seat::{Seat, Standing};
+use crate::shards::Shards;
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub(crate) enum Event {
     Repair(usize),
     Join(u64),
     Leave(usize),
+    /// Something may be in the mailbox of the second shard, from the first.
+    Mail(u16, u16),
 }
 
 /// The shape of a context.
@@ -95,7 +98,7 @@ pub(crate) enum Whim {
     Silent,
 }
 
-pub(crate) const SHARDS: u16 = 2;
+pub(crate) const SHARDS: u16 = 3;
 const STEPS_MAX: u64 = 400_000;
 
 /// One seed's world.
@@ -107,6 +110,7 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) engines: Vec<Engine>,
     out: Outbox<Output>,
+    pub(crate) shards: Shards,
     pub(crate) links: BTreeMap<u64, Link>,
     pub(crate) conns: u64,
     pub(crate) shapes: BTreeMap<u64, Shape>,
@@ -151,6 +155,7 @@ impl World {
             held_bytes_max: dice.between(20_000, 100_000) as usize,
             held_messages_max: dice.between(2, 12) as usize,
             held_ms: dice.between(2000, 15_000),
+            handed_bytes_max: dice.between(3000, 60_000) as usize,
             tap_bytes_max: dice.between(20_000, 400_000) as usize,
             tap_messages_max: dice.between(2, 40) as usize,
             arrival_ms: 10_000,
@@ -160,16 +165,21 @@ impl World {
             report_ms: 120_000,
             ..Limits::default()
         };
+        let listener = |shard: u16| Listener { authority: format!("192.0.2.1:{}", 2855 + shard) };
+        let listeners: Vec<_> = (0..SHARDS).map(|shard| (listener(shard), None)).collect();
         let engine = |shard: u16| {
             let config = Config {
                 shard,
                 shards: SHARDS,
-                msrp: Listener { authority: format!("192.0.2.1:{}", 2855 + shard) },
+                msrp: listener(shard),
                 msrps: None,
                 relay: None,
                 limits: limits.clone(),
             };
-            Engine::new(config, Entropy::from_number(seed.wrapping_mul(8).wrapping_add(u64::from(shard))))
+            let entropy = Entropy::from_number(seed.wrapping_mul(8).wrapping_add(u64::from(shard)));
+            let mut engine = Engine::new(config, entropy);
+            engine.set_listeners(listeners.clone());
+            engine
         };
         let engines: Vec<Engine> = (0..SHARDS).map(engine).collect();
         let out = Outbox::with_max(engines[0].room_needed() * 2);
@@ -181,6 +191,7 @@ impl World {
             dice,
             engines,
             out,
+            shards: Shards::default(),
             links: BTreeMap::new(),
             conns: 0,
             shapes: BTreeMap::new(),
@@ -309,7 +320,8 @@ impl World {
             // One of whose end the engine has not heard does not take anything either.
             let behind = |link: &&Link| !link.shut && link.written > link.told;
             let mut slow = self.links.values().filter(behind).map(|link| &self.seats[link.seat]);
-            if !slow.any(is_member) && !coming.any(is_member) {
+            let is_held = slow.any(is_member) || coming.any(is_member);
+            if !is_held && !self.waits_for_shards(context) {
                 self.fault(format!("link {conn} is held back, and by no member"));
             }
         }
@@ -366,6 +378,7 @@ impl World {
                 Some(Body::News(news)) => news.what.into_iter().for_each(|what| self.news(shard, what)),
                 body => self.applied = body,
             },
+            Output::Hand { shard: to, handed } => self.hand(shard, to, handed),
             other => {
                 self.fault(format!("an output that no MSRP leg needs: {:?}", std::mem::discriminant(&other)))
             }
@@ -402,6 +415,7 @@ impl World {
             Event::Repair(seat) => self.repair(seat),
             Event::Join(context) => self.join(context),
             Event::Leave(seat) => self.leave(seat),
+            Event::Mail(from, to) => self.mail(from, to),
         }
     }
 

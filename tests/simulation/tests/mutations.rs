@@ -10,11 +10,16 @@ fn verdict(mutation: Mutation) -> &'static str {
     match mutation {
         Mutation::LostEndFlag | Mutation::LostAbort => "it is neither whole nor given up",
         Mutation::DoubledChunk => "it has octets twice",
-        Mutation::LateTail | Mutation::OtherSession | Mutation::PrivateToAll => "octets that are not for it",
+        Mutation::LateTail
+        | Mutation::LateTailElsewhere
+        | Mutation::OtherSession
+        | Mutation::PrivateToAll => "octets that are not for it",
         Mutation::SwappedMessages => "of one sender",
         Mutation::SilentDrop => "it was accepted, and has not come",
         Mutation::EndAfterAbort => "it was ended before its end",
-        Mutation::AlteredOctet => "that nobody said",
+        Mutation::AlteredOctet | Mutation::HandedTwice | Mutation::HandedOutOfOrder => "that nobody said",
+        Mutation::LostHandedEnd => "it was accepted, and has not come",
+        Mutation::LostTaken => "is held back",
         Mutation::EarlySent => "its success was reported before",
         Mutation::InventedReport => "a success REPORT that",
         Mutation::LostReport => "nothing was reported, though success was asked for",
