@@ -10,7 +10,7 @@ use base::{Private, UnixTime};
 use serde::{Deserialize, Serialize};
 
 pub use bodies::{
-    AcceptedMessage, Binding, ContextRow, DialogRow, EndedLeg, Group, ImdnState, RelayEnd, RelayRow,
+    AcceptedMessage, Binding, ContextRow, DialogRow, EndedLeg, FileRow, Group, ImdnState, RelayEnd, RelayRow,
     RosterRow, SessionRow, Side, Subscriber, SubscriptionRow,
 };
 
@@ -31,7 +31,7 @@ pub enum Table {
     Dialog,
     /// Media contexts with their ports: key = context id in hex.
     Context,
-    /// Conferences with their rosters: key = focus.
+    /// Conferences with their rosters: key = focus; files on their way to groups: key = `file-` and the context in hex.
     Roster,
     /// Event subscriptions: key = focus/dialog.
     Subscription,
@@ -181,6 +181,8 @@ pub enum Record {
     Imdn(ImdnState),
     /// See [`Table::Ended`].
     Ended(Box<EndedLeg>),
+    /// See [`Table::Roster`].
+    File(FileRow),
 }
 
 impl Record {

@@ -331,7 +331,9 @@ fn restore(turn: &mut Turn<'_>, functions: &mut Functions, row: Row) {
             },
             None => turn.desk.counters.rows_unread += 1,
         },
-        Record::Dialog(_) | Record::Roster(_) | Record::Subscription(_) => functions.focus.restore(turn, row),
+        Record::Dialog(_) | Record::Roster(_) | Record::File(_) | Record::Subscription(_) => {
+            functions.focus.restore(turn, row)
+        }
         Record::Subscriber(_) | Record::Group(_) | Record::Imdn(_) | Record::Ended(_) => {}
     }
 }

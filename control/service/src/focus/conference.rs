@@ -26,7 +26,7 @@ use cpm::UserId;
 use cpm::conference::Status;
 use sip::{Request, Response};
 
-use super::Handles;
+use super::affair::Handles;
 use super::call::{Call, CallId, CallState};
 use super::config::Medium;
 use super::nicknames::Nicknames;
@@ -232,8 +232,7 @@ impl Conference {
         call.or_else(own)
     }
 
-    /// By what it is found: our tags, the INVITE transactions in which we owe an answer or an ACK is due, its
-    /// context.
+    /// By what it is found.
     pub(crate) fn handles(&self) -> Handles {
         let calls = self.calls.values().map(|c| c.tag.as_str());
         let tags = calls.chain(self.subscriptions.values().filter_map(Subscription::own_tag));

@@ -283,7 +283,7 @@ impl Conference {
 }
 
 /// FNV-1a: tells whether a row would change, where a chance of 2^-64 to be wrong costs one stale row.
-fn digest(body: &[u8]) -> u64 {
+pub(super) fn digest(body: &[u8]) -> u64 {
     body.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

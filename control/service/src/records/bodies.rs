@@ -160,6 +160,17 @@ pub struct RosterRow {
     pub body: Private<Vec<u8>>,
 }
 
+/// A file on its way to a group.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FileRow {
+    /// The key of the row, by which its context knows it too.
+    pub id: String,
+    /// The user part of the group's URI.
+    pub group: String,
+    /// The body, encoded by the Controlling Function.
+    pub body: Private<Vec<u8>>,
+}
+
 /// A subscription to a conference's events.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SubscriptionRow {

@@ -101,6 +101,11 @@ impl Offered {
         Ok(Offered { session, at, line, message, file, span })
     }
 
+    /// The offer as it came.
+    pub(super) const fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Octets of the whole file, where the selector says it.
     pub(super) fn size(&self) -> Option<u64> {
         self.file.size()

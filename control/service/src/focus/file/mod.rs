@@ -30,13 +30,17 @@
 //! rest from its sender, who has it: `recvonly` with `file-range`, one to one (RFC 5547 §8), or the sender offers the range
 //! to the group, where the others decline.
 //!
-//! Not here: a row in the store. Control that dies in the midst of a file forgets it, the sessions end, and the file goes on
-//! by its range. Nor are files kept for members who are away: CPM-FACTS §2.10 defers messages, not files.
+//! Control that dies in the midst of a file takes it over when it starts again ([`rows`]); one of which its sender has no
+//! answer yet ends then.
+//!
+//! Not here: files for members who are away. CPM-FACTS §2.10 defers messages, not files.
 
+mod admit;
 mod describe;
+mod hears;
 mod members;
+mod rows;
 mod sender;
-mod table;
 #[cfg(test)]
 mod tests;
 mod within;
@@ -51,8 +55,9 @@ use cpm::resource_lists::Entry;
 use sdp::{Session, Stamp};
 use sip::{Dialog, Request};
 
+pub(super) use self::admit::is_for_file;
 use self::describe::{Offered, Taken, new_leg};
-pub(crate) use self::table::{Transfers, is_for_file};
+use super::affair::Handles;
 use super::attach::attach_msrp;
 use crate::media::Anchor;
 use crate::turn::{Orderer, Turn, Wake};
@@ -68,7 +73,7 @@ const MEDIA_LOST: &str = "SIP;cause=408;text=\"Media lost\"";
 const TOO_SLOW: &str = "SIP;cause=408;text=\"Too slow\"";
 
 /// Where a transfer stands; see the diagram.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 enum Stage {
     Opening,
     Calling,
@@ -167,7 +172,7 @@ pub(super) struct Opening {
 
 /// One file on its way to a group.
 #[derive(Debug)]
-pub(super) struct Transfer {
+pub(in crate::focus) struct Transfer {
     /// Its number in this lane's memory: whom transactions, orders and timers belong to.
     number: u64,
     group: String,
@@ -187,12 +192,18 @@ pub(super) struct Transfer {
     closed: bool,
     /// The last member that went hung up by himself.
     left: bool,
+    /// Version of its row, and a digest of what the row holds.
+    version: u64,
+    written: u64,
+    /// By what the tables find it.
+    found_by: Handles,
 }
 
 impl Transfer {
     fn new(turn: &mut Turn<'_>, number: u64, opening: Opening, offered: Offered) -> Self {
         let lane = LaneKey::of_conference(&opening.group);
-        let mut anchor = Anchor::new(turn.context_id(lane), String::new());
+        let context = turn.context_id(lane);
+        let mut anchor = Anchor::new(context, rows::id_of(context));
         let (user, address) = opening.sender;
         let sender = Sender {
             user,
@@ -241,6 +252,9 @@ impl Transfer {
             timer: None,
             closed: false,
             left: false,
+            version: 0,
+            written: 0,
+            found_by: Handles::default(),
         }
     }
 
@@ -377,6 +391,7 @@ impl Transfer {
         if self.stage == Stage::Over && !std::mem::replace(&mut self.closed, true) {
             self.anchor.remove(turn);
         }
+        self.save(turn);
         turn.unwake(&mut self.timer);
         let next = self.parties.iter().filter_map(|p| p.until).chain(self.deadline).min();
         if let Some(at) = next {

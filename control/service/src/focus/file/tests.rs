@@ -1,6 +1,8 @@
 //! A file for a group, from outside: the sender's phone and the members' on one side of the lane, a data plane on the other
 //! (RFC 5547; CPM-FACTS §2.1, §2.2, §2.4, §2.7).
 
+mod restart;
+
 use std::collections::BTreeMap;
 
 use contract::{Direction, Leg, LegKey, Mode, News, Path, change::Verb, leg, leg_lost, news};

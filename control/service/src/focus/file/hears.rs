@@ -1,0 +1,94 @@
+//! What a file hears of, as the tables of its lane say it.
+
+use contract::{Applied, Refusal, news};
+use sip::{Request, Response};
+
+use super::Transfer;
+use crate::focus::affair::{Affair, Handles};
+use crate::turn::Turn;
+use crate::{Ask, ClientTx, Route, ServerTx};
+
+impl Affair for Transfer {
+    fn handles(&self) -> Handles {
+        let tags = self.parties.iter().map(|party| party.tag.clone());
+        Handles {
+            tags: tags.chain([self.sender.tag.clone()]).collect(),
+            servers: self.sender.server.into_iter().chain(self.sender.answered).collect(),
+            context: Some(self.anchor.id()),
+        }
+    }
+
+    fn found_by(&mut self) -> &mut Handles {
+        &mut self.found_by
+    }
+
+    fn route_of(&self, tag: &str) -> Option<&Route> {
+        Transfer::route_of(self, tag)
+    }
+
+    fn is_gone(&self) -> bool {
+        Transfer::is_gone(self)
+    }
+
+    fn request_within(&mut self, turn: &mut Turn<'_>, tag: &str, tx: ServerTx, request: Request) {
+        Transfer::request_within(self, turn, tag, tx, &request);
+    }
+
+    fn ack(&mut self, _turn: &mut Turn<'_>, tag: &str, _request: &Request) {
+        Transfer::ack(self, tag);
+    }
+
+    fn cancelled(&mut self, turn: &mut Turn<'_>, tx: ServerTx) {
+        if self.sender.server == Some(tx) {
+            Transfer::cancelled(self, turn);
+        }
+    }
+
+    fn ack_missing(&mut self, turn: &mut Turn<'_>, tx: ServerTx) {
+        Transfer::ack_missing(self, turn, tx);
+    }
+
+    fn response(&mut self, turn: &mut Turn<'_>, tx: ClientTx, response: &Response) {
+        Transfer::response(self, turn, tx, response);
+    }
+
+    fn expired(&mut self, turn: &mut Turn<'_>, tx: ClientTx) {
+        Transfer::expired(self, turn, tx);
+    }
+
+    fn applied(&mut self, turn: &mut Turn<'_>, ask: Ask, applied: &Applied) {
+        Transfer::applied(self, turn, ask, applied);
+    }
+
+    fn refused(&mut self, turn: &mut Turn<'_>, ask: Ask, refusal: &Refusal) {
+        Transfer::refused(self, turn, ask, refusal);
+    }
+
+    fn wake(&mut self, turn: &mut Turn<'_>) {
+        Transfer::wake(self, turn);
+    }
+
+    fn news(&mut self, turn: &mut Turn<'_>, what: &news::What) {
+        match what {
+            news::What::LegLost(lost) => {
+                if let Some(leg) = lost.leg {
+                    self.leg_lost(turn, leg);
+                }
+            }
+            news::What::Pressure(pressure) => {
+                if let Some(leg) = pressure.leg.filter(|_| pressure.on) {
+                    self.stuck(turn, leg);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn media_lost(&mut self, turn: &mut Turn<'_>) {
+        self.media_gone(turn);
+    }
+
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        Transfer::settle(self, turn);
+    }
+}
