@@ -156,3 +156,23 @@ fn bad_requests_get_their_answers() {
     let rows = [register_row(&node, "u0", CALLER, 1)];
     Sipp::start(&node, "interval_too_brief_423", CALLER, &rows, &["-m", "20", "-r", "50"]).verdict();
 }
+
+/// RFC 3262 through both back-to-back user agents: early media with its PRACK, a PRACK of nothing, no PRACK at all.
+#[test]
+fn reliable_provisional_responses_are_acknowledged_refused_and_given_up() {
+    let node = Node::start_with_users(2);
+    register(&node, "u0", CALLER, CALLER);
+    register(&node, "u1", CALLEE, CALLEE);
+    let rows = [format!("u0;{};u1", credentials(&node, "u0"))];
+    for (called, calls, count) in [
+        ("prack_answer", "prack_call", "200"),
+        ("prack_answer", "prack_wrong_481", "20"),
+        ("prack_ring", "prack_missing_504", "5"),
+    ] {
+        let callee = Sipp::start(&node, called, CALLEE, &[], &["-m", count]);
+        Sipp::start(&node, calls, CALLER, &rows, &["-m", count, "-r", "20"]).verdict();
+        callee.verdict();
+    }
+    node.wait_for("sessions", 0);
+    node.wait_for("legs", 0);
+}

@@ -65,8 +65,10 @@ pub(crate) fn pass(from: &Request, to: &mut Request) {
         }
         to.headers.push(name, value);
     }
-    // `timer` is between neighbours (RFC 4028 §8.1: a B2BUA is an end of it); the rest is for the far end.
-    for option in from.headers.tokens(&Name::Require).filter(|o| !o.eq_ignore_ascii_case("timer")) {
+    // `timer` and `100rel` are between neighbours (RFC 4028 §8.1, RFC 3262 §3: a B2BUA is an end of them); the rest is for
+    // the far end.
+    let between = |option: &&str| ["timer", "100rel"].iter().any(|own| option.eq_ignore_ascii_case(own));
+    for option in from.headers.tokens(&Name::Require).filter(|o| !between(o)) {
         to.headers.push(Name::Require, option);
     }
     pass_service(from, to);

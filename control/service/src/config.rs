@@ -339,6 +339,8 @@ pub struct Limits {
     pub timers_max: usize,
     /// Devices that one request is forked to.
     pub fork_max: usize,
+    /// Early dialogs that one INVITE of ours may bring (RFC 3261 §12.1).
+    pub early_dialogs_max: usize,
     /// Media lines of one session description.
     pub media_lines_max: usize,
     /// Nonces whose use count is remembered against replay.
@@ -361,6 +363,7 @@ impl Default for Limits {
             asks_max: 10_000,
             timers_max: 500_000,
             fork_max: 10,
+            early_dialogs_max: 8,
             media_lines_max: 16,
             nonces_max: 100_000,
             relays_max: 50_000,
@@ -475,6 +478,9 @@ impl Config {
         }
         if self.participating.session_expires_s < self.participating.session_expires_min_s {
             return value("participating.session_expires_s", "not below session_expires_min_s");
+        }
+        if self.limits.early_dialogs_max == 0 || self.limits.early_dialogs_max > 64 {
+            return value("limits.early_dialogs_max", "1 to 64");
         }
         if self.limits.fork_max == 0 || self.limits.fork_max > 32 {
             return value("limits.fork_max", "1 to 32");

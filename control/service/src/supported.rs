@@ -5,8 +5,9 @@ use sip::{Method, Name, Request};
 
 /// Options that we understand in `Require` (RFC 3261 §8.2.2.3). The list options concern the Controlling
 /// Function and pass.
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "timer",
+    "100rel",
     "path",
     "gruu",
     "outbound",
@@ -18,7 +19,7 @@ const OPTIONS: [&str; 8] = [
 
 /// Methods that we take, as the value of `Allow`.
 pub(crate) const ALLOW: &str =
-    "INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, MESSAGE, REFER, SUBSCRIBE, NOTIFY, INFO, UPDATE";
+    "INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, MESSAGE, REFER, SUBSCRIBE, NOTIFY, INFO, UPDATE, PRACK";
 
 /// What a driver may refuse before any lane sees it.
 pub fn rules() -> Rules {

@@ -22,6 +22,6 @@ pub(super) fn answer(turn: &mut Turn<'_>, arrival: &Arrival) {
     response
         .headers
         .push(Name::Accept, "application/sdp, message/cpim, multipart/mixed, application/resource-lists+xml");
-    response.headers.push(Name::Supported, "path, gruu, outbound, timer, norefersub");
+    response.headers.push(Name::Supported, "path, gruu, outbound, timer, 100rel, norefersub");
     turn.respond(arrival.tx, response);
 }

@@ -154,6 +154,9 @@ impl Session {
             self.ring_out(turn);
             return;
         }
+        if self.setup.as_ref().and_then(|s| s.reliable.next()).is_some_and(|at| at <= now) {
+            self.reliable_tick(turn);
+        }
         if self.calling_until.is_some_and(|at| at <= now) {
             self.calling_until = None;
             self.cancel_calling(turn, None);

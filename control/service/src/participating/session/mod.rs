@@ -24,7 +24,7 @@
 //! Each file is one concern: `setup` and `race` (fork, first answer, merge), `late` (an INVITE without an
 //! offer: it is Inviting at once, and the data plane is asked at the first 2xx), `exchange` and
 //! `agreed` (re-INVITE and UPDATE), `passing` (the
-//! other in-dialog requests), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
+//! other in-dialog requests), `reliable` (PRACK and early media), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
 //! the anchor). This file holds the state and takes events to them.
 
 mod agreed;
@@ -34,6 +34,7 @@ mod exchange;
 mod late;
 mod passing;
 mod race;
+mod reliable;
 mod repair;
 mod row;
 mod setup;
@@ -113,6 +114,8 @@ pub(crate) struct Side {
     device: String,
     /// Our INVITE to it.
     invite: Option<(ClientTx, Request)>,
+    /// Dialogs that provisional responses of it have made.
+    early: Vec<reliable::Early>,
     /// Its 2xx offered: our ACK waits for the caller's answer.
     unacknowledged: Option<ClientTx>,
     sdp_sent: Bytes,
@@ -138,6 +141,12 @@ pub(crate) struct Session {
     phase: Phase,
     sides: Vec<Side>,
     setup: Option<Setup>,
+    /// CSeq number of the INVITE that opened it; `None` after a restart.
+    invite_seq: Option<u32>,
+    /// RSeq of a provisional response that the final one has overtaken: its PRACK may still come.
+    unpracked: Option<u32>,
+    /// Tags of ours of early dialogs that did not become the session's.
+    tags_before: Vec<String>,
     exchange: Option<Exchange>,
     passing: Vec<Passing>,
     anchor: Option<Anchor>,
@@ -173,7 +182,7 @@ impl Session {
 
     /// The tags by which requests find it.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
-        self.sides.iter().map(|s| s.tag.as_str())
+        self.sides.iter().map(|s| &s.tag).chain(&self.tags_before).map(String::as_str)
     }
 
     /// Where the other end of the dialog with this tag of ours is.
@@ -296,16 +305,17 @@ impl Session {
             Phase::Joining => self.answer_upstream(turn),
             Phase::Active if self.repair.is_some() => self.repair_ready(turn),
             Phase::Active => self.exchange_ready(turn),
-            Phase::Inviting | Phase::Ending | Phase::Gone => {}
+            Phase::Inviting => self.early_ready(turn),
+            Phase::Ending | Phase::Gone => {}
         }
     }
 
     fn media_refused(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
         match self.phase {
-            Phase::Allocating | Phase::Joining => self.setup_refused(turn, refusal),
+            Phase::Allocating | Phase::Inviting | Phase::Joining => self.setup_refused(turn, refusal),
             Phase::Active if self.repair.is_some() => self.repair_refused(turn),
             Phase::Active => self.exchange_refused(turn, refusal),
-            Phase::Inviting | Phase::Ending | Phase::Gone => {}
+            Phase::Ending | Phase::Gone => {}
         }
     }
 
@@ -353,10 +363,18 @@ impl Session {
     /// When the timer is wanted next.
     fn deadline(&self) -> Option<Instant> {
         let setup = self.setup.as_ref().map(Setup::deadline);
+        let reliable = self.setup.as_ref().and_then(|s| s.reliable.next());
         let clocks = self.sides.iter().filter_map(|s| s.clock.next());
         let repair = self.repair.as_ref().map(repair::Repair::next);
         let exchange = self.exchange.as_ref().and_then(Exchange::deadline);
-        setup.into_iter().chain(clocks).chain(repair).chain(exchange).chain(self.calling_until).min()
+        setup
+            .into_iter()
+            .chain(reliable)
+            .chain(clocks)
+            .chain(repair)
+            .chain(exchange)
+            .chain(self.calling_until)
+            .min()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sip::{Method, Name, Request, Response};
 
-use super::{Plan, Session, UPSTREAM};
+use super::{Phase, Plan, Session, UPSTREAM};
 use crate::b2b;
 use crate::supported;
 use crate::turn::{Owner, Turn};
@@ -32,6 +32,12 @@ impl Session {
             return;
         }
         match request.method {
+            Method::Prack => self.prack(turn, at, tx, &request),
+            // RFC 3261 §15: the caller may leave an early dialog, the callee answers the INVITE instead.
+            Method::Bye if self.setup.is_some() && self.phase != Phase::Ending && at == UPSTREAM => {
+                turn.respond(tx, request.respond(200));
+                self.fail(turn, 487);
+            }
             Method::Bye => self.bye(turn, at, tx, &request),
             Method::Invite | Method::Update => self.modify(turn, at, tx, request),
             Method::Options => {

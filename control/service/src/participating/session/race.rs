@@ -2,9 +2,9 @@
 //! The states are `setup`'s.
 
 use sip::typed::Reason;
-use sip::{Dialog, Method, Name, Response};
+use sip::{Dialog, Method, Response};
 
-use super::{Phase, Plan, Session, SideState, UPSTREAM, clock, late};
+use super::{Phase, Plan, Session, SideState, clock, late};
 use crate::ClientTx;
 use crate::body;
 use crate::participating::leg;
@@ -41,25 +41,27 @@ impl Session {
         self.leg_failed(turn, at, response);
     }
 
-    /// Relays 180 and 183 once and only upwards; no early media (CPM-FACTS §2.5).
+    /// Relays 180 and 183 once and only upwards, and an early description where it may pass (see `reliable`).
     fn ringing(&mut self, turn: &mut Turn<'_>, at: usize, response: &Response) {
+        if !self.takes_provisional(turn, at, response) {
+            return;
+        }
         let calling = self.side(at).is_some_and(|s| s.state == SideState::Calling);
-        let tag = self.sides.first().map(|s| s.tag.clone()).unwrap_or_default();
-        let contact = self.contact_of(turn, UPSTREAM);
+        if !calling || self.phase != Phase::Inviting {
+            return;
+        }
+        if let Some(sdp) = self.early_answer(at, response) {
+            return self.show_early(turn, at, sdp, response);
+        }
         let Some(setup) = self.setup.as_mut() else { return };
         let better = match (response.code, setup.rung) {
             (180, 180) | (100, _) => false,
             (180, _) => true,
             (_, rung) => rung == 0,
         };
-        if !calling || !better || self.phase != Phase::Inviting {
-            return;
+        if better {
+            self.ring(turn, response, None);
         }
-        setup.rung = response.code;
-        let mut ring = setup.request.respond(response.code);
-        ring.set_to_tag(&tag);
-        ring.headers.push(Name::Contact, contact);
-        turn.respond(setup.tx, ring);
     }
 
     fn leg_accepted(&mut self, turn: &mut Turn<'_>, at: usize, tx: ClientTx, response: Response) {
@@ -84,12 +86,18 @@ impl Session {
         let wanted = was == SideState::Calling
             && matches!(self.phase, Phase::Inviting | Phase::Joining | Phase::Active);
         let first = self.setup.as_ref().is_some_and(|s| s.winner.is_none()) && self.phase == Phase::Inviting;
+        let dialog = self.confirmed(at, &response, dialog);
         if !wanted || !(first || self.plan == Plan::FanOut) {
             self.too_late(turn, at, tx, dialog, &response);
             return;
         }
-        let sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
+        let mut sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
+        let shown = self.was_shown(at, &dialog.id.remote_tag, &sdp) == Some(true);
         let Some(side) = self.side_mut(at) else { return };
+        if shown {
+            sdp = side.sdp_got.clone();
+        }
+        side.early.clear();
         let route = leg::route_of(turn.config(), &side.route, &dialog);
         if side.sdp_sent.is_empty() {
             side.unacknowledged = Some(tx);
@@ -104,14 +112,14 @@ impl Session {
         side.dialog = Some(dialog);
         side.sdp_got = sdp;
         if first {
-            self.won(turn, at, response);
+            self.won(turn, at, response, shown);
         } else {
             self.joined_later(turn, at);
         }
     }
 
     /// The first 2xx: it wins, and the others hear that the call was completed elsewhere.
-    fn won(&mut self, turn: &mut Turn<'_>, at: usize, response: Response) {
+    fn won(&mut self, turn: &mut Turn<'_>, at: usize, response: Response, shown: bool) {
         if let Some(setup) = self.setup.as_mut() {
             setup.winner = Some((at, response));
         }
@@ -123,6 +131,8 @@ impl Session {
             return;
         }
         let met = match self.unacknowledged() {
+            // Its media is met, or about to be.
+            _ if shown => Ok(()),
             Some(_) => self.sound_offered_late(turn, at),
             None => self.sound_joined(turn, at),
         };

@@ -9,6 +9,7 @@ use sip::typed::Reason;
 use sip::{Dialog, Method, Name, Request, Response};
 
 use super::clock;
+use super::reliable::{self, Reliable};
 use super::{Phase, Plan, Session, Side, SideState, UPSTREAM};
 use crate::b2b;
 use crate::body;
@@ -51,6 +52,7 @@ pub(super) struct Setup {
     /// The best provisional answer relayed so far.
     pub(super) rung: u16,
     pub(super) deadline: Instant,
+    pub(super) reliable: Reliable,
     /// Who answered first, and with what.
     pub(super) winner: Option<(usize, Response)>,
 }
@@ -110,6 +112,9 @@ impl Session {
             plan,
             phase: Phase::Inviting,
             sides: Vec::with_capacity(targets.len() + 1),
+            invite_seq: request.cseq().ok().map(|cseq| cseq.seq),
+            unpracked: None,
+            tags_before: Vec::new(),
             exchange: None,
             passing: Vec::new(),
             anchor: None,
@@ -134,6 +139,7 @@ impl Session {
             route,
             device: String::new(),
             invite: None,
+            early: Vec::new(),
             unacknowledged: None,
             sdp_sent: Bytes::new(),
             sdp_got: offer.clone(),
@@ -150,6 +156,7 @@ impl Session {
             offer,
             merge: Merge::default(),
             rung: 0,
+            reliable: Reliable::default(),
             deadline: turn.now.mono + ringing,
             winner: None,
         });
@@ -191,6 +198,10 @@ impl Session {
             body::replace_sdp(&mut invite, sdp.clone());
         }
         let clock = clock::propose(turn, &mut invite, &target.route);
+        if !setup.offer.is_empty() {
+            // RFC 3262 §4
+            invite.headers.push(Name::Supported, reliable::OPTION);
+        }
         let sent = sdp.unwrap_or_else(|| setup.offer.clone());
         let tx = turn.send(Owner::Session(self.id), target.route.clone(), invite.clone());
         let legs = self.lines.legs_of(at);
@@ -203,6 +214,7 @@ impl Session {
             route: target.route,
             device: target.device,
             invite: Some((tx, invite)),
+            early: Vec::new(),
             unacknowledged: None,
             sdp_sent: sent,
             sdp_got: Bytes::new(),
@@ -216,8 +228,24 @@ impl Session {
 
     /// Both sides are agreed: 2xx upstream. What it promises is in the row that this same call writes.
     pub(super) fn answer_upstream(&mut self, turn: &mut Turn<'_>) {
+        if self.setup.as_ref().is_some_and(|s| s.reliable.holds_success()) {
+            self.phase = Phase::Joining;
+            return;
+        }
         let Some((winner, accepted)) = self.setup.as_mut().and_then(|s| s.winner.take()) else { return };
+        let answered = self.side(winner).map(|s| s.sdp_got.clone()).unwrap_or_default();
+        let told = self.setup.as_ref().is_some_and(|s| s.reliable.has_told());
+        let shown =
+            self.was_shown(winner, &accepted.to_tag().unwrap_or_default(), &answered).filter(|_| told);
+        if shown == Some(false)
+            && let Some(side) = self.sides.first_mut()
+        {
+            // Another answer than the one that was shown is of another dialog.
+            self.tags_before.push(std::mem::replace(&mut side.tag, turn.desk.entropy.token(128)));
+            side.dialog = None;
+        }
         let sdp = match self.plan {
+            _ if shown == Some(true) => self.side(UPSTREAM).map(|s| s.sdp_sent.clone()),
             Plan::Pass => None,
             Plan::Relay | Plan::FanOut if self.unacknowledged().is_some() => {
                 self.sound_late_offer(turn, winner)
@@ -227,6 +255,7 @@ impl Session {
         self.show_upstream(&accepted);
         let contact = self.contact_of(turn, UPSTREAM);
         let Some(setup) = self.setup.take() else { return };
+        self.unpracked = setup.reliable.left();
         let mut answer = b2b::relay(&setup.request, &accepted);
         if let Some(sdp) = &sdp {
             body::replace_sdp_in(&mut answer, sdp.clone());
@@ -239,7 +268,11 @@ impl Session {
         answer.headers.set(Name::Allow, supported::ALLOW);
         clock::answer(now, &mut side.clock, &setup.request, &mut answer);
         side.sdp_sent = sdp.unwrap_or(got);
-        let Ok(dialog) = Dialog::uas(&setup.request, &answer) else {
+        let early = side.dialog.take().map(|mut dialog| {
+            dialog.phase = sip::Phase::Confirmed;
+            dialog
+        });
+        let Ok(dialog) = early.map_or_else(|| Dialog::uas(&setup.request, &answer), Ok) else {
             // The request has no Contact: `methods` has refused such an INVITE already.
             self.end_all(turn, None, "SIP;cause=400");
             return;
@@ -297,6 +330,8 @@ impl Session {
             answer.set_to_tag(&tag);
             turn.respond(setup.tx, answer);
             setup.deadline = turn.now.mono + CANCEL_WAIT;
+            // RFC 3262 §3: no more of them, but a PRACK on its way is taken.
+            self.unpracked = std::mem::take(&mut setup.reliable).left();
         }
         self.cancel_calling(turn, None);
         for at in self.others(UPSTREAM) {

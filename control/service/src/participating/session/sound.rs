@@ -256,6 +256,7 @@ impl Session {
         let near: Vec<u64> = self
             .others(UPSTREAM)
             .into_iter()
+            .chain(self.early_side())
             .filter_map(|at| self.side(at)?.legs.get(index).copied())
             .filter(|id| *id != 0)
             .collect();

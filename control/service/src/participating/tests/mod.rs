@@ -6,6 +6,7 @@ mod file;
 mod group;
 mod late_offer;
 mod message;
+mod reliable;
 mod session;
 mod srtp;
 mod webrtc;

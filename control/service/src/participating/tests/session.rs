@@ -445,7 +445,7 @@ fn other_requests_pass_or_are_answered() {
     assert_eq!(world.code(tx), Some(200));
     let tx = world.send(phone(ALICE), inside("REFER", 4, &alice, true, ""));
     assert_eq!(world.code(tx), Some(403));
-    let tx = world.send(phone(ALICE), inside("PRACK", 5, &alice, true, ""));
+    let tx = world.send(phone(ALICE), inside("PUBLISH", 5, &alice, true, ""));
     assert_eq!(world.code(tx), Some(405));
 }
 
