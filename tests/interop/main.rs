@@ -2,6 +2,7 @@
 
 mod baresip;
 mod chromium;
+mod ims;
 mod kamailio;
 mod kamailio_msrp;
 mod kamailio_ng;

@@ -1,6 +1,7 @@
 //! SIPp drives registrations, calls and messages: thousands of them, good ones and bad ones.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -11,11 +12,11 @@ use tests::workspace::root;
 use crate::node::Node;
 
 /// Port of the SIPp that calls, and of the one that is called.
-const CALLER: u16 = 15_070;
-const CALLEE: u16 = 15_080;
+pub const CALLER: u16 = 15_070;
+pub const CALLEE: u16 = 15_080;
 
 /// One run of SIPp in its own folder.
-struct Sipp {
+pub struct Sipp {
     folder: tempfile::TempDir,
     process: Child,
     scenario: String,
@@ -23,6 +24,11 @@ struct Sipp {
 
 impl Sipp {
     fn start(node: &Node, scenario: &str, port: u16, rows: &[String], more: &[&str]) -> Sipp {
+        Sipp::start_at(node.sip_udp(), scenario, port, rows, more)
+    }
+
+    /// Against whoever is there.
+    pub fn start_at(remote: SocketAddr, scenario: &str, port: u16, rows: &[String], more: &[&str]) -> Sipp {
         let folder = tempfile::tempdir().expect("a folder");
         let output = fs::File::create(folder.path().join("output")).expect("a file");
         let mut command = Command::new("sipp");
@@ -32,7 +38,7 @@ impl Sipp {
             command.arg("-inf").arg(file);
         }
         let process = command
-            .arg(node.sip_udp().to_string())
+            .arg(remote.to_string())
             .arg("-sf")
             .arg(scenario_file(scenario))
             .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-mi", "127.0.0.1"])
@@ -48,7 +54,7 @@ impl Sipp {
     }
 
     /// Waits for SIPp's verdict: exit code 0 means that every call went as the scenario says.
-    fn verdict(mut self) {
+    pub fn verdict(mut self) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.process.try_wait().expect("a child") {
@@ -74,7 +80,14 @@ impl Sipp {
     }
 
     /// For a scenario that answers and has no end of its own.
-    fn stop(mut self) {
+    fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Sipp {
+    /// Whatever happens, no port stays taken.
+    fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -101,7 +101,14 @@ pub(crate) fn max_forwards(request: &Request) -> u32 {
 pub(crate) fn relay(request: &Request, response: &Response) -> Response {
     let mut answer = request.respond(response.code);
     response.reason.clone_into(&mut answer.reason);
-    for (name, value) in response.headers.named().filter(|(name, _)| !is_ours(name)) {
+    // RFC 7315 §4.6, §5.6: charging goes back to whoever has begun it, and not out of the trust domain: `identity` has
+    // taken it away from requests that came from there.
+    let charged = request.headers.has(&Name::PChargingVector);
+    let inner = |name: &Name| {
+        let charging = [Name::PChargingVector, Name::PChargingFunctionAddresses, Name::PAccessNetworkInfo];
+        charging.contains(name) && !charged
+    };
+    for (name, value) in response.headers.named().filter(|(name, _)| !is_ours(name) && !inner(name)) {
         if name != Name::Require {
             answer.headers.push(name, value);
         }

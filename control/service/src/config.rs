@@ -43,6 +43,8 @@ pub struct Config {
     pub participating: Participating,
     /// The Controlling Function.
     pub controlling: Controlling,
+    /// Behind an IMS core.
+    pub ims: Ims,
     /// Media that we anchor.
     pub media: Media,
     /// Tables.
@@ -190,6 +192,16 @@ impl Default for Participating {
             decline_all: true,
         }
     }
+}
+
+/// Behind an IMS core (TS 24.229 §5.7).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ims {
+    /// Requests to the core that have no P-Charging-Vector get one (RFC 7315 §4.6).
+    pub charging_vector: bool,
+    /// The P-Charging-Function-Addresses of requests to the core that have none (RFC 7315 §4.5); empty = none.
+    pub charging_functions: String,
 }
 
 /// Media that we anchor.

@@ -102,7 +102,10 @@ pub fn lane_of(config: &Config, request: &Request, trusted: bool) -> LaneKey {
             .map_or(LaneKey(0), |u| LaneKey::of_user(&u));
     }
     let originating = !trusted || is_originating(request, top.as_ref());
-    let user = if originating { sender(config, request) } else { user_of(config, &request.uri) };
+    // RFC 5502: an S-CSCF says whom it means.
+    let served = trusted.then(|| crate::isc::served(config, request)).flatten();
+    let named = || if originating { sender(config, request) } else { user_of(config, &request.uri) };
+    let user = served.or_else(named);
     user.map_or_else(
         || LaneKey::hash(request.call_id().unwrap_or_default().as_bytes()),
         |u| LaneKey::of_user(&u),

@@ -37,6 +37,7 @@ mod focus;
 mod functions;
 mod identity;
 mod input;
+mod isc;
 mod lane_key;
 mod media;
 mod methods;

@@ -2,11 +2,11 @@
 
 use sip::typed::Contact;
 
-use super::{Arrival, Case, absent, ensure_ids};
+use super::{Arrival, Case, absent, devices, ensure_ids, next};
 use crate::b2b;
 use crate::facts::Facts;
 use crate::functions::{Addressee, Functions};
-use crate::participating::{Caller, Plan, Start, choose};
+use crate::participating::{Caller, Plan, Start};
 use crate::turn::Turn;
 
 /// Opens a session towards the next function or the user's devices.
@@ -29,14 +29,12 @@ pub(super) fn decide(
     let addressee = Addressee::of(turn.config(), &arrival.request);
     let from_focus = contact.has_feature("isfocus");
     let (user, originating, targets) = match case {
-        Case::Originating(user) => match addressee.target(&arrival.request.uri) {
+        Case::Originating(user) => match next(turn, &arrival) {
             Some(target) => (user.clone(), true, vec![target]),
             None => return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 404)),
         },
         Case::Terminating(user) => {
-            let max = turn.config().limits.fork_max;
-            let devices = functions.bindings.live(user, turn.now.wall);
-            let targets = choose(&arrival.request, devices, max);
+            let targets = devices(turn, functions, &arrival, user);
             if targets.is_empty() {
                 return absent(turn, functions, &arrival, user, facts);
             }

@@ -3,12 +3,12 @@
 
 use sip::{Method, Request, Response};
 
-use super::{Arrival, Case, absent, addressed, ensure_ids, imdn_key};
+use super::{Arrival, Case, absent, addressed, devices, ensure_ids, imdn_key, next};
 use crate::b2b;
 use crate::facts::Facts;
-use crate::functions::{Addressee, Functions};
+use crate::functions::Functions;
 use crate::lane_key::{sender, user_of};
-use crate::participating::{About, Caller, Job, MessageId, Undo, Verdict, about, choose, names};
+use crate::participating::{About, Caller, Job, MessageId, Undo, Verdict, about, names};
 use crate::turn::Turn;
 use crate::{Key, UserId};
 
@@ -78,7 +78,7 @@ fn originate(
     about: &About,
     facts: &Facts,
 ) {
-    let Some(target) = Addressee::of(turn.config(), &arrival.request).target(&arrival.request.uri) else {
+    let Some(target) = next(turn, &arrival) else {
         return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 404));
     };
     let own = |name: &String| {
@@ -128,8 +128,7 @@ fn terminate(
     if functions.participating.messages.joins(turn, message, arrival.tx, &arrival.request) {
         return;
     }
-    let max = turn.config().limits.fork_max;
-    let targets = choose(&arrival.request, functions.bindings.live(user, turn.now.wall), max);
+    let targets = devices(turn, functions, &arrival, user);
     if targets.is_empty() {
         return absent(turn, functions, &arrival, user, facts);
     }

@@ -15,8 +15,9 @@ use crate::b2b;
 use crate::facts::Facts;
 use crate::functions::{Addressee, Functions};
 use crate::identity;
+use crate::isc::Trigger;
 use crate::lane_key::{is_originating, lane_in, user_of};
-use crate::participating::Caller;
+use crate::participating::{Caller, Target, choose};
 use crate::supported;
 use crate::turn::Turn;
 use crate::{Key, Route, ServerTx, Source, Table, UserId};
@@ -111,6 +112,19 @@ fn case(turn: &Turn<'_>, arrival: &Arrival, caller: &Caller) -> Case {
     let config = turn.config();
     let request = &arrival.request;
     let addressee = Addressee::of(config, request);
+    if let Some(trigger) = Trigger::of(config, &arrival.source, request) {
+        // What filter criteria have brought goes back to them, whomever it is for.
+        let named = match (&addressee, trigger.originating) {
+            (_, true) => caller.user.clone(),
+            (Addressee::User(user), false) => Some(user.clone()),
+            (_, false) => None,
+        };
+        return match trigger.served.or(named) {
+            Some(user) if trigger.originating => Case::Originating(user),
+            Some(user) => Case::Terminating(user),
+            None => Case::Nobody(404),
+        };
+    }
     let top = request.headers.typed().ok().flatten();
     let originating = match arrival.source {
         Source::Lane(_) => false,
@@ -195,9 +209,33 @@ pub(crate) fn decide(turn: &mut Turn<'_>, functions: &mut Functions, mut arrival
     }
 }
 
+/// Where an originating request goes: back to whoever brought it, else to the next function of this node.
+fn next(turn: &Turn<'_>, arrival: &Arrival) -> Option<Target> {
+    let uri = &arrival.request.uri;
+    match Trigger::of(turn.config(), &arrival.source, &arrival.request) {
+        Some(trigger) => Some(trigger.target(uri.clone())),
+        None => Addressee::of(turn.config(), &arrival.request).target(uri),
+    }
+}
+
+/// Where a terminating request goes: back to whoever brought it, who knows the user's devices; else to those that are
+/// registered here. Nowhere, when none is.
+fn devices(turn: &Turn<'_>, functions: &Functions, arrival: &Arrival, user: &UserId) -> Vec<Target> {
+    match Trigger::of(turn.config(), &arrival.source, &arrival.request) {
+        Some(trigger) if trigger.registered => vec![trigger.target(arrival.request.uri.clone())],
+        Some(_) => Vec::new(),
+        None => {
+            let max = turn.config().limits.fork_max;
+            choose(&arrival.request, functions.bindings.live(user, turn.now.wall), max)
+        }
+    }
+}
+
 /// 404 for a stranger, 480 for a subscriber who is not there (CPM-FACTS §2.7).
 fn absent(turn: &mut Turn<'_>, functions: &Functions, arrival: &Arrival, user: &UserId, facts: &Facts) {
-    let known = functions.directory.find(user, facts).is_some();
+    // Whom an S-CSCF brings a request for is its subscriber.
+    let brought = || Trigger::of(turn.config(), &arrival.source, &arrival.request).is_some();
+    let known = functions.directory.find(user, facts).is_some() || brought();
     let response = b2b::refuse(turn.config(), &arrival.request, if known { 480 } else { 404 });
     turn.respond(arrival.tx, response);
 }

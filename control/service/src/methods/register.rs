@@ -45,6 +45,14 @@ pub(super) fn decide(turn: &mut Turn<'_>, functions: &mut Functions, arrival: &A
             Err(response) => return turn.respond(arrival.tx, *response),
         }
     };
+    if identity::is_trusted(turn.config(), &arrival.source)
+        && registrar::third_party::is_third_party(turn.config(), request, &user)
+    {
+        let bindings = &mut functions.bindings;
+        let response =
+            registrar::third_party::register(turn, bindings, &user, service, &arrival.source, request);
+        return turn.respond(arrival.tx, response);
+    }
     let response =
         registrar::register(turn, &mut functions.bindings, &user, service, &arrival.source, request);
     turn.respond(arrival.tx, response);

@@ -5,6 +5,7 @@ use sip::typed::{From, To};
 use sip::{Dialog, Headers, Method, Name, Request, Transport, Uri};
 
 use crate::b2b;
+use crate::isc;
 use crate::registrar::Bound;
 use crate::supported;
 use crate::turn::Turn;
@@ -30,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) instance: Option<String>,
     /// Its Path (RFC 3327 §5.3: becomes the Route).
     pub(crate) path: Vec<String>,
+    /// The next hop is a trusted network's.
+    pub(crate) core: bool,
 }
 
 impl Target {
@@ -43,6 +46,7 @@ impl Target {
         let binding = &bound.binding;
         Some(Target {
             route: Route::Peer(bound.peer()?),
+            core: bound.is_of_core(),
             uri: bound.contact()?,
             device: bound.key.clone(),
             instance: binding.instance.as_ref().map(|i| i.expose().clone()),
@@ -52,11 +56,23 @@ impl Target {
 
     /// The next function of this node: the request keeps its target.
     pub(crate) fn lane(lane: LaneKey, uri: Uri) -> Target {
-        Target { route: Route::Lane(lane), uri, device: String::new(), instance: None, path: Vec::new() }
+        Target {
+            route: Route::Lane(lane),
+            uri,
+            device: String::new(),
+            instance: None,
+            path: Vec::new(),
+            core: false,
+        }
     }
 
     fn is_device(&self) -> bool {
         !self.device.is_empty()
+    }
+
+    /// What it is told stays with us and those whom we trust.
+    fn is_outside(&self) -> bool {
+        self.is_device() && !self.core
     }
 }
 
@@ -144,6 +160,14 @@ pub(crate) fn request(
     assert_identity(&mut next.headers, origin, caller, target);
     if target.is_device() {
         aim(&mut next.headers, target);
+    }
+    if target.core {
+        // RFC 5502 §4: it stays with the session, within the core.
+        next.headers.copy(&origin.headers, &Name::PServedUser);
+        let icid = turn.token();
+        isc::charge(turn.config(), &mut next, &icid);
+    }
+    if target.is_outside() {
         next.headers.push(Name::PCalledPartyId, format!("<{}>", origin.uri.address_of_record()));
     }
     (next, tag)
@@ -165,7 +189,7 @@ fn assert_identity(headers: &mut Headers, origin: &Request, caller: &Caller, tar
         .values(&Name::Privacy)
         .flat_map(|v| v.split(|b| *b == b';'))
         .any(|v| v.trim_ascii().eq_ignore_ascii_case(b"id"));
-    if target.is_device() {
+    if target.is_outside() {
         // What networks tell each other is not for devices (RFC 7315 §5, RFC 3325 §5).
         for name in [Name::PAccessNetworkInfo, Name::PChargingVector, Name::PChargingFunctionAddresses] {
             headers.remove(&name);

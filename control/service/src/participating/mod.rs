@@ -16,7 +16,7 @@ mod relay;
 pub(crate) mod session;
 mod sessions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use imdn::{About, States, about, key_of as imdn_key, names};
 pub(crate) use leg::{Caller, Target, choose};

@@ -13,6 +13,9 @@ use crate::records::{Binding, Columns, Record, Row};
 use crate::turn::{Desk, Turn, Wake};
 use crate::{Key, LaneKey, Source, Table, UserId};
 
+/// In the place of a reg-id: the binding is an S-CSCF's. No device has it (RFC 5626 §4.2: 1 to 2^31-1).
+pub(crate) const OF_CORE: u32 = u32::MAX;
+
 /// A binding in memory.
 #[derive(Debug)]
 pub(crate) struct Bound {
@@ -37,6 +40,9 @@ impl Bound {
     /// leads nowhere: who comes from that address next is somebody else (RFC 5626 §5.3).
     pub(crate) fn peer(&self) -> Option<Peer> {
         let flow = self.binding.flow;
+        if self.is_of_core() {
+            return Some(flow);
+        }
         let reliable = flow.transport.is_reliable();
         if self.connection.is_some() && (reliable || self.binding.reg_id.is_some()) {
             return Some(flow);
@@ -47,6 +53,11 @@ impl Bound {
             return there.filter(|p| *p != flow && self.binding.reg_id.is_none());
         }
         Some(there.unwrap_or(flow))
+    }
+
+    /// It is known by an S-CSCF's word, and reached through that (see `third_party`).
+    pub(crate) fn is_of_core(&self) -> bool {
+        self.binding.reg_id == Some(OF_CORE)
     }
 
     /// Its features, `+sip.instance` not among them (RFC 3840 §9).

@@ -4,6 +4,7 @@ mod bindings;
 mod register;
 #[cfg(test)]
 mod tests;
+pub(crate) mod third_party;
 
 pub(crate) use bindings::{Bindings, Bound};
 pub(crate) use register::register;

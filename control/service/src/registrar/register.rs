@@ -83,7 +83,9 @@ fn plan(
     let mut new = 0;
     for contact in contacts {
         let instance = contact.instance();
-        let reg_id = contact.reg_id().and_then(|id| u32::try_from(id).ok());
+        // RFC 5626 §4.2
+        let reg_id =
+            contact.reg_id().and_then(|id| u32::try_from(id).ok()).filter(|id| (1..1 << 31).contains(id));
         let key = key_of(user, &contact.uri, instance.as_deref(), reg_id);
         let known = bindings.by_key(user, &key);
         if known.is_some_and(|b| late(&b.binding)) {
@@ -162,7 +164,7 @@ fn service_route(config: &Config, by: Transport) -> Option<String> {
     }
 }
 
-fn features(contact: &NameAddr) -> String {
+pub(super) fn features(contact: &NameAddr) -> String {
     let mut params: Params = contact.params.clone();
     params.retain(|name| !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)));
     params.to_string()
@@ -180,7 +182,7 @@ fn registered(
     let now = turn.now.wall;
     let mut response = request.respond(200);
     let mut aor = None;
-    for bound in bindings.live(user, now) {
+    for bound in bindings.live(user, now).filter(|bound| !bound.is_of_core()) {
         let binding = &bound.binding;
         let left = binding.expires.since(now).as_secs();
         let mut value = format!("<{}>{};expires={left}", binding.contact.expose(), binding.features);

@@ -7,7 +7,7 @@ mod group;
 mod late_offer;
 mod message;
 mod reliable;
-mod session;
+pub(crate) mod session;
 mod srtp;
 mod webrtc;
 

@@ -22,7 +22,7 @@ pub(super) fn forked(world: &mut World) -> [(ClientTx, Request); 2] {
 }
 
 /// A request of a side inside its dialog, made from what that side knows.
-pub(super) fn inside(method: &str, seq: u32, own: &Response, at_caller: bool, body: &str) -> Request {
+pub(crate) fn inside(method: &str, seq: u32, own: &Response, at_caller: bool, body: &str) -> Request {
     let (from, to) = if at_caller { ("From", "To") } else { ("To", "From") };
     let header = |name: &str| {
         let name = Name::from(name);
