@@ -313,7 +313,7 @@ fn wsinv_in_its_parts() {
     assert_eq!((request.cseq().unwrap().seq, request.body.len()), (9, 150));
     assert_eq!(request.headers.text(&Name::Subject), Some(""));
     let vias = request.headers.all::<Via>().unwrap();
-    assert_eq!(vias.iter().map(|v| v.transport.as_str()).collect::<Vec<_>>(), ["UDP", "TCP", "UDP"]);
+    assert_eq!(vias.iter().map(|v| &*v.transport).collect::<Vec<_>>(), ["UDP", "TCP", "UDP"]);
     assert_eq!(vias[2].branch(), Some("z9hG4bK30239"));
     assert_eq!(vias[0].unique_branch(), None);
     let contact = request.headers.must::<Contact>().unwrap();

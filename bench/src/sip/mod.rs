@@ -18,9 +18,16 @@ pub(crate) struct Arguments {
     /// Only rows whose name begins so.
     #[arg(long)]
     only: Option<String>,
+    /// Only this one of those who race for a row (for a profiler).
+    #[arg(long)]
+    kind: Option<String>,
 }
 
 impl Arguments {
+    fn races(&self, kind: &str) -> bool {
+        self.kind.as_deref().is_none_or(|only| only == kind)
+    }
+
     fn wants(&self, row: &str) -> bool {
         self.only.as_deref().is_none_or(|only| row.starts_with(only))
     }
@@ -29,7 +36,7 @@ impl Arguments {
 /// Runs everything that was asked for.
 pub(crate) fn run(plan: &Arguments) -> anyhow::Result<Report> {
     let mut report = Report::new(Machine::here("none"));
-    parse::run(plan.rounds, &|row| plan.wants(row), &mut report)?;
+    parse::run(plan, &mut report)?;
     anyhow::ensure!(!report.is_empty(), "no row is called so");
     Ok(report)
 }

@@ -7,6 +7,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 
+use super::Arguments;
 use crate::report::{Reach, Report};
 use crate::rtp::clock;
 
@@ -34,7 +35,7 @@ const JUDGED: &str = "weir";
 const HELD: &str = "rsip";
 
 /// Measures all in turns and adds the rows.
-pub(super) fn run(rounds: usize, wants: &dyn Fn(&str) -> bool, report: &mut Report) -> anyhow::Result<()> {
+pub(super) fn run(plan: &Arguments, report: &mut Report) -> anyhow::Result<()> {
     let wire = invite();
     clock::pin(clock::cores().1);
     for reader in &READERS {
@@ -44,10 +45,10 @@ pub(super) fn run(rounds: usize, wants: &dyn Fn(&str) -> bool, report: &mut Repo
         ("parse_vs_rsip", 0.2, &|reader| time(MESSAGES, || (reader.parse)(&wire))),
         ("serialise_vs_rsip", 0.25, &|reader| (reader.serialise)(&wire, MESSAGES)),
     ];
-    for (row, most, measure) in rows.into_iter().filter(|(row, ..)| wants(row)) {
+    for (row, most, measure) in rows.into_iter().filter(|(row, ..)| plan.wants(row)) {
         let mut samples = READERS.each_ref().map(|_| Vec::new());
-        for _ in 0..rounds.max(5) {
-            for (reader, samples) in READERS.iter().zip(&mut samples) {
+        for _ in 0..plan.rounds {
+            for (reader, samples) in READERS.iter().zip(&mut samples).filter(|(r, _)| plan.races(r.name)) {
                 samples.push(measure(reader));
             }
         }

@@ -48,7 +48,7 @@ pub fn ours(wire: &Bytes) -> Reading {
     reading.insert("values", values.join("|"));
     reading.insert("body", shown(message.body()));
     if let Ok(Some(via)) = headers.typed::<Via>() {
-        reading.insert("via.transport", via.transport.clone());
+        reading.insert("via.transport", via.transport.to_string());
         reading.insert("via.host", host(&via.sent_by.host));
         reading.insert("via.port", format!("{:?}", via.sent_by.port));
         reading.insert("via.branch", via.branch().unwrap_or_default().into());

@@ -1,5 +1,6 @@
 //! Via: where a request was (RFC 3261 §20.42), with `rport` (RFC 3581).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -12,13 +13,16 @@ use crate::uri::{Host, HostPort};
 /// What every branch of RFC 3261 begins with (§8.1.1.7).
 pub(crate) const MAGIC: &str = "z9hG4bK";
 
+/// Name and version of the protocol.
+const PROTOCOL: &str = "SIP/2.0";
+
 /// One hop of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Via {
     /// Protocol name and version: `SIP/2.0`.
-    pub protocol: String,
+    pub protocol: Cow<'static, str>,
     /// The transport as written; [`Via::known_transport`] knows some.
-    pub transport: String,
+    pub transport: Cow<'static, str>,
     /// `sent-by`.
     pub sent_by: HostPort,
     /// `branch`, `received`, `rport`, `maddr`, `ttl` and others.
@@ -33,7 +37,7 @@ impl Via {
     /// A Via of our own.
     pub fn new(transport: Transport, sent_by: HostPort, branch: &str) -> Via {
         let params = Params::default().with("branch", Some(branch));
-        Via { protocol: "SIP/2.0".into(), transport: transport.as_str().into(), sent_by, params }
+        Via { protocol: PROTOCOL.into(), transport: transport.as_str().into(), sent_by, params }
     }
 
     /// The `branch` parameter.
@@ -92,7 +96,11 @@ impl Value for Via {
         if !scan.eat_spaced(b'/') {
             return Err(bad("no transport"));
         }
-        let transport = scan.token().ok_or(bad("no transport"))?.to_owned();
+        let protocol = match (name, version) {
+            ("SIP", "2.0") => PROTOCOL.into(),
+            _ => format!("{name}/{version}").into(),
+        };
+        let transport = transport(scan.token().ok_or(bad("no transport"))?);
         if !scan.blanks() {
             return Err(bad("no sent-by"));
         }
@@ -105,12 +113,26 @@ impl Value for Via {
         {
             return Err(bad("rport is no port"));
         }
-        Ok(Via { protocol: format!("{name}/{version}"), transport, sent_by, params })
+        Ok(Via { protocol, transport, sent_by, params })
+    }
+}
+
+/// As written; what is written as it should be takes no room.
+fn transport(text: &str) -> Cow<'static, str> {
+    match Transport::parse(text) {
+        Some(known) if known.as_str() == text => known.as_str().into(),
+        _ => text.to_owned().into(),
     }
 }
 
 /// `host [ COLON port ]`, where COLON may have blanks around it.
 fn sent_by(scan: &mut Scan<'_>) -> Result<HostPort, BadHeader> {
+    let mut ahead = *scan;
+    let plain = ahead.take_while(|b| !is_blank(b) && b != b';').unwrap_or_default();
+    if ahead.is_done() || ahead.peek() == Some(b';') {
+        *scan = ahead;
+        return HostPort::parse(plain).map_err(|e| bad(e.0));
+    }
     let mut text = Vec::new();
     if scan.peek() == Some(b'[') {
         text.extend_from_slice(scan.take_while(|b| b != b']').unwrap_or_default());

@@ -33,7 +33,7 @@ pub(super) fn uri(bytes: &[u8]) -> Result<Uri, BadUri> {
                 return Err(BadUri("character that no URI has"));
             }
             let scheme = Scheme::Other(ascii(scheme)?.to_ascii_lowercase().into());
-            Ok(Uri { user: Some(ascii(rest)?), ..Uri::bare(scheme) })
+            Ok(Uri { user: Some(ascii(rest)?.to_owned()), ..Uri::bare(scheme) })
         }
         _ => Err(BadUri("scheme is no name")),
     }
@@ -96,7 +96,7 @@ fn tel(rest: &[u8]) -> Result<Uri, BadUri> {
     if number.iter().skip(1).any(|b| *b == b'+') {
         return Err(BadUri("plus inside a telephone number"));
     }
-    let mut uri = Uri { user: Some(ascii(number)?), host: Host::None, ..Uri::bare(Scheme::Tel) };
+    let mut uri = Uri { user: Some(ascii(number)?.to_owned()), host: Host::None, ..Uri::bare(Scheme::Tel) };
     if let Some(params) = params {
         uri.params = params_of(params)?;
     }
@@ -110,15 +110,15 @@ fn params_of(bytes: &[u8]) -> Result<Params, BadUri> {
         if name.is_empty() {
             return Err(BadUri("parameter without a name"));
         }
-        let mut name = escaped(name, class::PARAM)?;
+        let mut name = Cow::Borrowed(checked(name, class::PARAM)?);
         // RFC 3261 §19.1.4: an escaped character is the character, so `%6C%72` is `lr` (RFC 4475 §3.1.1.3).
         if name.contains('%') {
-            let decoded = decode(&name);
+            let decoded = decode(&name).into_owned();
             if class::all(decoded.as_bytes(), class::UNRESERVED) {
-                name = decoded.into_owned();
+                name = decoded.into();
             }
         }
-        let value = value.map(|v| escaped(v, class::PARAM_VALUE)).transpose()?;
+        let value = value.map(|v| checked(v, class::PARAM_VALUE)).transpose()?;
         // RFC 3261 §19.1.1: a parameter name must not appear more than once. baresip adds `lr` to a route that
         // has it: a flag said twice is still that flag, and it is written once.
         if params.has(&name) {
@@ -128,7 +128,7 @@ fn params_of(bytes: &[u8]) -> Result<Params, BadUri> {
             }
             return Err(BadUri("parameter stands twice"));
         }
-        params.push(name, value);
+        params.push(&name, value);
     }
     Ok(params)
 }
@@ -140,15 +140,20 @@ fn split(bytes: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-fn ascii(bytes: &[u8]) -> Result<String, BadUri> {
+fn ascii(bytes: &[u8]) -> Result<&str, BadUri> {
     match std::str::from_utf8(bytes) {
-        Ok(text) if text.is_ascii() => Ok(text.to_owned()),
+        Ok(text) if text.is_ascii() => Ok(text),
         _ => Err(BadUri("not ASCII")),
     }
 }
 
-/// Text whose octets are all of the class or whole escapes.
+/// The same as a part of its own.
 fn escaped(bytes: &[u8], class: u8) -> Result<String, BadUri> {
+    checked(bytes, class).map(str::to_owned)
+}
+
+/// Text whose octets are all of the class or whole escapes.
+fn checked(bytes: &[u8], class: u8) -> Result<&str, BadUri> {
     if !class::all(bytes, class) {
         let mut rest = bytes;
         while let [first, tail @ ..] = rest {
