@@ -189,3 +189,20 @@ fn reliable_provisional_responses_are_acknowledged_refused_and_given_up() {
     node.wait_for("sessions", 0);
     node.wait_for("legs", 0);
 }
+
+/// RFC 3680 and RFC 6665: a phone hears of its own registrations, of nobody else's, and of no other events.
+#[test]
+fn registrations_are_told_to_their_own_user() {
+    let node = Node::start_with_users(2);
+    register(&node, "u0", CALLER, CALLER);
+    let rows = ["u0;u1".to_owned()];
+    for (scenario, count) in [
+        ("reg_subscribe", "10"),
+        ("reg_brief_423", "20"),
+        ("reg_of_another_403", "20"),
+        ("event_unknown_489", "20"),
+        ("publish_405", "20"),
+    ] {
+        Sipp::start(&node, scenario, CALLER, &rows, &["-m", count, "-r", "10"]).verdict();
+    }
+}

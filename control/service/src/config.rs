@@ -194,14 +194,32 @@ impl Default for Participating {
     }
 }
 
-/// Behind an IMS core (TS 24.229 §5.7).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Behind an IMS core (TS 24.229 §5.7), and the reg event (RFC 3680).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ims {
     /// Requests to the core that have no P-Charging-Vector get one (RFC 7315 §4.6).
     pub charging_vector: bool,
+    /// A third-party REGISTER begins a subscription to the S-CSCF's reg event of its user (RFC 3680).
+    pub reg_event: bool,
+    /// Seconds that we ask for, and that we grant at most.
+    pub reg_event_s: u32,
+    /// Less is refused with 423, seconds.
+    pub reg_event_min_s: u32,
     /// The P-Charging-Function-Addresses of requests to the core that have none (RFC 7315 §4.5); empty = none.
     pub charging_functions: String,
+}
+
+impl Default for Ims {
+    fn default() -> Self {
+        Ims {
+            charging_vector: false,
+            reg_event: false,
+            reg_event_s: 3761,
+            reg_event_min_s: 60,
+            charging_functions: String::new(),
+        }
+    }
 }
 
 /// Media that we anchor.
@@ -351,6 +369,10 @@ pub struct Limits {
     pub timers_max: usize,
     /// Devices that one request is forked to.
     pub fork_max: usize,
+    /// Subscriptions to registrations, ours at an S-CSCF and others' here, each.
+    pub reg_events_max: usize,
+    /// Others' to one user's.
+    pub reg_events_per_user_max: usize,
     /// Early dialogs that one INVITE of ours may bring (RFC 3261 §12.1).
     pub early_dialogs_max: usize,
     /// Media lines of one session description.
@@ -375,6 +397,8 @@ impl Default for Limits {
             asks_max: 10_000,
             timers_max: 500_000,
             fork_max: 10,
+            reg_events_max: 50_000,
+            reg_events_per_user_max: 10,
             early_dialogs_max: 8,
             media_lines_max: 16,
             nonces_max: 100_000,
@@ -398,7 +422,8 @@ impl Limits {
             .row("requests that wait for facts", all(self.asks_max), 4 << 10)
             .row("timers", all(self.timers_max), 96)
             .row("nonces", all(self.nonces_max), 128)
-            .row("relayed subscriptions", all(self.relays_max), 4 << 10);
+            .row("relayed subscriptions", all(self.relays_max), 4 << 10)
+            .row("subscriptions to registrations", all(self.reg_events_max), 2 * (4 << 10));
         budget
     }
 }

@@ -14,6 +14,8 @@ use crate::methods::within::Peer;
 use crate::participating::{Participating, Target, choose};
 use crate::records::AcceptedMessage;
 use crate::registrar::Bindings;
+use crate::registrar::notifier::Notifier;
+use crate::registrar::watch::Watches;
 use crate::turn::{Desk, Orderer, Turn};
 use crate::{Config, LaneKey, ServerTx, UserId};
 
@@ -28,6 +30,8 @@ pub(crate) struct Functions {
     pub(crate) participating: Participating,
     pub(crate) focus: Focus,
     pub(crate) auths: Auths,
+    pub(crate) watches: Watches,
+    pub(crate) notifier: Notifier,
     /// Messages from the store that wait for the last row.
     pub(crate) restored: Vec<(String, u64, AcceptedMessage)>,
     /// Contexts that the data plane held at an audit and nobody here claimed.
@@ -42,6 +46,8 @@ impl Functions {
             participating: Participating::new(desk),
             focus: Focus::new(desk),
             auths: Auths::default(),
+            watches: Watches::new(desk),
+            notifier: Notifier::new(desk),
             restored: Vec::new(),
             strays: VecDeque::new(),
         }
@@ -50,7 +56,9 @@ impl Functions {
     /// With whom the dialog of this tag of ours is held; `None` when there is no such dialog.
     pub(crate) fn peer(&self, tag: &str) -> Option<Peer<'_>> {
         let part = &self.participating;
-        part.sessions.peer(tag).or_else(|| part.relays.peer(tag)).or_else(|| self.focus.peer(tag))
+        let of_registrar = || self.watches.peer(tag).or_else(|| self.notifier.peer(tag));
+        let of_users = part.sessions.peer(tag).or_else(|| part.relays.peer(tag));
+        of_users.or_else(of_registrar).or_else(|| self.focus.peer(tag))
     }
 
     /// A request of a dialog's peer goes to the function that holds it.
@@ -60,6 +68,10 @@ impl Functions {
             part.sessions.request(turn, tag, tx, request);
         } else if part.relays.has(tag) {
             part.relays.request(turn, tag, tx, request);
+        } else if self.watches.has(tag) {
+            self.watches.request(turn, &mut self.bindings, tag, tx, &request);
+        } else if self.notifier.has(tag) {
+            self.notifier.request(turn, &self.bindings, tag, tx, &request);
         } else {
             self.focus.in_dialog(turn, tag, tx, request);
         }

@@ -43,6 +43,7 @@ impl Service {
         let Service { desk, functions, waiting } = self;
         let mut turn = Turn::new(now, desk, out);
         take(&mut turn, functions, waiting, input);
+        functions.notifier.changed(&mut turn, &mut functions.bindings);
         turn.finish();
     }
 
@@ -63,6 +64,7 @@ impl Service {
                 wake(&mut turn, functions, due);
             }
         }
+        functions.notifier.changed(&mut turn, &mut functions.bindings);
         turn.finish();
     }
 
@@ -247,6 +249,8 @@ fn answered(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx,
         Owner::Session(id) => part.sessions.response(turn, id, tx, response),
         Owner::Relay(id) => part.relays.answered(turn, id, tx, response),
         Owner::Focus(number) => functions.focus.response(turn, number, tx, response),
+        Owner::Watch(id) => functions.watches.answered(turn, id, tx, &response),
+        Owner::Notifier(id) => functions.notifier.answered(turn, &functions.bindings, id, tx, &response),
         Owner::Nobody => {}
     }
 }
@@ -260,6 +264,8 @@ fn expired(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx) 
         Owner::Session(id) => part.sessions.expired(turn, id, tx),
         Owner::Relay(id) => part.relays.silent(turn, id, tx),
         Owner::Focus(number) => functions.focus.expired(turn, number, tx),
+        Owner::Watch(id) => functions.watches.silent(turn, id),
+        Owner::Notifier(id) => functions.notifier.silent(turn, id),
         Owner::Nobody => {}
     }
 }
@@ -312,6 +318,8 @@ fn wake(turn: &mut Turn<'_>, functions: &mut Functions, due: Wake) {
         Wake::Session(id) => part.sessions.wake(turn, id),
         Wake::Relay(id) => part.relays.wake(turn, id),
         Wake::Focus(number) => functions.focus.wake(turn, number),
+        Wake::Watch(id) => functions.watches.wake(turn, id),
+        Wake::Notifier(id) => functions.notifier.wake(turn, &functions.bindings, id),
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) enum Owner {
     Relay(u64),
     /// The Controlling Function, with a number of its own.
     Focus(u64),
+    /// A watched registration at an S-CSCF.
+    Watch(u64),
+    /// A subscription to registrations here.
+    Notifier(u64),
     /// Nobody waits for the answer (the BYE of a late 2xx).
     Nobody,
 }
@@ -55,6 +59,10 @@ pub(crate) enum Wake {
     Relay(u64),
     /// The Controlling Function, with a number of its own.
     Focus(u64),
+    /// A watched registration is refreshed, or given up.
+    Watch(u64),
+    /// A subscription to registrations here is over.
+    Notifier(u64),
 }
 
 /// What a lane's machines share.

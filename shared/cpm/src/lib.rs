@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 //! What CPM peers say inside SIP and MSRP: CPIM (RFC 3862), IMDN (RFC 5438), is-composing (RFC 3994),
-//! conference-info (RFC 4575), resource-lists (RFC 4826, RFC 5364), feature tags (RFC 3840, RFC 3841),
+//! conference-info (RFC 4575), resource-lists (RFC 4826, RFC 5364), reginfo (RFC 3680), feature tags (RFC 3840, RFC 3841),
 //! conversation ids and subscriber addresses.
 //!
 //! Parsers take what a stranger sent: they are bounded by [`Limits`] and answer with [`Error`], whose family
@@ -18,6 +18,7 @@ pub mod imdn;
 mod limits;
 pub mod media_type;
 pub mod nickname;
+pub mod reginfo;
 pub mod resource_lists;
 mod xml;
 

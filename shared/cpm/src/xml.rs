@@ -145,6 +145,11 @@ impl Writer {
         self.element(name, &[], |w| w.event(Event::Text(BytesText::new(&legal(text)))));
     }
 
+    /// `<name name="…">text</name>`.
+    pub(crate) fn parameter(&mut self, name: &str, key: &str, text: &str) {
+        self.element(name, &[("name", key)], |w| w.event(Event::Text(BytesText::new(&legal(text)))));
+    }
+
     /// `<name>text</name>`, or nothing.
     pub(crate) fn optional(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text {

@@ -51,6 +51,14 @@ pub(super) fn decide(turn: &mut Turn<'_>, functions: &mut Functions, arrival: &A
         let bindings = &mut functions.bindings;
         let response =
             registrar::third_party::register(turn, bindings, &user, service, &arrival.source, request);
+        let there = functions.bindings.live(&user, turn.now.wall).any(|b| b.is_of_core());
+        match registrar::third_party::Scscf::of(&arrival.source, request) {
+            Some(scscf) if there && turn.config().ims.reg_event => {
+                functions.watches.begin(turn, &user, scscf, service);
+            }
+            _ if !there => functions.watches.end(turn, &user),
+            _ => {}
+        }
         return turn.respond(arrival.tx, response);
     }
     let response =

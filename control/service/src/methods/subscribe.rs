@@ -1,5 +1,5 @@
 //! SUBSCRIBE and REFER outside a dialog: between a user and a focus (CPM-FACTS §2.6 "Add", REQ-IF-CONV-02,
-//! -03). Other event packages and other targets are not served here.
+//! -03), and to one's own registrations (RFC 3680; REQ-PF-32). Other event packages and other targets are not served here.
 
 use sip::Method;
 use sip::typed::Event;
@@ -8,6 +8,7 @@ use super::{Arrival, Case};
 use crate::b2b;
 use crate::functions::{Addressee, Functions};
 use crate::participating::{Caller, Opening};
+use crate::registrar::notifier::Asking;
 use crate::turn::Turn;
 
 /// Passes it on to the focus.
@@ -25,8 +26,14 @@ pub(super) fn decide(
     };
     let subscribe = request.method == Method::Subscribe;
     let package = request.headers.typed::<Event>().ok().flatten().map(|e| e.package);
+    if subscribe && package.as_deref() == Some(cpm::reginfo::EVENT) {
+        return registrations(turn, functions, arrival, case);
+    }
     if subscribe && package.as_deref() != Some("conference") {
-        return refuse(turn, 489);
+        // RFC 6665 §4.2.1.1
+        let mut response = b2b::refuse(turn.config(), request, 489);
+        response.headers.set(sip::Name::AllowEvents, "conference, reg");
+        return turn.respond(arrival.tx, response);
     }
     let addressee = Addressee::of(turn.config(), request);
     let (Case::Originating(user), Addressee::Conference(_)) = (case, &addressee) else {
@@ -41,4 +48,23 @@ pub(super) fn decide(
     let user = user.clone();
     let Arrival { tx, request, .. } = arrival;
     functions.participating.relays.open(turn, Opening { tx, request, route, user, caller, target });
+}
+
+/// The devices of a user: for himself, and for neighbours whom we trust (RFC 3680 §4.5).
+fn registrations(turn: &mut Turn<'_>, functions: &mut Functions, arrival: Arrival, case: &Case) {
+    let refuse = |turn: &mut Turn<'_>, code| {
+        let response = b2b::refuse(turn.config(), &arrival.request, code);
+        turn.respond(arrival.tx, response);
+    };
+    let addressee = Addressee::of(turn.config(), &arrival.request);
+    let (user, subscriber) = match (case, addressee) {
+        (Case::Originating(own), Addressee::User(user)) if *own == user => (user.clone(), Some(user)),
+        (Case::Originating(_), Addressee::User(_)) => return refuse(turn, 403),
+        (Case::Terminating(user), _) => (user.clone(), None),
+        _ => return refuse(turn, 404),
+    };
+    let route = arrival.route();
+    let Arrival { tx, request, .. } = arrival;
+    let asking = Asking { tx, request, route, user, subscriber };
+    functions.notifier.subscribe(turn, &functions.bindings, asking);
 }

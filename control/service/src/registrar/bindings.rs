@@ -24,6 +24,8 @@ pub(crate) struct Bound {
     /// Its body.
     pub(crate) binding: Binding,
     version: u64,
+    /// Names it in documents.
+    number: u64,
     timer: Option<TimerId>,
     /// The connection of its REGISTER, while that stands; 0 for datagrams.
     connection: Option<u64>,
@@ -88,6 +90,11 @@ impl Bound {
         Some(uri)
     }
 
+    /// Its name in documents; never another one's.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// True until it ends.
     pub(crate) fn is_live(&self, now: UnixTime) -> bool {
         self.binding.expires > now
@@ -101,6 +108,8 @@ pub(crate) struct Bindings {
     total: usize,
     /// The bindings that stand on a connection.
     flows: Map<u64, Vec<(UserId, String)>>,
+    /// Whose have changed in this turn, and what went.
+    changed: Vec<(UserId, Option<cpm::reginfo::Contact>)>,
 }
 
 /// A binding's key. Instances of `urn:uuid:` compare without case (RFC 4122 §3), others as they are
@@ -118,7 +127,12 @@ pub(crate) fn key_of(user: &UserId, contact: &Uri, instance: Option<&str>, reg_i
 
 impl Bindings {
     pub(crate) fn new(desk: &Desk) -> Self {
-        Bindings { users: map(desk.seed), total: 0, flows: map(desk.seed) }
+        Bindings { users: map(desk.seed), total: 0, flows: map(desk.seed), changed: Vec::new() }
+    }
+
+    /// What has happened since this was asked last.
+    pub(crate) fn take_changed(&mut self) -> Vec<(UserId, Option<cpm::reginfo::Contact>)> {
+        std::mem::take(&mut self.changed)
     }
 
     /// How many there are, dead ones that wait for their timer included.
@@ -180,6 +194,7 @@ impl Bindings {
                     key: key.clone(),
                     binding: binding.clone(),
                     version: 0,
+                    number: turn.desk.serial(),
                     timer: None,
                     connection: None,
                 });
@@ -193,6 +208,7 @@ impl Bindings {
         bound.version += 1;
         bound.binding = binding;
         bound.connection = Some(connection);
+        self.changed.push((user.clone(), None));
         turn.put_row(Row {
             key: Key::new(Table::Binding, key),
             lane: LaneKey::of_user(&user),
@@ -202,11 +218,13 @@ impl Bindings {
         });
     }
 
-    /// Removes a binding.
-    pub(crate) fn remove(&mut self, turn: &mut Turn<'_>, user: &UserId, key: &str) {
+    /// Removes a binding, for a reason in the words of RFC 3680 §5.3.2.
+    pub(crate) fn remove(&mut self, turn: &mut Turn<'_>, user: &UserId, key: &str, why: &str) {
         let Some(list) = self.users.get_mut(user) else { return };
         let Some(at) = list.iter().position(|b| b.key == key) else { return };
         let mut gone = list.remove(at);
+        let last = super::notifier::contact_of(&gone, turn.now.wall, Some(why));
+        self.changed.push((user.clone(), Some(last)));
         if let Some(on_it) = gone.connection.and_then(|connection| self.flows.get_mut(&connection)) {
             on_it.retain(|(_, known)| *known != gone.key);
         }
@@ -222,7 +240,7 @@ impl Bindings {
     pub(crate) fn wake(&mut self, turn: &mut Turn<'_>, user: &UserId, key: &str) {
         let now = turn.now.wall;
         match self.by_key(user, key) {
-            Some(bound) if !bound.is_live(now) => self.remove(turn, user, key),
+            Some(bound) if !bound.is_live(now) => self.remove(turn, user, key, "expired"),
             Some(bound) => {
                 // The wall clock was set back: sleep for what is left.
                 let left = bound.binding.expires.since(now);
@@ -248,7 +266,9 @@ impl Bindings {
         let lost = binding.flow.transport.is_reliable()
             && turn.config().identity.registered_flow_suffices != FlowTrust::Always;
         let connection = (!lost).then_some(0);
-        self.users.entry(user).or_default().push(Bound { key, binding, version, timer, connection });
+        let number = turn.desk.serial();
+        let bound = Bound { key, binding, version, number, timer, connection };
+        self.users.entry(user).or_default().push(bound);
         self.total += 1;
     }
 }

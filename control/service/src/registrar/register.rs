@@ -36,7 +36,7 @@ pub(crate) fn register(
             for change in changes {
                 match change {
                     Wanted::Put(key, binding) => bindings.put(turn, key, *binding, connection),
-                    Wanted::Remove(key) => bindings.remove(turn, user, &key),
+                    Wanted::Remove(key) => bindings.remove(turn, user, &key, "unregistered"),
                 }
             }
             registered(turn, bindings, user, source, request)

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use base::Private;
+use base::{Private, UnixTime};
 use sip::typed::{CSeq, Contact, Contacts, ContentType, Expires, To};
 use sip::{Headers, Limits, Message, Name, NameAddr, Peer, Request, Response, Uri};
 
@@ -24,11 +24,69 @@ use crate::b2b;
 use crate::lane_key::user_of;
 use crate::records::Binding;
 use crate::turn::Turn;
-use crate::{Config, Source, UserId};
+use crate::{Config, Route, Source, UserId};
 
 /// A REGISTER for somebody else than its sender, from whom we take that.
 pub(crate) fn is_third_party(config: &Config, request: &Request, user: &UserId) -> bool {
     request.from().is_ok_and(|from| user_of(config, &from.uri).as_ref() != Some(user))
+}
+
+/// An S-CSCF and the way to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Scscf {
+    /// Where its requests go.
+    pub(crate) route: Route,
+    peer: Peer,
+    /// The Route through it.
+    pub(crate) path: String,
+}
+
+impl Scscf {
+    /// Whoever sends a third-party REGISTER: the address that its Contact names, else where it spoke from.
+    pub(crate) fn of(source: &Source, request: &Request) -> Option<Scscf> {
+        let Source::Network { peer, .. } = source else { return None };
+        let mut uri = request.headers.must::<Contact>().ok()?.uri.clone();
+        uri.headers.clear();
+        if !uri.is_loose_router() {
+            uri.params.set("lr", None);
+        }
+        let peer = sip::hop::target_of(&uri).and_then(|target| target.peer()).unwrap_or(*peer);
+        Some(Scscf { route: Route::Peer(peer), peer, path: NameAddr::new(uri).to_string() })
+    }
+}
+
+/// A device of the user's by an S-CSCF's word: the key of its binding, and that.
+#[expect(clippy::too_many_arguments, reason = "a binding has as many columns")]
+pub(crate) fn device(
+    now: UnixTime,
+    user: &UserId,
+    aor: &Uri,
+    contact: &NameAddr,
+    life_s: u32,
+    scscf: &Scscf,
+    service: bool,
+    (call_id, cseq): (&str, u32),
+) -> (String, Binding) {
+    let address = gruu(contact).unwrap_or_else(|| aor.clone());
+    let instance = contact.instance();
+    let key = key_of(user, &address, instance.as_deref(), Some(OF_CORE));
+    let binding = Binding {
+        user: user.clone(),
+        aor: Private::new(aor.to_string()),
+        contact: Private::new(address.to_string()),
+        features: features(contact),
+        instance: instance.map(Private::new),
+        reg_id: Some(OF_CORE),
+        q: contact.q_thousandths(),
+        flow: scscf.peer,
+        service,
+        path: vec![Private::new(scscf.path.clone())],
+        call_id: call_id.to_owned(),
+        cseq,
+        expires: now + Duration::from_secs(life_s.into()),
+        registered: now,
+    };
+    (key, binding)
 }
 
 /// What is inside.
@@ -52,7 +110,7 @@ pub(crate) fn register(
     match plan(turn, bindings, user, service, source, request) {
         Ok((gone, put, expires_s)) => {
             for key in gone {
-                bindings.remove(turn, user, &key);
+                bindings.remove(turn, user, &key, "unregistered");
             }
             for (key, binding) in put {
                 bindings.put(turn, key, binding, 0);
@@ -75,14 +133,13 @@ fn plan(
     source: &Source,
     request: &Request,
 ) -> Result<Plan, u16> {
-    let Source::Network { peer, .. } = source else { return Err(403) };
+    let way = Scscf::of(source, request).ok_or(400_u16)?;
     let cseq = request.headers.must::<CSeq>().map_err(|_| 400_u16)?.seq;
     let call_id = request.call_id().ok_or(400_u16)?.to_owned();
     let scscf = request.headers.must::<Contact>().map_err(|_| 400_u16)?;
     let limits = &turn.config().registrar;
     let asked = request.headers.typed::<Expires>().map_err(|_| 400_u16)?.map(|e| e.0);
     let expires_s = scscf.expires().or(asked).unwrap_or(limits.expires_default_s).min(limits.expires_max_s);
-    let (route, path) = way(&scscf, *peer);
     let known: Vec<&Bound> = bindings.all(user).iter().filter(|bound| bound.is_of_core()).collect();
     // RFC 3261 §10.3 step 7: what comes too late changes nothing.
     if known.iter().any(|b| b.binding.call_id == call_id && b.binding.cseq >= cseq) {
@@ -100,28 +157,11 @@ fn plan(
     let mut put = Vec::with_capacity(contacts.len());
     for contact in &contacts {
         let left = contact.expires().unwrap_or(expires_s).min(expires_s);
-        let address = gruu(contact).unwrap_or_else(|| aor.clone());
-        let instance = contact.instance();
-        let key = key_of(user, &address, instance.as_deref(), Some(OF_CORE));
+        let (key, binding) =
+            device(turn.now.wall, user, &aor, contact, left, &way, service, (&call_id, cseq));
         if left == 0 || put.iter().any(|(other, _)| *other == key) {
             continue;
         }
-        let binding = Binding {
-            user: user.clone(),
-            aor: Private::new(aor.to_string()),
-            contact: Private::new(address.to_string()),
-            features: features(contact),
-            instance: instance.map(Private::new),
-            reg_id: Some(OF_CORE),
-            q: contact.q_thousandths(),
-            flow: route,
-            service,
-            path: vec![Private::new(path.clone())],
-            call_id: call_id.clone(),
-            cseq,
-            expires: turn.now.wall + Duration::from_secs(left.into()),
-            registered: turn.now.wall,
-        };
         put.push((key, binding));
     }
     let is_new = |key: &String| bindings.by_key(user, key).is_none();
@@ -140,17 +180,6 @@ fn plan(
         return Err(503);
     }
     Ok((gone, put, expires_s))
-}
-
-/// Where the S-CSCF is: the address that its Contact names, else where it spoke from; and the Route that leads through it.
-fn way(scscf: &NameAddr, peer: Peer) -> (Peer, String) {
-    let mut uri = scscf.uri.clone();
-    uri.headers.clear();
-    if !uri.is_loose_router() {
-        uri.params.set("lr", None);
-    }
-    let named = sip::hop::target_of(&uri).and_then(|target| target.peer());
-    (named.unwrap_or(peer), NameAddr::new(uri).to_string())
 }
 
 /// RFC 5627 §3.2: the registrar's name for the device, quoted in the Contact of its 200.
