@@ -38,9 +38,14 @@ fn digest_of(size: u64) -> String {
 }
 
 /// Sends it in chunks, from an octet on (counted from 0).
-fn push(mut peer: Peer, to: String, mut at: u64, size: u64) -> Peer {
-    let (own, mut number) = (peer.own.clone(), 0);
-    while at < size {
+fn push(peer: Peer, to: String, at: u64, size: u64) -> Peer {
+    push_until(peer, &to, at, size, size)
+}
+
+/// The same, as far as another one.
+fn push_until(mut peer: Peer, to: &str, mut at: u64, until: u64, size: u64) -> Peer {
+    let (own, mut number) = (peer.own.clone(), at / CHUNK as u64);
+    while at < until {
         let len = CHUNK.min((size - at) as usize);
         let (first, last) = (at + 1, at + len as u64);
         number += 1;
@@ -329,11 +334,11 @@ async fn described(device: &Device, session: SessionId) -> bytes::Bytes {
 }
 
 /// Ann, Bob's phone and tablet, Cat and Dan, who all ring; they are a group. Its address.
-async fn group(node: &Node) -> ([Device; 5], String) {
+async fn group(node: &Node, transport: Transport) -> ([Device; 5], String) {
     let mut devices = Vec::new();
     for (user, name) in [("ann", "ann"), ("bob", "phone"), ("bob", "tablet"), ("cat", "cat"), ("dan", "dan")]
     {
-        devices.push(node.device(user, name, Transport::Tcp, Answering::Ring).await);
+        devices.push(node.device(user, name, transport, Answering::Ring).await);
     }
     let devices: [Device; 5] = devices.try_into().expect("five");
     let list = ["sip:bob@weir.example", "sip:cat@weir.example", "sip:dan@weir.example"];
@@ -354,7 +359,7 @@ async fn group(node: &Node) -> ([Device; 5], String) {
 #[test]
 fn a_file_to_a_group_reaches_those_who_take_it_and_goes_on_by_its_range() {
     tests::node::run_measured(NODE, async |node| {
-        let ([ann, phone, tablet, cat, dan], focus) = group(&node).await;
+        let ([ann, phone, tablet, cat, dan], focus) = group(&node, Transport::Tcp).await;
         let marks = [&phone, &tablet, &cat, &dan].map(|device| device.log().mark());
         let call = Call { contribution: Some("the-file".to_owned()), ..Call::join(&focus) };
         let sending = ann.dial(call.describing(description("ann", "sendonly", ""))).await.unwrap();
@@ -435,7 +440,7 @@ fn a_file_to_a_group_reaches_those_who_take_it_and_goes_on_by_its_range() {
 #[test]
 fn a_member_of_a_group_who_does_not_read_is_let_go() {
     tests::node::run(NODE, async |node| {
-        let ([ann, phone, tablet, cat, dan], focus) = group(&node).await;
+        let ([ann, phone, tablet, cat, dan], focus) = group(&node, Transport::Tcp).await;
         let marks = [&phone, &tablet, &cat, &dan].map(|device| device.log().mark());
         let sending =
             ann.dial(Call::join(&focus).describing(description("ann", "sendonly", ""))).await.unwrap();
@@ -476,6 +481,73 @@ fn a_member_of_a_group_who_does_not_read_is_let_go() {
         for (device, invitation) in [&taken[0], &taken[2]] {
             assert_eq!(ended(device, invitation.session).await, Some(200), "{}", device.name());
         }
+    });
+}
+
+/// DESIGN §2, invariant 8: control dies in the midst of a file and comes back; the octets flow, and whoever is there then ends
+/// the sessions.
+#[test]
+fn a_file_to_a_group_goes_on_while_control_goes_and_comes_back() {
+    tests::node::run(NODE, async |node| {
+        let ([ann, phone, tablet, cat, dan], focus) = group(&node, Transport::Udp).await;
+        let marks = [&phone, &tablet, &cat, &dan].map(|device| device.log().mark());
+        let sending =
+            ann.dial(Call::join(&focus).describing(description("ann", "sendonly", ""))).await.unwrap();
+        let mut taken = Vec::new();
+        for (device, mark) in [(&phone, marks[0]), (&cat, marks[2])] {
+            let invitation = rung(device, mark).await;
+            let answer = description(device.name(), "recvonly", "");
+            device.answer_describing(invitation.session, answer).await.unwrap();
+            up(device, invitation.session).await;
+            taken.push((device, invitation));
+        }
+        dan.refuse(rung(&dan, marks[3]).await.session, 603).await.unwrap();
+        up(&ann, sending).await;
+        let answer = described(&ann, sending).await;
+        let (node, _ends) = tokio::task::block_in_place(|| {
+            let ends: Vec<Peer> =
+                taken.iter().map(|(device, invited)| end(device.name(), &invited.description).0).collect();
+            let (sender, to) = end("ann", &answer);
+            let wanted: String = digest_sha(GROUP_FILE).into_iter().collect();
+            // Whole chunks, so that they come whole.
+            let half = GROUP_FILE / 2 / CHUNK as u64 * CHUNK as u64;
+            let read = |ends: Vec<(Peer, Sha256)>, from: u64, until: u64| -> Vec<(Peer, Sha256)> {
+                std::thread::scope(|scope| {
+                    let read = |(mut peer, mut hash): (Peer, Sha256)| {
+                        scope.spawn(move || {
+                            take(&mut peer, &mut hash, from, until);
+                            (peer, hash)
+                        })
+                    };
+                    let readers: Vec<_> = ends.into_iter().map(read).collect();
+                    readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+                })
+            };
+            let ends = ends.into_iter().map(|peer| (peer, Sha256::new())).collect();
+            let (sender, ends) = std::thread::scope(|scope| {
+                let push = scope.spawn(|| push_until(sender, &to, 0, half, GROUP_FILE));
+                let ends = read(ends, 0, half);
+                (push.join().unwrap(), ends)
+            });
+            let node = std::thread::spawn(move || node.restart_control()).join().unwrap();
+            let ends = std::thread::scope(|scope| {
+                let push = scope.spawn(|| push_until(sender, &to, half, GROUP_FILE, GROUP_FILE));
+                let ends = read(ends, half, GROUP_FILE);
+                push.join().unwrap();
+                ends
+            });
+            let check = |(peer, hash): (Peer, Sha256)| {
+                assert_eq!(hex::encode_upper(hash.finalize()), wanted);
+                peer
+            };
+            // Whose connection ended first would have lost it.
+            (node, ends.into_iter().map(check).collect::<Vec<_>>())
+        });
+        ann.hang_up(sending, 200).await.unwrap();
+        for (device, invitation) in &taken {
+            assert_eq!(ended(device, invitation.session).await, Some(200), "{}", device.name());
+        }
+        tokio::task::spawn_blocking(move || drop(node)).await.unwrap();
     });
 }
 
