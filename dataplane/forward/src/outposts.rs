@@ -33,7 +33,7 @@
 //!
 //! Of RTP only `distribute` is spread. What chooses (`select`, `floor`) has one stage that hears all voices, `relay` passes
 //! RTCP through, and `tap` must not be seen: contexts with such paths stay at home whole, and one that is spread already is
-//! refused them. Of MSRP only the legs of a room (`switch`) are spread: what crosses of them may not be lost, and has an order
+//! refused them. Of MSRP only the legs of a room (`switch`) and its taps are spread: what crosses of them may not be lost, and has an order
 //! of its own (see `message::across`). They have no stand-in. Whoever is relayed (`relay`, `distribute`) is at home.
 //!
 //! Deliberately not here: which leg goes where (the steward), mailboxes (the process).
@@ -133,6 +133,14 @@ impl Handed {
         match &self.word {
             Word::Packet { bytes, .. } => bytes,
             _ => &[],
+        }
+    }
+
+    /// Whether it is counted: what is for an unseen tap alone is not.
+    pub(crate) const fn is_seen(&self) -> bool {
+        match &self.word {
+            Word::Message(letter) => letter.is_seen(),
+            _ => true,
         }
     }
 
@@ -260,9 +268,10 @@ impl Engine {
         let context = self.contexts.get(&handed.leg.context);
         let seat = context.and_then(|context| context.seats.get(&handed.leg.leg)).copied();
         let mut tx = Tx { out, totals: &mut self.totals };
-        tx.totals.handed_in += 1;
+        let seen = u64::from(handed.is_seen());
+        tx.totals.handed_in += seen;
         if let Word::Message(letter) = &handed.word {
-            tx.totals.handed_taken += 1;
+            tx.totals.handed_taken += seen;
             return self.message.handed(now, handed, letter, &mut tx);
         }
         let taken = match seat {

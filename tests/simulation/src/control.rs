@@ -124,11 +124,13 @@ impl World {
 
     /// Sometimes somebody has a copy of all.
     fn tap_seat(&mut self, context: u64) -> Option<usize> {
-        // A room that is tapped stays at home.
-        if self.shards.spread.contains(&context) || !self.dice.percent(35) {
+        if !self.dice.percent(35) {
             return None;
         }
         let unseen = self.dice.percent(30);
+        if self.shards.spread.contains(&context) {
+            self.cover.reach("across", "tapped");
+        }
         self.cover.reach("world", if unseen { "tapped by who is unseen" } else { "tapped" });
         let at = self.seat(context);
         let who = &mut self.seats[at];

@@ -120,7 +120,7 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "msrp_unfinished",
         ],
     ),
-    ("across", &["handed over", "a source waits for a shard"]),
+    ("across", &["handed over", "a source waits for a shard", "tapped"]),
     ("nickname", &["granted", "refused", "decided too late"]),
 ];
 

@@ -22,6 +22,9 @@
 //! The list is the sender's shard's: who joins later is not on it. Who left meanwhile has no copy. A guest is there as long as
 //! one of its messages is on its way; every message that began ends, or is aborted, so none stays.
 //!
+//! What a source's shard takes of it goes to its taps on other shards too (see `tap`): the guest is tapped there. Nobody waits
+//! for that, and where all of a shard's are unseen no number tells of what is handed to it.
+//!
 //! Shards learn one after another that a leg has taken another one's place (see `held`): a list names a leg by all the names
 //! that its participant's had lately, so that whoever hears first, of the batch or of the message, nobody is left out.
 //!
@@ -69,6 +72,8 @@ pub(crate) struct Guest {
     owed: usize,
     /// One of its members is full.
     blocked: bool,
+    /// All that it has said is hidden.
+    hidden: bool,
 }
 
 /// Who is to have a message on other shards.
@@ -83,8 +88,20 @@ pub(crate) struct Far {
 struct FarShard {
     shard: u16,
     to: Arc<[u64]>,
+    taps: Arc<[u64]>,
+    /// It is for nobody there whom a number may tell of.
+    hidden: bool,
     begun: bool,
     over: Option<Over>,
+}
+
+/// The taps of a leg that are on another shard (see `tap`).
+#[derive(Clone, Debug)]
+pub(crate) struct FarTaps {
+    pub(crate) shard: u16,
+    pub(crate) legs: Arc<[u64]>,
+    /// All of them are unseen.
+    pub(crate) unseen: bool,
 }
 
 /// What became of a message on a shard.
@@ -97,9 +114,37 @@ struct Over {
 }
 
 impl Far {
-    pub(crate) fn new(inner: &str, is_imdn: bool, shards: Vec<(u16, Arc<[u64]>)>) -> Option<Box<Self>> {
-        let shards = shards.into_iter().map(|(shard, to)| FarShard { shard, to, begun: false, over: None });
-        let shards: Vec<FarShard> = shards.collect();
+    pub(crate) fn new(
+        inner: &str,
+        is_imdn: bool,
+        shards: Vec<(u16, Arc<[u64]>)>,
+        taps: &[FarTaps],
+    ) -> Option<Box<Self>> {
+        let nobody: Arc<[u64]> = Arc::new([]);
+        let members = shards.into_iter().map(|(shard, to)| FarShard {
+            shard,
+            to,
+            taps: Arc::clone(&nobody),
+            hidden: false,
+            begun: false,
+            over: None,
+        });
+        let mut shards: Vec<FarShard> = members.collect();
+        for FarTaps { shard, legs, unseen } in taps {
+            let taps = Arc::clone(legs);
+            match shards.iter_mut().find(|far| far.shard == *shard) {
+                Some(far) => far.taps = taps,
+                None => shards.push(FarShard {
+                    shard: *shard,
+                    to: Arc::clone(&nobody),
+                    taps,
+                    hidden: *unseen,
+                    begun: false,
+                    // Nobody waits for a tap.
+                    over: Some(Over { wanted: false, written: false }),
+                }),
+            }
+        }
         (!shards.is_empty()).then(|| Box::new(Far { inner: inner.to_owned(), is_imdn, shards }))
     }
 
@@ -120,6 +165,8 @@ impl Far {
 pub(crate) struct Letter {
     at: u32,
     serial: u64,
+    /// No number tells of it.
+    hidden: bool,
     said: Said,
 }
 
@@ -167,6 +214,7 @@ struct Begin {
     is_imdn: bool,
     success: bool,
     to: Arc<[u64]>,
+    taps: Arc<[u64]>,
     /// Its first octets, which end before octet `next`: so that there is no moment in which a copy is there and nothing of it
     /// waits for whoever takes its leg's place.
     next: u64,
@@ -187,6 +235,11 @@ impl Said {
 }
 
 impl Letter {
+    /// Whether it is counted.
+    pub(crate) const fn is_seen(&self) -> bool {
+        !self.hidden
+    }
+
     /// It goes from the sender's shard to others.
     pub(crate) const fn goes_out(&self) -> bool {
         !matches!(self.said, Said::Taken(_) | Said::Over { .. })

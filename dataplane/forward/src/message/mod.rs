@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use base::{Entropy, Instant, Map, Timers, map};
 use slab::Slab;
 
-pub(crate) use across::{Far, Letter};
+pub(crate) use across::{Far, FarTaps, Letter};
 pub(crate) use conn::{Conn, Mark, Reading, Transaction, Wait};
 pub(crate) use held::{Estate, Held};
 pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};

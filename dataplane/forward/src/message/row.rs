@@ -14,7 +14,7 @@ use contract::LegKey;
 use cpm::UserId;
 use msrp::Head;
 
-use super::across::Across;
+use super::across::{Across, FarTaps};
 use super::held::Held;
 use super::passages::Passages;
 use crate::ConnId;
@@ -112,6 +112,8 @@ pub(crate) struct Row {
     pub(crate) lead: Lead,
     /// Legs that get a copy of what this one's peer says.
     pub(crate) taps: Vec<u32>,
+    /// The same on other shards.
+    pub(crate) far_taps: Vec<FarTaps>,
     /// It is such a one of others.
     pub(crate) is_tap: bool,
     /// The leg whose Message-IDs this one's peer sees as they are, by its serial; others' are replaced.
@@ -171,6 +173,7 @@ impl Row {
             stage: Stage::New,
             lead: Lead::Nowhere,
             taps: Vec::new(),
+            far_taps: Vec::new(),
             is_tap: false,
             ids_of: None,
             renames: false,

@@ -8,11 +8,11 @@ use base::Now;
 use contract::{Direction, Mode, Setup, path::Parameters};
 use cpm::UserId;
 
-use super::Message;
 use super::row::{Lead, Row, Stage};
+use super::{FarTaps, Message};
 use crate::media::Tx;
 use crate::modes::imdn::Memory;
-use crate::modes::switch::{Away, Room};
+use crate::modes::switch::{Away, Room, by_shard};
 use crate::outposts::Heirs;
 use crate::wanted::{Wanted, resolve};
 use crate::{DialId, Output};
@@ -137,6 +137,7 @@ impl Message {
             if let Some(row) = self.row_mut(*at) {
                 row.lead = Lead::Nowhere;
                 row.taps.clear();
+                row.far_taps.clear();
                 row.is_tap = false;
                 row.imdn_once = 0;
                 row.formerly = heirs.of(*leg).to_vec();
@@ -158,7 +159,11 @@ impl Message {
                     let once = matches!(parameters, Some(Parameters::Distribute(d)) if d.imdn_once);
                     self.lead_through(&sources, &targets, once, path.mode() == Mode::Relay);
                 }
-                (Mode::Tap, _) => self.put_taps(&sources, &targets),
+                (Mode::Tap, _) => {
+                    self.put_taps(&sources, &targets);
+                    let away: Vec<&Away> = receivers.iter().filter_map(|id| away.get(id)).collect();
+                    self.put_far_taps(&sources, &away);
+                }
                 _ => {}
             }
         }
@@ -208,6 +213,26 @@ impl Message {
         for tap in taps {
             if let Some(row) = self.row_mut(*tap) {
                 row.is_tap = true;
+            }
+        }
+    }
+
+    /// The same for taps on other shards.
+    fn put_far_taps(&mut self, sources: &[u32], taps: &[&Away]) {
+        let shards = by_shard(taps.iter().copied());
+        let unseen = |shard: u16| taps.iter().filter(|tap| tap.shard == shard).all(|tap| tap.leg.unseen);
+        for source in sources {
+            let Some(row) = self.row_mut(*source) else { continue };
+            for (shard, legs) in &shards {
+                let (shard, unseen) = (*shard, unseen(*shard));
+                match row.far_taps.iter_mut().find(|taps| taps.shard == shard) {
+                    // Another path's.
+                    Some(taps) => {
+                        let both: BTreeSet<u64> = taps.legs.iter().chain(legs.iter()).copied().collect();
+                        (taps.legs, taps.unseen) = (both.into_iter().collect(), taps.unseen && unseen);
+                    }
+                    None => row.far_taps.push(FarTaps { shard, legs: legs.clone(), unseen }),
+                }
             }
         }
     }

@@ -10,6 +10,8 @@
 //!                  dropped: counted, control told                   dropped: the same
 //! ```
 //!
+//! A tap may be on another shard than its source: what is taken there is handed to it (see `across`).
+//!
 //! A tap is never waited for: its pieces wait in its own bounded place and go out as its connection has room. What becomes
 //! of them is never the sender's, nor of the other receivers; and where the leg is unseen no number tells of it.
 
@@ -62,6 +64,14 @@ impl Message {
         }
     }
 
+    /// Those of these legs that have a message as taps: who is one of its receivers has it already.
+    pub(super) fn taps_among(&self, p: &Passage, legs: impl Iterator<Item = u32>) -> Taps {
+        let is_free = |leg: &u32| p.copies.iter().all(|copy| copy.leg != *leg);
+        let tap = |leg: u32| Some(Tap { leg, serial: self.row(leg)?.serial, begun: false });
+        let taps: Vec<Tap> = legs.filter(is_free).filter_map(tap).collect();
+        if taps.is_empty() { Taps::Nobody } else { Taps::Begun(taps) }
+    }
+
     /// A piece goes to the taps of its source, from octet `start` of what goes out.
     pub(super) fn tap(
         &mut self,
@@ -74,9 +84,7 @@ impl Message {
     ) {
         if matches!(p.taps, Taps::Due) {
             let legs = self.row(source).map(|row| row.taps.clone()).unwrap_or_default();
-            let is_free = |leg: &u32| p.copies.iter().all(|copy| copy.leg != *leg);
-            let tap = |leg: u32| Some(Tap { leg, serial: self.row(leg)?.serial, begun: false });
-            p.taps = Taps::Begun(legs.into_iter().filter(is_free).filter_map(tap).collect());
+            p.taps = self.taps_among(p, legs.into_iter());
         }
         let Taps::Begun(mut taps) = std::mem::take(&mut p.taps) else { return };
         taps.retain_mut(|tap| self.tap_piece(now, source, p, tap, (start, piece), tx));

@@ -40,7 +40,7 @@ pub(crate) struct Away {
 }
 
 /// By shard, each in the order of ids.
-fn by_shard<'a>(away: impl Iterator<Item = &'a Away>) -> Vec<(u16, Arc<[u64]>)> {
+pub(crate) fn by_shard<'a>(away: impl Iterator<Item = &'a Away>) -> Vec<(u16, Arc<[u64]>)> {
     let mut shards: BTreeMap<u16, Vec<u64>> = BTreeMap::new();
     for Away { shard, leg, formerly } in away {
         let names = shards.entry(*shard).or_default();
@@ -196,7 +196,7 @@ fn judge(message: &Message, source: u32, p: &mut Passage) -> Result<(Judged, boo
     let others = recipients.iter().filter(|leg| **leg != source);
     p.copies = others.filter_map(|leg| copy_for(message, *leg, &kind)).collect();
     // Each of the other shards looks at its own members in the same way (see `message::across`).
-    p.far = Far::new(inner, is_imdn, elsewhere);
+    p.far = Far::new(inner, is_imdn, elsewhere, &row.far_taps);
     // The first address is how others see the participant.
     match row.addresses.first() {
         Some(shown) if !is_same(shown, &from.uri) => {

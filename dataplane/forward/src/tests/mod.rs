@@ -20,6 +20,7 @@ mod relay_rig;
 mod rig;
 mod rooms;
 mod rooms_across;
+mod rooms_tap;
 mod rtp_bundle;
 mod rtp_distribute;
 mod rtp_extensions;

@@ -36,7 +36,7 @@ pub(super) struct Chat {
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     pub(super) mode: Mode,
-    /// Whom it leads from and to, unless it is a room.
+    /// Whom it leads from and to, unless it is a room or a tap.
     sets: Arc<[LegSet]>,
 }
 
@@ -49,7 +49,7 @@ impl Roster {
             Verb::PutPath(path) => {
                 let mode = path.mode();
                 let sets = [&path.sources, &path.targets].into_iter().flatten();
-                let sets = sets.filter(|_| mode != Mode::Switch).cloned().collect();
+                let sets = sets.filter(|_| !matches!(mode, Mode::Switch | Mode::Tap)).cloned().collect();
                 self.paths.insert(path.id, Way { mode, sets });
             }
             Verb::RemovePath(key) => {
@@ -65,12 +65,12 @@ impl Roster {
             && self.paths.values().all(|way| is_spread(way.mode))
     }
 
-    /// Whether its MSRP legs may be, with those that come: there is a room, and they are on no other path.
+    /// Whether its MSRP legs may be, with those that come: there is a room, and they are on no other path than taps.
     pub(super) fn is_room(&self, coming: &[&Leg]) -> bool {
         self.paths.values().any(|way| way.mode == Mode::Switch) && self.relays_messages(coming).is_none()
     }
 
-    /// A path that is no room and leads messages.
+    /// A path that is no room and no tap, and leads messages.
     pub(super) fn relays_messages(&self, coming: &[&Leg]) -> Option<u32> {
         let is_there = |leg: &u64| self.legs.get(leg).is_some_and(|place| place.chat.is_some());
         let chat = |leg: &u64| is_there(leg) || coming.iter().any(|coming| coming.id == *leg);

@@ -290,11 +290,16 @@ fn relayed_messages_are_at_home_and_a_spread_room_is_refused_them() {
             rounds.plan(0, &batch(3, vec![of_all(8, 3, Mode::Select, "audio"), of_all(8, 2, mode, "msrp")]));
         assert_eq!(refused.unwrap_err().1, 1);
     }
+    // Its taps go with it, and may be anywhere.
+    let Verb::PutLeg(tap) = chat(8, 9, "tap", "") else { panic!() };
+    let tap = Leg { media: "tap".into(), ..tap };
+    run(&mut rounds, 0, batch(4, vec![Verb::PutLeg(tap), of_all(8, 4, Mode::Tap, "msrp")]));
+    assert_eq!(shards_of(&rounds, 8), [0, 1, 0, 1]);
     // What its voices do is another matter: they are at home.
     run(
         &mut rounds,
         0,
-        batch(4, vec![of_all(8, 3, Mode::Select, "audio"), leg(8, 4, 0, false), leg(8, 5, 0, false)]),
+        batch(5, vec![of_all(8, 3, Mode::Select, "audio"), leg(8, 10, 0, false), leg(8, 11, 0, false)]),
     );
-    assert_eq!(shards_of(&rounds, 8), [0, 1, 0, 0, 0]);
+    assert_eq!(shards_of(&rounds, 8), [0, 1, 0, 1, 0, 0]);
 }

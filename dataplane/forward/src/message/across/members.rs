@@ -18,7 +18,7 @@ use crate::outposts::Handed;
 impl Message {
     /// Takes what another shard hands over.
     pub(crate) fn handed(&mut self, now: Now, handed: &Handed, letter: &Letter, tx: &mut Tx<'_>) {
-        let Letter { at, serial, said } = letter;
+        let Letter { at, serial, said, .. } = letter;
         match said {
             // Of a row that is gone meanwhile nothing is owed.
             Said::Taken(_) | Said::Over { .. } if self.row(*at).is_none_or(|row| row.serial != *serial) => {}
@@ -36,13 +36,14 @@ impl Message {
             (None, Said::Begin(_)) => self.receive_guest(now, handed, letter),
             // The message was given up here before.
             (None, said) => {
-                let &Letter { at, serial, .. } = letter;
-                let taken = Said::Taken(said.weight());
-                return self.post(handed.from, handed.leg, Letter { at, serial, said: taken });
+                let &Letter { at, serial, hidden, .. } = letter;
+                let said = Said::Taken(said.weight());
+                return self.post(handed.from, handed.leg, Letter { at, serial, hidden, said });
             }
         };
         if let Some(here) = self.row_mut(guest).and_then(Row::guest) {
             here.owed += said.weight();
+            here.hidden &= letter.hidden;
         }
         let own = |passage: u64| {
             self.row(guest).and_then(|row| row.passages.iter().find(|p| p.origin == passage)).map(|p| p.id)
@@ -90,7 +91,7 @@ impl Message {
     fn receive_guest(&mut self, now: Now, handed: &Handed, letter: &Letter) -> u32 {
         let &Letter { at, serial, .. } = letter;
         let mut row = Row::new(handed.leg, self.number(), now.mono);
-        let guest = Guest { shard: handed.from, at, serial, owed: 0, blocked: false };
+        let guest = Guest { shard: handed.from, at, serial, owed: 0, blocked: false, hidden: true };
         row.across = Some(Box::new(Across::Guest(guest)));
         let guest = self.rows.insert(row) as u32;
         self.guests.insert((handed.from, serial), guest);
@@ -134,6 +135,11 @@ impl Message {
         let kind = switch::Kind { inner: &begin.inner, is_imdn: begin.is_imdn, total: begin.total };
         p.copies =
             members.iter().filter(is_named).filter_map(|leg| switch::copy_for(self, *leg, &kind)).collect();
+        let is_tap = |leg: &&u32| {
+            let row = self.row(**leg).filter(|row| row.is_tap);
+            row.is_some_and(|row| row.names().any(|name| begin.taps.contains_sorted(name)))
+        };
+        p.taps = self.taps_among(&p, members.iter().filter(is_tap).copied());
         self.guest_says(now, guest, p, (begin.next, &begin.bytes), tx);
         self.sweep_at(guest, until);
     }
@@ -170,10 +176,11 @@ impl Message {
     pub(in crate::message) fn guest_settled(&mut self, guest: u32, p: &Passage) -> bool {
         let Some(row) = self.rows.get_mut(guest as usize) else { return false };
         let key = row.key;
-        let Some(&mut Guest { shard, at, serial, .. }) = row.guest() else { return false };
+        let Some(&mut Guest { shard, at, serial, hidden, .. }) = row.guest() else { return false };
         let written = p.copies.iter().any(|copy| copy.stage == CopyStage::Written);
         let over = Over { wanted: !p.copies.is_empty(), written };
-        self.post(shard, key, Letter { at, serial, said: Said::Over { passage: p.origin, over } });
+        let said = Said::Over { passage: p.origin, over };
+        self.post(shard, key, Letter { at, serial, hidden, said });
         self.partings.push(guest);
         true
     }
@@ -188,7 +195,7 @@ impl Message {
         if !goes && guest.owed < max / 4 {
             return;
         }
-        let &mut Guest { shard, at: there, serial, owed, .. } = guest;
+        let &mut Guest { shard, at: there, serial, owed, hidden, .. } = guest;
         guest.owed = 0;
         if goes {
             self.rows.remove(at as usize);
@@ -198,7 +205,8 @@ impl Message {
             }
         }
         if owed > 0 {
-            self.post(shard, key, Letter { at: there, serial, said: Said::Taken(owed) });
+            let said = Said::Taken(owed);
+            self.post(shard, key, Letter { at: there, serial, hidden, said });
         }
     }
 

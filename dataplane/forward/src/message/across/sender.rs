@@ -22,7 +22,7 @@ impl Message {
     }
 
     /// Hands a word about a message over to a shard that has members who are to have it.
-    fn tell(&mut self, source: u32, shard: u16, said: Said) {
+    fn tell(&mut self, source: u32, (shard, hidden): (u16, bool), said: Said) {
         let weight = said.weight();
         let max = self.limits.handed_bytes_max;
         let Some(row) = self.rows.get_mut(source as usize) else { return };
@@ -41,7 +41,7 @@ impl Message {
             windows.full |= octets > max;
         }
         let (leg, serial) = (row.key, row.serial);
-        self.post(shard, leg, Letter { at: source, serial, said });
+        self.post(shard, leg, Letter { at: source, serial, hidden, said });
     }
 
     /// Octets that were accepted go to the shards that have members who are to have them. True: their source must wait.
@@ -60,16 +60,17 @@ impl Message {
                     total: p.total,
                     inner: far.inner.clone(),
                     is_imdn: far.is_imdn,
-                    success: p.success,
+                    success: p.success && !at.to.is_empty(),
                     to: Arc::clone(&at.to),
+                    taps: Arc::clone(&at.taps),
                     next: p.next,
                     bytes: bytes.clone(),
                 };
-                self.tell(source, at.shard, Said::Begin(Box::new(begin)));
+                self.tell(source, (at.shard, at.hidden), Said::Begin(Box::new(begin)));
                 continue;
             }
             let bytes = bytes.clone();
-            self.tell(source, at.shard, Said::Piece { passage: p.id, next: p.next, bytes });
+            self.tell(source, (at.shard, at.hidden), Said::Piece { passage: p.id, next: p.next, bytes });
         }
         p.far = Some(far);
         self.row(source).is_some_and(Row::is_far_full)
@@ -80,7 +81,8 @@ impl Message {
         let p = self.row(source).and_then(|row| row.passages.of(passage));
         let Some((far, head)) = p.and_then(|p| Some((p.far.as_ref()?, &p.head))) else { return };
         let head = head.clone();
-        let begun: Vec<u16> = far.shards.iter().filter(|at| at.begun).map(|at| at.shard).collect();
+        let begun: Vec<(u16, bool)> =
+            far.shards.iter().filter(|at| at.begun).map(|at| (at.shard, at.hidden)).collect();
         for shard in begun {
             self.tell(source, shard, Said::Chunk { passage, head: head.clone() });
         }
@@ -99,7 +101,7 @@ impl Message {
         let Some(far) = &p.far else { return };
         for at in far.shards.iter().filter(|at| at.begun) {
             let (passage, next, last, done) = (p.id, p.next, p.last, p.done);
-            self.tell(source, at.shard, Said::End { passage, flag, next, last, done });
+            self.tell(source, (at.shard, at.hidden), Said::End { passage, flag, next, last, done });
         }
         self.wait_for_shards(source);
     }
@@ -108,7 +110,7 @@ impl Message {
     pub(in crate::message) fn hand_abort(&mut self, source: u32, p: &mut Passage) {
         let Some(far) = p.far.take() else { return };
         for at in far.shards.iter().filter(|at| at.begun) {
-            self.tell(source, at.shard, Said::Abort { passage: p.id });
+            self.tell(source, (at.shard, at.hidden), Said::Abort { passage: p.id });
         }
     }
 
@@ -153,7 +155,9 @@ impl Message {
                 return true;
             }
             let Some((shard, handed)) = self.letters.pop_front() else { break };
-            tx.totals.handed_out += 1;
+            if handed.is_seen() {
+                tx.totals.handed_out += 1;
+            }
             tx.push(Output::Hand { shard, handed });
         }
         false
