@@ -4,6 +4,7 @@
 //!
 //! Everything passes that is not named here: headers that we do not know are other people's business.
 
+use sip::typed::SessionId;
 use sip::{Name, NameAddr, Peer, Request, Response, Uri};
 
 use crate::lane_key::LANE_PARAM;
@@ -59,8 +60,10 @@ fn is_ours(name: &Name) -> bool {
 
 /// Copies what passes end to end, body included.
 pub(crate) fn pass(from: &Request, to: &mut Request) {
+    // RFC 7989 §5: what is none names nothing.
+    let unnamed = from.headers.typed::<SessionId>().is_err();
     for (name, value) in from.headers.named().filter(|(name, _)| !is_ours(name)) {
-        if name == Name::Require {
+        if name == Name::Require || (unnamed && name == Name::SessionId) {
             continue;
         }
         to.headers.push(name, value);
@@ -80,6 +83,18 @@ pub(crate) fn pass(from: &Request, to: &mut Request) {
     }
     let forwards = max_forwards(from).saturating_sub(1);
     to.headers.set(Name::MaxForwards, forwards.to_string());
+}
+
+/// The same within a dialog: what networks tell each other does not leave the trust domain (RFC 7315 §5).
+pub(crate) fn pass_within(config: &Config, route: &Route, from: &Request, to: &mut Request) {
+    pass(from, to);
+    if let Route::Peer(peer) = route
+        && !config.identity.trusted_peers.contains(&peer.addr.ip())
+    {
+        for name in [Name::PAccessNetworkInfo, Name::PChargingVector, Name::PChargingFunctionAddresses] {
+            to.headers.remove(&name);
+        }
+    }
 }
 
 /// RFC 6050: what the client prefers is what we assert; `methods` has taken a foreign assertion away.
@@ -173,6 +188,10 @@ pub(crate) fn refuse(config: &Config, request: &Request, code: u16) -> Response 
             response.headers.push(Name::Accept, "message/cpim, text/plain, application/sdp, multipart/mixed")
         }
         _ => {}
+    }
+    // RFC 7989 §7: an answer from here has the name that the session has, seen from the other side.
+    if let Ok(Some(id)) = request.headers.typed::<SessionId>() {
+        response.headers.set(Name::SessionId, id.reversed().to_string());
     }
     if !config.node.product.is_empty() {
         response.headers.push(Name::Server, &config.node.product);

@@ -72,6 +72,7 @@ impl Trigger {
             instance: None,
             path: self.routes,
             core: true,
+            branch: 1,
         }
     }
 }

@@ -4,6 +4,7 @@ use cpm::feature::{AcceptContact, FeatureSet, RejectContact};
 use sip::typed::{From, To};
 use sip::{Dialog, Headers, Method, Name, Request, Transport, Uri};
 
+use super::history;
 use crate::b2b;
 use crate::isc;
 use crate::registrar::Bound;
@@ -33,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) path: Vec<String>,
     /// The next hop is a trusted network's.
     pub(crate) core: bool,
+    /// Which of a fork it is, from 1.
+    pub(crate) branch: usize,
 }
 
 impl Target {
@@ -47,6 +50,7 @@ impl Target {
         Some(Target {
             route: Route::Peer(bound.peer()?),
             core: bound.is_of_core(),
+            branch: 1,
             uri: bound.contact()?,
             device: bound.key.clone(),
             instance: binding.instance.as_ref().map(|i| i.expose().clone()),
@@ -63,6 +67,7 @@ impl Target {
             instance: None,
             path: Vec::new(),
             core: false,
+            branch: 1,
         }
     }
 
@@ -71,7 +76,7 @@ impl Target {
     }
 
     /// What it is told stays with us and those whom we trust.
-    fn is_outside(&self) -> bool {
+    pub(super) fn is_outside(&self) -> bool {
         self.is_device() && !self.core
     }
 }
@@ -106,6 +111,8 @@ pub(crate) fn choose<'a>(
         .filter_map(|at| devices.get(at).copied())
         .filter(|bound| gr.is_none_or(|gr| bound.is_instance(gr)))
         .filter_map(Target::device)
+        .zip(1..)
+        .map(|(target, branch)| Target { branch, ..target })
         .collect()
 }
 
@@ -157,6 +164,7 @@ pub(crate) fn request(
         next.headers.push(Name::Allow, supported::ALLOW);
     }
     b2b::pass(origin, &mut next);
+    history::extend(&mut next, origin, target);
     assert_identity(&mut next.headers, origin, caller, target);
     if target.is_device() {
         aim(&mut next.headers, target);

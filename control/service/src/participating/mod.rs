@@ -8,6 +8,7 @@
 //! ```
 
 mod dispositions;
+mod history;
 mod imdn;
 mod leg;
 mod merge;

@@ -12,6 +12,7 @@ mod feature;
 mod number;
 mod reason;
 mod session;
+mod session_id;
 mod via;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub use feature::{AcceptContact, RejectContact};
 pub use number::{Expires, FlowTimer, MaxForwards, MessageExpires, MinExpires, MinSe, RSeq, RetryAfter};
 pub use reason::{Reason, Warning};
 pub use session::{Join, Refresher, Replaces, SessionExpires, TargetDialog};
+pub use session_id::SessionId;
 pub(crate) use via::MAGIC;
 pub use via::Via;
 

@@ -4,6 +4,7 @@ use sip::{Method, Name, Request};
 
 use super::{Phase, Plan, Session, SideState, UPSTREAM};
 use crate::ServerTx;
+use crate::b2b;
 use crate::turn::{Owner, Turn};
 
 impl Session {
@@ -19,8 +20,8 @@ impl Session {
             self.save(turn);
             return;
         }
-        let reason = request.headers.text(&Name::Reason).map(str::to_owned);
-        self.end_all(turn, Some(at), reason.as_deref().unwrap_or_default());
+        self.last_word = Some(request.clone());
+        self.end_all(turn, Some(at), "");
     }
 
     /// Ends every side that talks but `without`, and with them the session.
@@ -46,15 +47,20 @@ impl Session {
     /// BYE to one side.
     pub(super) fn end_side(&mut self, turn: &mut Turn<'_>, at: usize, reason: Option<&str>) {
         self.acknowledge_refusing(turn, at);
+        let last_word = self.last_word.take();
         let Some(side) = self.side_mut(at) else { return };
         side.state = SideState::Gone;
         if let Some(dialog) = &mut side.dialog {
             let mut bye = dialog.request(Method::Bye);
-            if let Some(reason) = reason {
-                bye.headers.push(Name::Reason, reason);
+            match (&last_word, reason) {
+                (_, Some(reason)) => bye.headers.push(Name::Reason, reason),
+                // What one side says at the end, its reasons among it (RFC 3326), is for the other one.
+                (Some(word), None) => b2b::pass_within(turn.config(), &side.route, word, &mut bye),
+                (None, None) => {}
             }
             turn.send(Owner::Nobody, side.route.clone(), bye);
         }
+        self.last_word = last_word;
         if at != UPSTREAM {
             self.sound_side_gone(turn, at);
         }

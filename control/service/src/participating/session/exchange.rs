@@ -217,7 +217,7 @@ impl Session {
         let Some(dialog) = side.dialog.as_mut() else { return };
         let mut next = dialog.request(original.method.clone());
         let seq = dialog.local_seq.unwrap_or(1);
-        b2b::pass(&original, &mut next);
+        b2b::pass_within(turn.config(), &side.route, &original, &mut next);
         next.headers.set(Name::Contact, contact);
         next.headers.set(Name::Allow, supported::ALLOW);
         let proposed = clock::propose(turn, &mut next, &side.route);

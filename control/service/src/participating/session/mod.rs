@@ -145,6 +145,8 @@ pub(crate) struct Session {
     invite_seq: Option<u32>,
     /// RSeq of a provisional response that the final one has overtaken: its PRACK may still come.
     unpracked: Option<u32>,
+    /// The BYE that ended it.
+    last_word: Option<Request>,
     /// Tags of ours of early dialogs that did not become the session's.
     tags_before: Vec<String>,
     exchange: Option<Exchange>,

@@ -78,7 +78,7 @@ impl Session {
         let Some(side) = self.side_mut(to) else { return };
         let Some(dialog) = side.dialog.as_mut() else { return };
         let mut next = dialog.request(request.method.clone());
-        b2b::pass(&request, &mut next);
+        b2b::pass_within(turn.config(), &side.route, &request, &mut next);
         next.headers.set(Name::Contact, contact);
         let route = side.route.clone();
         let client = turn.send(Owner::Session(id), route, next);

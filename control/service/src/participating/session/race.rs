@@ -1,8 +1,8 @@
 //! The race of the legs of a fork: what each answers, and who wins (RFC 3261 §13.2.2.4, §16.7, CPM-FACTS §2.8).
 //! The states are `setup`'s.
 
-use sip::typed::Reason;
-use sip::{Dialog, Method, Response};
+use sip::typed::{Reason, SessionId};
+use sip::{Dialog, Method, Name, Response};
 
 use super::{Phase, Plan, Session, SideState, clock, late};
 use crate::ClientTx;
@@ -102,7 +102,11 @@ impl Session {
         if side.sdp_sent.is_empty() {
             side.unacknowledged = Some(tx);
         } else {
-            let ack = dialog.ack(INVITE_SEQ);
+            let mut ack = dialog.ack(INVITE_SEQ);
+            // RFC 7989 §6: ours has the name too, from the caller's side.
+            if let Ok(Some(id)) = response.headers.typed::<SessionId>() {
+                ack.headers.set(Name::SessionId, id.reversed().to_string());
+            }
             turn.ack(tx, route.clone(), ack);
         }
         side.state = SideState::Confirmed;

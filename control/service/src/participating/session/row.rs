@@ -118,6 +118,7 @@ impl Session {
             setup: None,
             invite_seq: None,
             unpracked: None,
+            last_word: None,
             tags_before: Vec::new(),
             exchange: None,
             passing: Vec::new(),

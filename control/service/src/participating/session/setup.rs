@@ -114,6 +114,7 @@ impl Session {
             sides: Vec::with_capacity(targets.len() + 1),
             invite_seq: request.cseq().ok().map(|cseq| cseq.seq),
             unpracked: None,
+            last_word: None,
             tags_before: Vec::new(),
             exchange: None,
             passing: Vec::new(),

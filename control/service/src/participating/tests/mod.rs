@@ -6,6 +6,7 @@ mod file;
 mod group;
 mod late_offer;
 mod message;
+mod passage;
 mod reliable;
 pub(crate) mod session;
 mod srtp;
