@@ -151,6 +151,8 @@ pub struct Controlling {
     pub file_wait_s: u32,
     /// When the sender has hung up, what is queued for members has so long to go out, seconds.
     pub file_drain_s: u32,
+    /// A file of which no octet has come for so long ends, seconds; 0 = never.
+    pub file_idle_s: u32,
     /// Least time between two notifications of one subscription, milliseconds (RFC 4575 §3.9 recommends
     /// five seconds).
     pub notify_interval_ms: u32,
@@ -210,6 +212,7 @@ impl Default for Controlling {
             files_per_user_max: 4,
             file_wait_s: 20,
             file_drain_s: 10,
+            file_idle_s: 300,
             notify_interval_ms: 5000,
             subscription_default_s: 3600,
             subscription_min_s: 60,

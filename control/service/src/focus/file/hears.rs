@@ -1,12 +1,35 @@
 //! What a file hears of, as the tables of its lane say it.
 
-use contract::{Applied, Refusal, news};
+use std::time::Duration;
+
+use contract::{Applied, LegCounters, Refusal, news};
 use sip::{Request, Response};
 
-use super::Transfer;
+use super::{MEDIA_LOST, Stage, Transfer};
 use crate::focus::affair::{Affair, Handles};
 use crate::turn::Turn;
 use crate::{Ask, ClientTx, Route, ServerTx};
+
+impl Transfer {
+    /// A sender who is gone and whose connection is not, of whom nobody tells, is noticed by what does not come.
+    fn counted(&mut self, turn: &mut Turn<'_>, legs: &[LegCounters]) {
+        let idle = Duration::from_secs(turn.config().controlling.file_idle_s.into());
+        let his = legs
+            .iter()
+            .find(|c| c.leg.is_some_and(|key| key.context == self.anchor.id() && key.leg == self.sender.leg));
+        let Some(octets) = his.map(|counted| counted.bytes_in) else { return };
+        let now = turn.now.mono;
+        match self.came {
+            Some((before, since)) if before == octets => {
+                let waits = matches!(self.stage, Stage::Answered | Stage::Up) && !idle.is_zero();
+                if waits && now.since(since) >= idle {
+                    self.end(turn, MEDIA_LOST);
+                }
+            }
+            _ => self.came = Some((octets, now)),
+        }
+    }
+}
 
 impl Affair for Transfer {
     fn handles(&self) -> Handles {
@@ -80,6 +103,7 @@ impl Affair for Transfer {
                     self.stuck(turn, leg);
                 }
             }
+            news::What::Counters(counters) => self.counted(turn, &counters.legs),
             _ => {}
         }
     }

@@ -20,7 +20,7 @@
 //!               │ ACK
 //!               ▼
 //!              Up ──the last member is gone──▶ BYE to the sender
-//!               │ BYE of the sender, or he is lost
+//!               │ BYE of the sender, or he is lost, or nothing comes of him for file_idle_s
 //!               ▼
 //!            Draining (what is queued for members goes out) ──file_drain_s, the last member hangs up──▶ Over
 //! ```
@@ -192,6 +192,8 @@ pub(in crate::focus) struct Transfer {
     closed: bool,
     /// The last member that went hung up by himself.
     left: bool,
+    /// Octets that have come of the sender, and since when there were so many.
+    came: Option<(u64, Instant)>,
     /// Version of its row, and a digest of what the row holds.
     version: u64,
     written: u64,
@@ -252,6 +254,7 @@ impl Transfer {
             timer: None,
             closed: false,
             left: false,
+            came: None,
             version: 0,
             written: 0,
             found_by: Handles::default(),

@@ -192,6 +192,7 @@ impl Transfer {
             timer: None,
             closed: false,
             left: saved.left,
+            came: None,
             version,
             written: 0,
             found_by: Handles::default(),

@@ -1,6 +1,8 @@
-//! kill -9 of control in the midst of a file (DESIGN §2, invariant 8): whoever starts again takes it over.
+//! kill -9 of control in the midst of a file (DESIGN §2, invariant 8): whoever starts again takes it over. And senders who are
+//! gone without a word.
 
 use contract::change::Verb;
+use contract::news;
 use sip::Method;
 
 use super::{Wanted, accept, file, lost, offered, tell, under_way};
@@ -85,4 +87,37 @@ fn of_a_file_that_was_still_offered_nothing_is_left_and_who_has_taken_it_is_told
     assert_eq!(phones[1].byes.len(), 1);
     assert!(!Wanted::of(&world).is_there);
     assert_eq!((rows_of_files(&world), contexts(&world), world.service.counters().files), (0, 1, 0));
+}
+
+#[test]
+fn a_file_of_which_nothing_comes_any_more_ends_whoever_began_it() {
+    for restarts in [false, true] {
+        let (mut world, mut phones) = world();
+        under_way(&mut world, &mut phones);
+        let leg = Wanted::of(&world).key("sender");
+        if restarts {
+            world.restart();
+        }
+        let told = |world: &mut World, bytes_in: u64| {
+            let counters =
+                contract::LegCounters { leg: Some(leg), bytes_in, ..contract::LegCounters::default() };
+            tell(world, news::What::Counters(contract::Counters { legs: vec![counters] }));
+            world.service.counters().files
+        };
+        // It is slow, and moves.
+        for minute in 1..=20 {
+            world.pass(60);
+            assert_eq!(told(&mut world, minute * 100), 1);
+        }
+        for _ in 1..=4 {
+            world.pass(60);
+            assert_eq!(told(&mut world, 2000), 1);
+        }
+        world.pass(61);
+        assert_eq!(told(&mut world, 2000), 0);
+        for phone in [0, 1, 2] {
+            phones[phone].take(&mut world);
+            assert!(phones[phone].byes[0].contains("Media lost"), "{phone}");
+        }
+    }
 }
