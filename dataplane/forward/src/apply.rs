@@ -329,7 +329,8 @@ impl Present for Engine {
         // Three digits name the shard, so that each shard knows whose a session is.
         let session = format!("{shard:03x}{}", self.entropy.token(130));
         let scheme = if tls { "msrps" } else { "msrp" };
-        let path = format!("{scheme}://{}/{session};tcp", listener.authority);
+        let mut path = format!("{scheme}://{}/{session};tcp", listener.authority);
+        path.shrink_to_fit();
         let advertised = listener.authority.parse().ok().map(|at: std::net::SocketAddr| at.into());
         Some(contract::MsrpLocal { session, path, advertised })
     }

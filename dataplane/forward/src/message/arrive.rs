@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::Now;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use contract::{LegLost, LegUp, leg_lost::Reason, news::What};
 use msrp::{Broken, Event, Framer, Head, Method, Start, Status};
 
@@ -33,7 +33,7 @@ impl Message {
                 let until = now.mono + Duration::from_millis(self.limits.arrival_ms);
                 if let Some(row) = self.conns.get_mut(&conn) {
                     row.arrival = Some(until);
-                    row.prefix = Some(BytesMut::new());
+                    row.prefix = Some(Box::default());
                 }
                 self.arm(conn, until);
             }
@@ -41,7 +41,7 @@ impl Message {
             Some(dial) => {
                 // A leg that was removed meanwhile has no use for it.
                 let Some(leg) = self.dials.remove(&dial) else { return self.shut(now, conn, true, tx) };
-                let wanted = self.row(leg).and_then(|row| row.fingerprint);
+                let wanted = self.row(leg).and_then(|row| row.fingerprint.as_deref().copied());
                 if wanted.is_some() && wanted != opened.fingerprint {
                     self.shut(now, conn, true, tx);
                     self.lose(leg, Reason::TlsFailed, tx);
@@ -196,7 +196,7 @@ impl Message {
         let bytes = if prefix.is_empty() {
             whole.clone()
         } else {
-            let mut all = prefix;
+            let mut all = *prefix;
             all.extend_from_slice(whole);
             all.freeze()
         };
@@ -263,9 +263,9 @@ impl Message {
                     (Some(told), Some(from)) => told.matches_session(&from),
                     _ => row.peer.is_empty(),
                 };
-                let shown = self.conns.get(&conn).and_then(|c| c.fingerprint);
+                let shown = self.conns.get(&conn).and_then(|c| c.fingerprint.as_ref());
                 let secure = self.conns.get(&conn).is_some_and(|c| c.tls) || !row.tls;
-                let sure = row.fingerprint.is_none() || row.fingerprint == shown;
+                let sure = row.fingerprint.is_none() || row.fingerprint.as_ref() == shown;
                 let full =
                     self.conns.get(&conn).is_none_or(|c| c.legs.len() >= self.limits.connection_sessions_max);
                 if !matches || !secure || !sure || full {

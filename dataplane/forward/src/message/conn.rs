@@ -155,7 +155,8 @@ pub(crate) type Answers = Option<Box<Head>>;
 pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
-    pub(crate) fingerprint: Option<[u8; 32]>,
+    /// Of the certificate that it showed; most show none.
+    pub(crate) fingerprint: Option<Box<[u8; 32]>>,
     pub(crate) tls: bool,
     /// Taken out while its input is worked through.
     pub(crate) framer: Option<Framer>,
@@ -170,7 +171,7 @@ pub(crate) struct Conn {
     /// Sessions bound to it.
     pub(crate) legs: Vec<u32>,
     /// What was read before the first request was whole (for a hand-over).
-    pub(crate) prefix: Option<BytesMut>,
+    pub(crate) prefix: Option<Box<BytesMut>>,
     pub(crate) queue: Queue,
     pub(crate) inflight: usize,
     /// Octets that are with the kernel.
@@ -185,6 +186,8 @@ pub(crate) struct Conn {
     pub(crate) hidden: bool,
     /// Sources that are blocked until its queue is lower.
     pub(crate) blocks: Vec<ConnId>,
+    /// By so many it is held up itself.
+    pub(crate) waits: u32,
     /// Too slow: no new messages, what is open was aborted. Since when.
     pub(crate) congested: Option<Instant>,
     /// Full since then.
@@ -207,7 +210,7 @@ impl Conn {
         Conn {
             peer: opened.peer,
             local: opened.local,
-            fingerprint: opened.fingerprint,
+            fingerprint: opened.fingerprint.map(Box::new),
             tls: opened.tls,
             framer: Some(framer),
             reading: Reading::Skip,
@@ -226,6 +229,7 @@ impl Conn {
             listed: false,
             hidden: false,
             blocks: Vec::new(),
+            waits: 0,
             congested: None,
             full: None,
             paced: false,

@@ -4,8 +4,9 @@
 //!  relay:       target full ──► source paused ── target half empty ──► source read on
 //!                    └── nothing moves for slow_ms ──► cut loose
 //!  distribute:  the same; a target where nothing moves for 5 s is congested, the others go on
-//!  room:        recipient 80 % full ──► by one long message: its source paused, for half a second at most
-//!                    │ by others, or longer than that
+//!  room:        recipient 80 % full ──► by one long message, or by more than most of the room can take: its source
+//!                    │                  paused until they are half empty, for half a second at most
+//!                    │ alone, or longer than that
 //!                    ├──► congested: its copy aborted with '#', new ones not begun, control told
 //!                    ├── below 20 % ──► it takes part again       └── for slow_ms ──► cut loose
 //! ```
@@ -47,31 +48,84 @@ impl Message {
             // A message that alone is larger than the queue would always outrun its receivers: it is paced. What
             // others say meanwhile may use what is left of the queue.
             let long = octets > max as u64 / 2;
-            let late = to.full.is_some_and(|since| now.mono.since(since) >= PACE);
-            if late || (!long && (!to.paced || load > max)) {
+            if to.full.is_some_and(|since| now.mono.since(since) >= PACE) {
                 self.congest(now, conn, tx);
                 return false;
             }
-            if !long {
+            if !long && !to.paced {
+                // Whether it is slow, or all are, is seen when all have their copy.
+                self.crowd.push(conn);
                 return false;
             }
-            to.paced = true;
-            let full = *to.full.get_or_insert(now.mono);
-            if let Some(from) = from.filter(|from| !to.blocks.contains(from)) {
-                to.blocks.push(from);
+            if !long && load <= max {
+                return false;
             }
-            self.arm(conn, full + PACE);
+            self.pace(now, conn, from);
             return true;
         }
         if load <= max || to.congested.is_some() {
             return false;
         }
         let full = *to.full.get_or_insert(now.mono);
-        if let Some(from) = from.filter(|from| !to.blocks.contains(from)) {
-            to.blocks.push(from);
-        }
+        self.hold_up(conn, from);
         self.arm(conn, full + STALL);
         true
+    }
+
+    /// A source waits until a receiver is half empty, or too slow.
+    fn pace(&mut self, now: Now, conn: ConnId, from: Option<ConnId>) {
+        let Some(to) = self.conns.get_mut(&conn) else { return };
+        to.paced = true;
+        let full = *to.full.get_or_insert(now.mono);
+        self.hold_up(conn, from);
+        self.arm(conn, full + PACE);
+    }
+
+    /// A source waits for a receiver, among others perhaps.
+    pub(super) fn hold_up(&mut self, conn: ConnId, from: Option<ConnId>) {
+        let Some(to) = self.conns.get_mut(&conn) else { return };
+        let Some(from) = from.filter(|from| !to.blocks.contains(from)) else { return };
+        to.blocks.push(from);
+        if let Some(source) = self.conns.get_mut(&from) {
+            source.waits += 1;
+        }
+    }
+
+    /// A receiver holds these up no longer; who waits for nobody else goes on.
+    pub(super) fn let_go(&mut self, sources: &[ConnId]) {
+        for from in sources {
+            if let Some(source) = self.conns.get_mut(from) {
+                source.waits = source.waits.saturating_sub(1);
+                if source.waits > 0 {
+                    continue;
+                }
+            }
+            self.unblock(std::slice::from_ref(from));
+        }
+    }
+
+    /// All receivers of a piece have it, and some are full of it. Where most others are not far behind, it is not they who
+    /// are slow but the source, or we ourselves, who are quick: the source waits (CPM-FACTS §3.8 step 13). Else they are
+    /// marked. True: the source must wait.
+    pub(super) fn judge_crowd(
+        &mut self,
+        now: Now,
+        source: u32,
+        most_are_busy: bool,
+        tx: &mut Tx<'_>,
+    ) -> bool {
+        let crowd = std::mem::take(&mut self.crowd);
+        let from = self.gate_of(source);
+        for conn in &crowd {
+            match most_are_busy {
+                true => self.pace(now, *conn, from),
+                false => self.congest(now, *conn, tx),
+            }
+        }
+        let waits = most_are_busy && !crowd.is_empty();
+        self.crowd = crowd;
+        self.crowd.clear();
+        waits
     }
 
     /// A receiver is too slow: no new messages for it, what is open is aborted, control is told.
@@ -93,7 +147,7 @@ impl Message {
             }
         }
         // Whoever waited for it, whatever it was that was too much, waits no longer.
-        self.unblock(&sources);
+        self.let_go(&sources);
     }
 
     fn is_live(&self, source: u32, passage: u64, leg: u32) -> bool {
@@ -128,7 +182,7 @@ impl Message {
                 row.congested = None;
                 self.tell_pressure(conn, false, tx);
             }
-            self.unblock(&sources);
+            self.let_go(&sources);
             let legs = self.conns.get_mut(&conn).map(|row| std::mem::take(&mut row.legs)).unwrap_or_default();
             legs.iter().for_each(|leg| self.wants_drain(*leg));
             if let Some(row) = self.conns.get_mut(&conn) {

@@ -43,7 +43,7 @@ impl Message {
     pub(super) fn forget(&mut self, conn: ConnId, tx: &mut Tx<'_>) {
         if let Some(row) = self.conns.remove(&conn) {
             self.relay.lose(conn);
-            self.unblock(&row.blocks);
+            self.let_go(&row.blocks);
             // What has begun and was not counted yet; of a body its head was.
             let begun = row.framer.as_ref().is_some_and(|framer| framer.held() > 0) || row.waiting.is_some();
             if begun && !row.hidden {
@@ -61,7 +61,7 @@ impl Message {
             Some(row) if !abort => {
                 row.closing = Some(until);
                 let sources = std::mem::take(&mut row.blocks);
-                self.unblock(&sources);
+                self.let_go(&sources);
                 self.arm(conn, until);
                 self.list(conn);
             }
@@ -112,7 +112,7 @@ impl Message {
             questions.extend(conn.transactions.iter().filter(|t| t.target == leg).filter_map(|t| t.asks));
             conn.transactions.retain(|t| t.target != leg);
             let sources = std::mem::take(&mut conn.blocks);
-            self.unblock(&sources);
+            self.let_go(&sources);
         }
         // What it still has on its way to other shards holds up no other session of its connection.
         self.unblock(conn.filter(|_| waits).as_slice());

@@ -21,6 +21,7 @@ mod tap;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base::{Entropy, Instant, Map, Timers, map};
 use slab::Slab;
@@ -68,7 +69,7 @@ pub(crate) enum Due {
 pub(crate) struct Message {
     pub(crate) rows: Slab<Row>,
     /// Rows by session id.
-    pub(crate) sessions: Map<String, u32>,
+    pub(crate) sessions: Map<Arc<str>, u32>,
     /// Apart from the table, whose places are not all taken.
     pub(crate) conns: Map<ConnId, Box<Conn>>,
     pub(crate) dials: BTreeMap<DialId, u32>,
@@ -92,6 +93,8 @@ pub(crate) struct Message {
     pub(crate) guests: BTreeMap<(u16, u64), u32>,
     /// Guests that may have nothing more to say, or go on taking.
     pub(crate) partings: Vec<u32>,
+    /// Receivers that are full of the piece that is spread just now.
+    pub(crate) crowd: Vec<ConnId>,
     /// Connections whose input may go on.
     pub(crate) unblocked: VecDeque<ConnId>,
     pub(crate) relay: relay::Relay,
@@ -127,6 +130,7 @@ impl Message {
             letters: VecDeque::new(),
             guests: BTreeMap::new(),
             partings: Vec::new(),
+            crowd: Vec::new(),
             unblocked: VecDeque::new(),
             relay: relay::Relay::new(config, seed),
             entropy,

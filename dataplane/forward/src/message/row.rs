@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base::Instant;
 use contract::LegKey;
@@ -91,15 +92,17 @@ pub(crate) struct Row {
     pub(crate) may_send: bool,
     pub(crate) may_receive: bool,
     pub(crate) muted: bool,
-    pub(crate) session: String,
+    /// Shared with the table of sessions.
+    pub(crate) session: Arc<str>,
     /// Our own URI: From-Path of what we send.
     pub(crate) own: String,
     /// The peer's path: To-Path of what we send. Empty until it is known.
     pub(crate) peer: String,
     pub(crate) active: bool,
-    pub(crate) connect: Option<SocketAddr>,
+    /// Where it is to be connected to; only of an active one.
+    pub(crate) connect: Option<Box<SocketAddr>>,
     pub(crate) tls: bool,
-    pub(crate) fingerprint: Option<[u8; 32]>,
+    pub(crate) fingerprint: Option<Box<[u8; 32]>>,
     /// Legs with the same are one participant's; empty: nobody's but its own.
     pub(crate) participant: String,
     pub(crate) addresses: Vec<String>,
@@ -156,7 +159,7 @@ impl Row {
             may_send: false,
             may_receive: false,
             muted: false,
-            session: String::new(),
+            session: Arc::default(),
             own: String::new(),
             peer: String::new(),
             active: false,
@@ -211,9 +214,14 @@ impl Row {
 
     /// Whether an address is one of this participant's own.
     pub(crate) fn is_user(&self, uri: &str) -> bool {
-        match UserId::parse(uri) {
-            Ok(user) => self.users.contains(&user),
-            Err(_) => self.addresses.iter().any(|a| cpm::address::uri_of(a) == uri),
+        self.is_one(uri, UserId::parse(uri).ok().as_ref())
+    }
+
+    /// The same where it is asked of many: who it is, if it names a user.
+    pub(crate) fn is_one(&self, uri: &str, user: Option<&UserId>) -> bool {
+        match user {
+            Some(user) => self.users.contains(user),
+            None => self.addresses.iter().any(|a| cpm::address::uri_of(a) == uri),
         }
     }
 

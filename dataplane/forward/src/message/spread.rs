@@ -33,6 +33,8 @@ impl Message {
         let until = self.answer_until(now);
         let most = if p.room { self.limits.queue_bytes_max / 5 * 4 } else { self.limits.queue_bytes_max };
         let mut block = self.hand_piece(source, p, piece);
+        // Receivers, and those of them for whom much waits.
+        let (mut live, mut busy) = (0_usize, 0_usize);
         // Its own octets and no more: shared, it must not hold the read that brought it.
         let wide = p.copies.len() >= WIDE && (SHARE_MIN..=COPY_MAX).contains(&piece.len());
         let exact = wide.then(|| Bytes::copy_from_slice(piece));
@@ -80,9 +82,15 @@ impl Message {
                 to.listed = true;
                 self.ready.push_back(conn);
             }
-            if to.load() > most {
+            let load = to.load();
+            live += 1;
+            busy += usize::from(load > most / 2);
+            if load > most {
                 block |= self.mind_the_load(now, conn, source, p.room || own, p.next, tx);
             }
+        }
+        if !self.crowd.is_empty() {
+            block |= self.judge_crowd(now, source, p.room && busy * 2 > live, tx);
         }
         if !matches!(p.taps, Taps::Nobody) {
             self.tap(now, source, p, start, piece, tx);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Now;
@@ -36,10 +37,12 @@ impl Message {
         row.muted = msrp.muted;
         row.active = msrp.setup() == Setup::Active;
         row.tls = msrp.tls;
-        row.fingerprint = <[u8; 32]>::try_from(msrp.fingerprint.as_slice()).ok();
+        row.fingerprint = <[u8; 32]>::try_from(msrp.fingerprint.as_slice()).ok().map(Box::new);
         row.participant.clone_from(&leg.participant);
-        row.addresses.clone_from(&msrp.addresses);
-        row.users = msrp.addresses.iter().filter_map(|a| UserId::parse(a).ok()).collect();
+        // Most have one: no room for the four that a vector would begin with.
+        row.addresses = msrp.addresses.clone();
+        row.users = Vec::with_capacity(msrp.addresses.len());
+        row.users.extend(msrp.addresses.iter().filter_map(|a| UserId::parse(a).ok()));
         row.accept = msrp.accept_types.iter().chain(&msrp.accept_wrapped_types).cloned().collect();
         row.max_size = msrp.max_size;
         row.private = msrp.private_messages;
@@ -48,8 +51,9 @@ impl Message {
         // As long as control does not know it, the path is what the peer itself said when it bound.
         let peer = if peer.is_empty() { row.peer.clone() } else { peer };
         let moved = !row.peer.is_empty() && row.peer != peer;
-        row.connect =
-            msrp.connect.as_ref().and_then(contract::Address::socket).or_else(|| host_of(&msrp.remote_path));
+        let connect = msrp.connect.as_ref().filter(|_| row.active).and_then(contract::Address::socket);
+        let connect = connect.or_else(|| host_of(&msrp.remote_path).filter(|_| row.active));
+        row.connect = connect.map(Box::new);
         if moved {
             // A new path is a new session (RFC 4975 §5.4).
             let conn = self.conn_id(at);
@@ -82,7 +86,7 @@ impl Message {
         if !row.active {
             row.stage = Stage::Listening(until);
             self.sweep_at(at, until);
-        } else if let Some(to) = row.connect {
+        } else if let Some(to) = row.connect.as_deref().copied() {
             row.stage = Stage::Dialing;
             let tls = row.tls;
             self.dials.insert(DialId(number), at);
@@ -94,10 +98,11 @@ impl Message {
         let local = msrp.local.clone().unwrap_or_default();
         let mut row = Row::new(leg.key(), self.number(), now.mono);
         row.unseen = leg.unseen;
-        row.session.clone_from(&local.session);
+        row.session = local.session.into();
+        let session = Arc::clone(&row.session);
         row.own = local.path;
         let at = self.rows.insert(row) as u32;
-        self.sessions.insert(local.session, at);
+        self.sessions.insert(session, at);
         at
     }
 

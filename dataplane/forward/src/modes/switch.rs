@@ -254,9 +254,9 @@ type Recipients = (Vec<u32>, Vec<(u16, Arc<[u64]>)>);
 
 /// A private message goes to that participant's sessions alone, and never to the room instead (RFC 7701 §6.2).
 fn private_recipients(message: &Message, room: &Room, to: &str, inner: &str) -> Result<Recipients, Status> {
-    let is_theirs = |leg: &&u32| message.row(**leg).is_some_and(|row| row.is_user(to));
-    let theirs: Vec<u32> = room.members.iter().filter(is_theirs).copied().collect();
     let user = UserId::parse(to).ok();
+    let is_theirs = |leg: &&u32| message.row(**leg).is_some_and(|row| row.is_one(to, user.as_ref()));
+    let theirs: Vec<u32> = room.members.iter().filter(is_theirs).copied().collect();
     let away: Vec<&Away> = room.away.iter().filter(|away| away.is_user(to, user.as_ref())).collect();
     if theirs.is_empty() && away.is_empty() {
         return Err(Status::NOT_FOUND);

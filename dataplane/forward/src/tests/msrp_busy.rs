@@ -4,7 +4,7 @@ use msrp::Method;
 
 use super::phone::*;
 use super::rig::*;
-use crate::{ConnId, Input, Output};
+use crate::{ConnId, Drop, Input, Limits, Output};
 
 const ALL: &str = "sip:anonymous@anonymous.invalid";
 
@@ -13,6 +13,10 @@ fn member(n: u64) -> contract::Leg {
 }
 
 fn room(legs: u64) -> Phones {
+    room_with(Limits { sockets_max: 1, ..Limits::default() }, legs)
+}
+
+fn room_with(limits: Limits, legs: u64) -> Phones {
     let all = Some(contract::LegSet { legs: vec![], media: "msrp".into() });
     let switch = contract::path::Parameters::Switch(contract::Switch::default());
     let path = contract::Path {
@@ -21,7 +25,7 @@ fn room(legs: u64) -> Phones {
         parameters: Some(switch),
         ..path(1, contract::Mode::Switch, &[], &[])
     };
-    Phones::up((1..=legs).map(member).collect(), vec![path])
+    Phones::up_with(limits, (1..=legs).map(member).collect(), vec![path])
 }
 
 fn text(number: usize, octets: usize) -> String {
@@ -72,4 +76,57 @@ fn many_small_messages_to_many_are_held_once() {
         places.extend(pieces.iter().filter(|piece| piece[..] == body[..]).map(|piece| piece.as_ptr()));
     }
     assert_eq!(places.len(), 1, "the last message, which waits behind others");
+}
+
+/// A burst of one sender comes in reads of 8 KB, faster than anything goes out; then everything goes out.
+fn outrun(phones: &mut Phones, messages: usize) {
+    let bytes = burst(phones, messages, 1000);
+    let mut done = Vec::new();
+    for read in bytes.chunks(8000) {
+        let input = Input::Received { conn: ConnId(1), bytes: read.to_vec().into() };
+        phones.rig.engine.handle(phones.rig.now, input, &mut phones.rig.out);
+        let performed = phones.rig.perform(&[]);
+        done.extend(performed);
+    }
+    phones.rig.deliver(&mut done);
+}
+
+fn small(queue_bytes_max: usize) -> Limits {
+    Limits { queue_bytes_max, inflight_bytes_max: 10_000, sockets_max: 1, ..Limits::default() }
+}
+
+// A data plane that came late to what a speaker had sent marked all his listeners as slow, who had not been given anything
+// yet, and threw away what did not fit (`bench msrp --only delay_80`: "messages were lost").
+#[test]
+fn a_burst_of_short_messages_is_paced_and_nobody_misses_any() {
+    let mut phones = room_with(small(50_000), 10);
+    outrun(&mut phones, 300);
+    for n in 2..=10 {
+        let read = phones.read(n);
+        assert_eq!(read.len(), 300, "{n}");
+        for (number, message) in read.iter().enumerate() {
+            assert_eq!(message.body, cpim(1, ALL, "text/plain", &text(number, 1000)));
+        }
+    }
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpHeldFull), 0);
+    assert_eq!(phones.rig.engine.totals().queued_bytes, 0);
+    phones.check_sum();
+}
+
+/// One who reads nothing holds the others up no longer than a burst does: he is marked, and they have all of it.
+#[test]
+fn in_a_burst_one_who_reads_nothing_is_marked_and_the_others_miss_nothing() {
+    let mut phones = room_with(small(50_000), 10);
+    phones.rig.stalled.insert(2);
+    let mut most = 0;
+    for _ in 0..10 {
+        outrun(&mut phones, 30);
+        most = most.max(phones.rig.engine.totals().queued_bytes);
+        phones.rig.run(600);
+    }
+    for n in 3..=10 {
+        assert_eq!(phones.read(n).len(), 300, "{n}");
+    }
+    assert!(phones.rig.engine.dropped(Drop::MsrpHeldFull) > 0, "his alone");
+    assert!(most < 60_000, "bounded: {most}");
 }

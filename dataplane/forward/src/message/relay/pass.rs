@@ -71,10 +71,10 @@ impl Pass {
         rest_of(&self.head, &chunk, self.head.failure_report())
     }
 
-    /// Begins a chunk on the next hop.
-    fn open(&mut self, id: u64, to: &mut Conn, tid: Tid, until: Instant) {
+    /// Begins a chunk on the next hop; `more` octets follow at once.
+    fn open(&mut self, id: u64, to: &mut Conn, tid: Tid, until: Instant, more: usize) {
         to.close_chunk(Flag::More, until);
-        to.begin_chunk(&tid, &self.to, &self.from, &self.rest(&tid), 0);
+        to.begin_chunk(&tid, &self.to, &self.from, &self.rest(&tid), more);
         let wait = self.wait();
         to.open = Some(Open { source: SEAT, passage: id, target: SEAT, tid, wait });
         self.pending += u32::from(wait != Wait::Nothing);
@@ -140,7 +140,7 @@ impl Message {
         let (source, target) = (p.source, p.target);
         let Some(to) = self.conns.get_mut(&target) else { return p.failed = Some(Status::TIMEOUT) };
         if !to.carries(SEAT, id, SEAT) {
-            p.open(id, to, Tid::fresh(&mut self.entropy), until);
+            p.open(id, to, Tid::fresh(&mut self.entropy), until, piece.len());
             tx.totals.requests_out += 1;
         }
         to.queue.push(piece, false);
@@ -148,9 +148,7 @@ impl Message {
         let full = to.load() > self.limits.queue_bytes_max;
         if full {
             let since = *to.full.get_or_insert(now.mono);
-            if !to.blocks.contains(&source) {
-                to.blocks.push(source);
-            }
+            self.hold_up(target, Some(source));
             self.arm(target, since + STALL);
             self.block(source);
         }
@@ -169,15 +167,14 @@ impl Message {
         } else if p.failed.is_none() {
             self.pass_bare(now, id, &mut p, flag, tx);
         }
-        let (source, head) = (p.source, p.head.clone());
         // RFC 4976 §6.4.1: each hop answers the one before it. What failed by a REPORT was told already.
         let status = p.failed.filter(|_| !p.reported).unwrap_or(Status::OK);
+        self.respond(now, p.source, &p.head, status, tx);
         if p.pending > 0 && p.failed.is_none() {
             p.until = self.answer_until(now) + std::time::Duration::from_secs(5);
             self.relay.passes.insert(id, p);
             self.relay_arms(now);
         }
-        self.respond(now, source, &head, status, tx);
     }
 
     fn pass_closes(&mut self, now: Now, id: u64, p: &mut Pass, flag: Flag, tx: &mut Tx<'_>) {
@@ -187,7 +184,7 @@ impl Message {
         let begun = to.carries(SEAT, id, SEAT);
         if !begun && (flag != Flag::More || p.next == p.start) {
             // It was interrupted after its last octet, or has none: an empty chunk says how it ends.
-            p.open(id, to, Tid::fresh(&mut self.entropy), until);
+            p.open(id, to, Tid::fresh(&mut self.entropy), until, 0);
             tx.totals.requests_out += 1;
         }
         if to.carries(SEAT, id, SEAT) {
@@ -328,7 +325,7 @@ impl Message {
         tx.totals.drop(Drop::MsrpRelayLost);
         tx.totals.requests_taken = tx.totals.requests_taken.saturating_sub(1);
         if !to.carries(SEAT, id, SEAT) {
-            p.open(id, to, Tid::fresh(&mut self.entropy), until);
+            p.open(id, to, Tid::fresh(&mut self.entropy), until, 0);
             tx.totals.requests_out += 1;
         }
         p.close(to, Flag::Abort, until);

@@ -81,8 +81,8 @@ impl Message {
         let gone = (Status::NO_SESSION, Drop::MsrpNoSession);
         let refused = (Status::FORBIDDEN, Drop::MsrpRelayRefused);
         let to_path = head.to_path();
-        let uris: Vec<UriRef<'_>> = to_path.uris().collect();
-        let own = *uris.first().ok_or(gone)?;
+        let mut uris = to_path.uris();
+        let own = uris.next().ok_or(gone)?;
         let secure = self.conns.get(&conn).is_some_and(|c| c.tls);
         let session = own.session().and_then(|id| self.relay.sessions.get_mut(id)).ok_or(gone)?;
         // What is named msrps is come to by TLS (RFC 4976 §6.3). Only where the client itself named a next hop without,
@@ -91,7 +91,8 @@ impl Message {
             return Err(refused);
         }
         // A relay is nobody's endpoint.
-        let next = *uris.get(1).ok_or(refused)?;
+        let next = uris.next().ok_or(refused)?;
+        let third = uris.next();
         let from = head.from_path();
         if session.client != conn {
             // From the peer: to the client, and to nobody else.
@@ -105,19 +106,20 @@ impl Message {
                 Some(_) => return Err((Status::OTHER_CONNECTION, Drop::MsrpOtherConnection)),
                 None => session.link = Some(conn),
             }
-            let (to, from) = (join(&uris, 1), format!("{} {}", own.as_str(), from.as_str()));
+            let (to, from) = (after(to_path.as_str(), 1), behind(own.as_str(), from.as_str()));
             return Ok(self.on(client, to, from));
         }
         // From the client. An AUTH goes through to further relays, before there is a peer.
         if head.method() != Some(Method::Auth) {
             pin(&mut session.peer, &next)?;
-            session.chained |= uris.len() > 2;
+            session.chained |= third.is_some();
         }
         let link = session.link.filter(|link| self.conns.get(link).is_some_and(|c| c.closing.is_none()));
         if self.is_local(&next) {
-            return self.through(&uris, own.as_str(), from.as_str());
+            third.ok_or(refused)?;
+            return self.through((&own, &next), to_path.as_str(), from.as_str());
         }
-        let paths = (join(&uris, 1), format!("{} {}", own.as_str(), from.as_str()));
+        let paths = (after(to_path.as_str(), 1), behind(own.as_str(), from.as_str()));
         if let Some(link) = link.filter(|_| head.method() != Some(Method::Auth)) {
             return Ok(self.on(link, paths.0, paths.1));
         }
@@ -139,16 +141,18 @@ impl Message {
     }
 
     /// Both ends are clients of ours: what would go out and come in again is passed at once.
-    fn through(&mut self, uris: &[UriRef<'_>], own: &str, from: &str) -> Result<Next, (Status, Drop)> {
-        let refused = (Status::FORBIDDEN, Drop::MsrpRelayRefused);
-        let (previous, second) = (*uris.first().ok_or(refused)?, *uris.get(1).ok_or(refused)?);
-        uris.get(2).ok_or(refused)?;
+    fn through(
+        &mut self,
+        (previous, second): (&UriRef<'_>, &UriRef<'_>),
+        to: &str,
+        from: &str,
+    ) -> Result<Next, (Status, Drop)> {
         let id = second.session().unwrap_or_default();
         let session = self.relay.sessions.get_mut(id).ok_or((Status::NO_SESSION, Drop::MsrpNoSession))?;
-        pin(&mut session.peer, &previous)?;
+        pin(&mut session.peer, previous)?;
         let client = session.client;
-        let from = format!("{} {own} {from}", second.as_str());
-        Ok(self.on(client, join(uris, 2), from))
+        let from = behind(second.as_str(), &behind(previous.as_str(), from));
+        Ok(self.on(client, after(to, 2), from))
     }
 
     fn on(&self, conn: ConnId, to: String, from: String) -> Next {
@@ -167,6 +171,10 @@ impl Message {
 
 /// The first peer is the only one.
 fn pin(peer: &mut Option<String>, uri: &UriRef<'_>) -> Result<(), (Status, Drop)> {
+    // It is nearly always written as it was at first.
+    if peer.as_deref() == Some(uri.as_str()) {
+        return Ok(());
+    }
     match peer.as_deref().map(UriRef::parse) {
         Some(Ok(pinned)) if pinned.matches(uri) => Ok(()),
         Some(_) => Err((Status::FORBIDDEN, Drop::MsrpRelayRefused)),
@@ -177,7 +185,19 @@ fn pin(peer: &mut Option<String>, uri: &UriRef<'_>) -> Result<(), (Status, Drop)
     }
 }
 
-fn join(uris: &[UriRef<'_>], from: usize) -> String {
-    let texts: Vec<&str> = uris.iter().skip(from).map(UriRef::as_str).collect();
-    texts.join(" ")
+/// A path without its first URIs.
+fn after(path: &str, uris: usize) -> String {
+    let mut whole = String::with_capacity(path.len());
+    for uri in path.split(' ').filter(|uri| !uri.is_empty()).skip(uris) {
+        let blank = if whole.is_empty() { "" } else { " " };
+        [blank, uri].iter().for_each(|part| whole.push_str(part));
+    }
+    whole
+}
+
+/// A path with one more hop before it.
+fn behind(hop: &str, path: &str) -> String {
+    let mut whole = String::with_capacity(hop.len() + 1 + path.len());
+    [hop, " ", path].iter().for_each(|part| whole.push_str(part));
+    whole
 }
