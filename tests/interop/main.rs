@@ -6,6 +6,7 @@ mod ims;
 mod kamailio;
 mod kamailio_msrp;
 mod kamailio_ng;
+mod msrp_wire;
 mod node;
 mod rtcp;
 mod rtcp_long;
