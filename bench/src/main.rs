@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! The benchmarks: each prints a table and, with `--json FILE`, writes the same rows for machines.
 
+mod cores;
 mod msrp;
 mod report;
 mod rtp;

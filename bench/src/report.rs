@@ -4,6 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::cores;
+use crate::rtp::median;
+
 /// Where the rows were measured.
 #[derive(Serialize)]
 pub(crate) struct Machine {
@@ -39,6 +42,9 @@ pub(crate) struct Row {
     reach: Option<Reach>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reached: Option<bool>,
+    /// Nanoseconds of a cache line from core to core just then (see `cores`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    core_to_core_ns: Option<f64>,
     note: String,
 }
 
@@ -108,6 +114,26 @@ impl Report {
         self.push(row.into(), value, unit, Some(reach), note.into());
     }
 
+    /// Adds a row that could not be measured; the run goes on.
+    pub(crate) fn failed(&mut self, row: impl Into<String>, why: &anyhow::Error) {
+        self.push(row.into(), f64::NAN, "", None, format!("not measured: {why:#}"));
+    }
+
+    /// Adds the time of a cache line from core to core, of all that were taken with rows.
+    pub(crate) fn cores(&mut self) {
+        let times: Vec<f64> = self.rows.iter().filter_map(|row| row.core_to_core_ns).collect();
+        let (least, most) =
+            times.iter().fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), ns| (a.min(*ns), b.max(*ns)));
+        if times.is_empty() {
+            return;
+        }
+        let note = format!(
+            "a cache line from core to core, median of those taken with each row: {least:.0} to {most:.0}. Where it changes \
+             within a run, the host has moved the cores: compare rows of one state"
+        );
+        self.row("core_to_core_ns", median(&times, |ns| *ns), "ns", note);
+    }
+
     /// Adds something that a reader of the rows must know.
     pub(crate) fn remark(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
@@ -115,11 +141,16 @@ impl Report {
 
     fn push(&mut self, row: String, value: f64, unit: &str, reach: Option<Reach>, note: String) {
         // Four significant digits: more would pretend.
-        let value = format!("{value:.3e}").parse().unwrap_or(value);
+        let value = rounded(value);
+        let core_to_core_ns = cores::core_to_core_ns().map(rounded);
         let reached = reach.map(|reach| reach.met(value));
         // A whole run takes a quarter of an hour: each row is told when it is there.
-        eprintln!("bench: {row} {value} {unit}");
-        self.rows.push(Row { row, value, unit: unit.to_owned(), reach, reached, note });
+        let lines = core_to_core_ns.map(|ns| format!(" (core to core {ns} ns)")).unwrap_or_default();
+        match value.is_nan() {
+            true => eprintln!("bench: {row} {note}"),
+            false => eprintln!("bench: {row} {value} {unit}{lines}"),
+        }
+        self.rows.push(Row { row, value, unit: unit.to_owned(), reach, reached, core_to_core_ns, note });
     }
 
     /// The table, to standard output.
@@ -130,14 +161,19 @@ impl Report {
             machine.cores, machine.cpu, machine.kernel, machine.driver
         );
         let width = self.rows.iter().map(|row| row.row.len()).max().unwrap_or(0);
-        for Row { row, value, unit, reach, reached, note } in &self.rows {
+        println!(
+            "{:<width$}  {:>12} {:<10} {:<8} {:<5}  {:>5}  note",
+            "row", "value", "unit", "reach", "", "c2c"
+        );
+        for Row { row, value, unit, reach, reached, core_to_core_ns, note } in &self.rows {
+            let lines = core_to_core_ns.map(|ns| ns.round().to_string()).unwrap_or_default();
             let reach = reach.map(|reach| reach.to_string()).unwrap_or_default();
             let reached = match reached {
                 Some(true) => "ok",
                 Some(false) => "SHORT",
                 None => "",
             };
-            println!("{row:<width$}  {value:>12} {unit:<10} {reach:<8} {reached:<5}  {note}");
+            println!("{row:<width$}  {value:>12} {unit:<10} {reach:<8} {reached:<5}  {lines:>5}  {note}");
         }
         for note in &self.notes {
             println!("note: {note}");
@@ -149,4 +185,9 @@ impl Report {
         std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(())
     }
+}
+
+/// With four significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use msrp::{Event, Framer, Head, Limits, Start};
 
+use super::words::Ends;
+
 /// How long a relay may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -107,4 +109,22 @@ pub(crate) fn connect(
     let path = use_path(&mut stream, &format!("msrp://{at};tcp"), own, who)?;
     stream.set_read_timeout(None)?;
     Ok((stream, path))
+}
+
+/// Pairs of clients at a relay: the second of each two is behind it, the first one sends straight to that one's path.
+pub(crate) fn pairs(
+    at: SocketAddr,
+    clients: usize,
+    who: &Credentials,
+) -> anyhow::Result<(Vec<std::net::TcpStream>, Vec<Ends>)> {
+    let (mut streams, mut ends) = (Vec::new(), Vec::new());
+    for pair in 0..clients / 2 {
+        let (from, to) = (Ends::client(2 * pair), Ends::client(2 * pair + 1));
+        let (target, path) = connect(at, &to, who)?;
+        let source = std::net::TcpStream::connect(at)?;
+        source.set_nodelay(true)?;
+        streams.extend([source, target]);
+        ends.extend([Ends { to: format!("{path} {to}"), from: from.clone() }, Ends { to: from, from: to }]);
+    }
+    Ok((streams, ends))
 }

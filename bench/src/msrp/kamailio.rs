@@ -30,7 +30,7 @@ pub(crate) fn version() -> Option<String> {
         .map(|line| line.trim().trim_start_matches("version: ").to_owned())
 }
 
-/// Starts it; the second of each two clients is behind it, the first one sends straight to that one's path.
+/// Starts it, with [`auth::pairs`] of clients.
 pub(crate) fn relay(clients: usize, core: usize) -> anyhow::Result<(Running, Place)> {
     let folder = tempfile::tempdir()?;
     let at = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -54,15 +54,7 @@ pub(crate) fn relay(clients: usize, core: usize) -> anyhow::Result<(Running, Pla
         anyhow::ensure!(start.elapsed() < START, "kamailio does not answer");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let (mut streams, mut ends) = (Vec::new(), Vec::new());
-    for pair in 0..clients / 2 {
-        let (from, to) = (Ends::client(2 * pair), Ends::client(2 * pair + 1));
-        let (target, path) = auth::connect(at, &to, &who)?;
-        let source = std::net::TcpStream::connect(at)?;
-        source.set_nodelay(true)?;
-        streams.extend([source, target]);
-        ends.extend([Ends { to: format!("{path} {to}"), from: from.clone() }, Ends { to: from, from: to }]);
-    }
+    let (streams, ends) = auth::pairs(at, clients, &who)?;
     let id = server.child.id();
     let running = Running::other(vec![at], Who::Family(id), Box::new(server));
     Ok((running, Place { at, ends, tls: None, binds: false, streams }))

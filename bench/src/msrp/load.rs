@@ -238,6 +238,19 @@ impl Load {
         self.clients.get_mut(speaker).context("a client")?.say(request.bytes())
     }
 
+    /// So many messages of the first client to one member alone.
+    pub(crate) fn whisper(&mut self, member: usize, count: usize) -> anyhow::Result<()> {
+        let client = self.clients.first_mut().context("a client")?;
+        let content = Content::Private(member);
+        let mut request = Request::whole(&client.ends, content, 0, MESSAGE_BYTES, FailureReport::No)?;
+        for _ in 0..count {
+            self.number += 1;
+            request.number(self.number);
+            client.say(request.bytes())?;
+        }
+        Ok(())
+    }
+
     fn drive(&mut self, time: Duration) -> anyhow::Result<u64> {
         match self.shape {
             Shape::Room { window, burst } => self.drive_room(window, burst, time),
@@ -422,10 +435,19 @@ impl Client {
             return Ok(());
         }
         let mut left = bytes;
+        let (mut stuck, mut looks) = (None, 0_u32);
         while !left.is_empty() {
             match stream.write(left) {
-                Ok(n) => left = left.get(n..).unwrap_or_default(),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+                Ok(n) => (left, stuck) = (left.get(n..).unwrap_or_default(), None),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    std::hint::spin_loop();
+                    looks += 1;
+                    let since: &Instant = stuck.get_or_insert_with(Instant::now);
+                    anyhow::ensure!(
+                        !looks.is_multiple_of(LOOKS) || since.elapsed() < LOST,
+                        "the server reads no more"
+                    );
+                }
                 Err(e) => return Err(e.into()),
             }
         }

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use crate::report::{Machine, Reach, Report};
 use load::{Place, Shape};
-use race::{JUDGED, Kind, Race};
+use race::{BESIDE, JUDGED, Kind, Race};
 use words::{Ends, MESSAGE_BYTES};
 
 /// What to measure.
@@ -54,10 +54,19 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// A whole name means that row alone, a part of one all that begin so.
+    /// A whole name means that row alone, a part of one all that begin so, and more than one what it begins with:
+    /// `delay_80_p99` comes with all of `delay_80`.
     fn wants(&self, row: &str) -> bool {
         let Some(only) = self.only.as_deref() else { return true };
-        if ROWS.contains(&only) { row == only } else { row.starts_with(only) }
+        if ROWS.contains(&only) {
+            row == only
+        } else {
+            row.starts_with(only) || self.longest(only) == Some(row)
+        }
+    }
+
+    fn longest(&self, only: &str) -> Option<&'static str> {
+        ROWS.iter().copied().filter(|row| only.starts_with(row)).max_by_key(|row| row.len())
     }
 }
 
@@ -100,9 +109,9 @@ const TOGETHER: usize = 16;
 const KAMAILIO_PAIRS: usize = 4;
 const KAMAILIO_ROWS: [(&str, usize, usize); 2] =
     [("relay_vs_kamailio", 200, 32), ("relay_vs_kamailio_8k", 8192, 8)];
-const KAMAILIO_NOTE: &str = "one process for all connections, on the measured core; CPU of all its processes. Its clients \
-     are behind it by AUTH (RFC 4976); Weir has a session with each (B2BUA). The same client and the same messages, \
-     Failure-Report no.";
+const KAMAILIO_NOTE: &str = "one process for all connections, on the measured core; CPU of all its processes. The \
+     second client of each pair is behind it by AUTH (RFC 4976), behind Weir likewise; in the rows named .b2b Weir has a \
+     session with each client. The same client and the same messages, Failure-Report no.";
 
 /// Runs everything, interleaved.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
@@ -112,56 +121,65 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let choice = netio::choose(netio::Wanted::Auto);
     let mut report = Report::new(Machine::here(&format!("{} ({})", choice.kind.label(), choice.reason)));
     for members in [16, 100, 1000] {
-        let row = format!("room_{members}");
-        if !arguments.wants(&row) {
-            continue;
-        }
         let shape = Shape::Room { window: 1, burst: 1 };
-        room(arguments, &row, members, shape, Reach::AtMost(1.25), &mut report)?;
+        each(arguments, &format!("room_{members}"), &mut report, |row, report| {
+            room(arguments, row, members, shape, Reach::AtMost(1.25), report).map(drop)
+        });
     }
-    if arguments.wants("room_1000_busy") {
+    each(arguments, "room_1000_busy", &mut report, |row, report| {
         let shape = Shape::Room { window: 2 * TOGETHER, burst: TOGETHER };
-        let ns = room(arguments, "room_1000_busy", 1000, shape, Reach::AtMost(2.0), &mut report)?;
+        let ns = room(arguments, row, 1000, shape, Reach::AtMost(2.0), report)?;
         report.row("room_1000_busy_ns", ns, "ns/message", "CPU per delivery under saturation");
-    }
+        Ok(())
+    });
     for (row, answers) in [("relay_1k", false), ("relay_1k_reports", true)] {
-        if arguments.wants(row) {
-            relay(arguments, row, answers, &mut report)?;
-        }
+        each(arguments, row, &mut report, |row, report| relay(arguments, row, answers, report).map(drop));
     }
     for (row, chunk, most) in [("file_2k", 2048, 1.4), ("file_16k", 16_384, 1.15), ("file_64k", 65_536, 1.1)]
     {
-        if arguments.wants(row) {
-            file(arguments, row, chunk, Reach::AtMost(most), &mut report)?;
-        }
+        each(arguments, row, &mut report, |row, report| {
+            file(arguments, row, chunk, Reach::AtMost(most), report).map(drop)
+        });
     }
-    if arguments.wants("tls_room_100") {
-        tls_room(arguments, &mut report)?;
-    }
-    if arguments.wants("delay_10") || arguments.wants("delay_80") {
-        delay::run(arguments, &mut report)?;
-    }
-    if arguments.wants("stalled_1000_p99") || arguments.wants("stalled_1000_bytes") {
-        delay::run_many(arguments, &mut report)?;
-    }
-    if arguments.wants("room_10000_2_shards") {
-        large::run(arguments, &mut report)?;
-    }
+    each(arguments, "tls_room_100", &mut report, |_, report| tls_room(arguments, report).map(drop));
+    let delay = if arguments.wants("delay_10") { "delay_10" } else { "delay_80" };
+    each(arguments, delay, &mut report, |_, report| delay::run(arguments, report));
+    let stalled = if arguments.wants("stalled_1000_p99") { "stalled_1000_p99" } else { "stalled_1000_bytes" };
+    each(arguments, stalled, &mut report, |_, report| delay::run_many(arguments, report));
+    each(arguments, "room_10000_2_shards", &mut report, |_, report| large::run(arguments, report));
     for (row, secure, most) in [("idle_tcp_bytes", false, 4096.0), ("idle_tls_bytes", true, 24_576.0)] {
-        if arguments.wants(row) {
-            idle::run(row, secure, most, &mut report)?;
-        }
+        each(arguments, row, &mut report, |row, report| idle::run(row, secure, most, report));
     }
     if let Some(version) = kamailio::version().filter(|_| arguments.peers) {
         for (row, octets, window) in KAMAILIO_ROWS {
-            if arguments.wants(row) {
-                against_kamailio(arguments, row, (octets, window), &mut report)?;
-            }
+            each(arguments, row, &mut report, |row, report| {
+                against_kamailio(arguments, row, (octets, window), report)
+            });
         }
         report.remark(format!("{version}: {KAMAILIO_NOTE}"));
     }
+    if let Some(only) = arguments.only.as_ref().filter(|_| report.is_empty()) {
+        anyhow::bail!(
+            "no row has a name that begins with {only}: bench/README.md has them (some need --peers)"
+        );
+    }
+    report.cores();
     NOTES.iter().for_each(|note| report.remark(*note));
     Ok(report)
+}
+
+/// A row, if it is asked for. One that cannot be measured says why, and the others go on.
+fn each(
+    arguments: &Arguments,
+    row: &str,
+    report: &mut Report,
+    measure: impl FnOnce(&str, &mut Report) -> anyhow::Result<()>,
+) {
+    if arguments.wants(row)
+        && let Err(why) = measure(row, report)
+    {
+        report.failed(row, &why);
+    }
 }
 
 /// Clients of a bare loop: nobody looks at their paths, and they are as long as a server's.
@@ -257,6 +275,13 @@ fn against_kamailio(
         Kind { name: "kamailio", start: Box::new(move |core| kamailio::relay(clients, core)) },
         Kind {
             name: JUDGED,
+            start: Box::new(move |core| {
+                let (weir, place) = plane::relay(core, clients)?;
+                Ok((weir.running(vec![place.at])?, place))
+            }),
+        },
+        Kind {
+            name: BESIDE,
             start: Box::new(move |core| {
                 let (mut weir, at) = plane::start(core, false)?;
                 let ends = plane::pairs(weir.control(), 1, KAMAILIO_PAIRS, 0, false)?;

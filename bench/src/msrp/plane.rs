@@ -1,12 +1,15 @@
 //! Weir's data plane with MSRP sessions, programmed over its socket as control does.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use contract::change::Verb;
 use contract::path::Parameters;
 use contract::{Context, Leg, LegSet, Mode, MsrpLeg, Path, Placement, Switch, leg, placement};
 
+use super::auth::{self, Credentials};
+use super::load::Place;
 use super::words::{Ends, address};
 use crate::rtp::weir::{Control, Setup, Weir};
 
@@ -44,11 +47,33 @@ pub(super) fn start_counting(core: usize) -> anyhow::Result<(Weir, SocketAddr)> 
     Ok((weir, plain))
 }
 
+/// A data plane that is a relay (RFC 4976), with [`auth::pairs`] of clients.
+pub(super) fn relay(core: usize, clients: usize) -> anyhow::Result<(Weir, Place)> {
+    let mut weir = Weir::start_with(&Setup::new("uring", core), |config| {
+        adapt(config);
+        config.msrp.relay.on = true;
+        config.msrp.relay.plain = true;
+        config.msrp.relay.reach = vec!["127.0.0.0/8".to_owned()];
+    })?;
+    let (at, _) = weir.msrp().context("no listener")?;
+    let who = Credentials { user: "ann".to_owned(), password: "1234".to_owned() };
+    let (control, stop) = (weir.control(), AtomicBool::new(false));
+    let (streams, ends) = std::thread::scope(|scope| {
+        let judge = scope.spawn(|| control.judge(&stop));
+        let pairs = auth::pairs(at, clients, &who);
+        stop.store(true, Ordering::Relaxed);
+        judge.join().map_err(|_| anyhow::anyhow!("no control"))??;
+        pairs
+    })?;
+    Ok((weir, Place { at, ends, tls: None, binds: false, streams }))
+}
+
 fn msrp_leg(context: u64, id: u64, client: usize, tls: bool) -> Leg {
     let msrp = MsrpLeg {
         remote_path: vec![Ends::client(client)],
         tls,
         addresses: vec![address(client)],
+        private_messages: true,
         ..MsrpLeg::default()
     };
     Leg {
@@ -94,6 +119,7 @@ fn switch() -> Verb {
         targets: all,
         parameters: Some(Parameters::Switch(Switch {
             room: vec!["sip:room@bench.example".into()],
+            private_messages: true,
             ..Switch::default()
         })),
     })

@@ -18,6 +18,9 @@ pub(super) struct Kind<'a> {
 /// The one that is judged; all others are bare.
 pub(super) const JUDGED: &str = "weir";
 
+/// One that is held against the others as well, in a row of its own.
+pub(super) const BESIDE: &str = "b2b";
+
 /// A row with those who race for it.
 pub(super) struct Race<'a> {
     pub(super) row: &'a str,
@@ -50,11 +53,16 @@ impl Race<'_> {
     ) -> anyhow::Result<()> {
         let samples = self.measure(plan)?;
         let all = || self.kinds.iter().zip(&samples);
-        let of = |judged| {
-            all().find(|(kind, _)| (kind.name == JUDGED) == judged).map_or(f64::NAN, |(_, of)| ns(of))
-        };
-        let note = format!("messages per CPU-second, {JUDGED} over the other, {}", self.what);
-        report.held(self.row, of(false) / of(true), "ratio", reach, note);
+        let of = |name| all().find(|(kind, _)| kind.name == name).map_or(f64::NAN, |(_, of)| ns(of));
+        let other = all().find(|(kind, _)| ![JUDGED, BESIDE].contains(&kind.name));
+        let other = other.map_or(f64::NAN, |(_, of)| ns(of));
+        let note =
+            format!("messages per CPU-second, {JUDGED} as the same relay over the other, {}", self.what);
+        report.held(self.row, other / of(JUDGED), "ratio", reach, note);
+        if self.kinds.iter().any(|kind| kind.name == BESIDE) {
+            let note = "the same, a session with each client instead (B2BUA)";
+            report.row(format!("{}.{BESIDE}", self.row), other / of(BESIDE), "ratio", note);
+        }
         self.list(&samples, report);
         Ok(())
     }

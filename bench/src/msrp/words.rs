@@ -36,6 +36,8 @@ impl Ends {
 pub(crate) enum Content {
     /// To a room: CPIM.
     Room,
+    /// To one member of a room, by his number.
+    Private(usize),
     /// Between two: any octets.
     Plain,
 }
@@ -74,13 +76,15 @@ pub(crate) const STAMP: &[u8] = b"\r\nat=";
 
 fn body(content: Content, client: usize, octets: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(octets);
-    if content == Content::Room {
+    let to = match content {
+        Content::Room => Some("sip:anonymous@anonymous.invalid".to_owned()),
+        Content::Private(member) => Some(address(member)),
+        Content::Plain => None,
+    };
+    if let Some(to) = to {
         let own = address(client);
         body.extend_from_slice(
-            format!(
-                "From: <{own}>\r\nTo: <sip:anonymous@anonymous.invalid>\r\n\r\nContent-Type: text/plain\r\n\r\nhello"
-            )
-            .as_bytes(),
+            format!("From: <{own}>\r\nTo: <{to}>\r\n\r\nContent-Type: text/plain\r\n\r\nhello").as_bytes(),
         );
     }
     body.extend_from_slice(STAMP);
@@ -129,7 +133,7 @@ impl Request {
         let tid = Tid::parse(name.as_bytes())?;
         let mut bytes = BytesMut::new();
         let kind: &[u8] = match content {
-            Content::Room => b"message/cpim",
+            Content::Room | Content::Private(_) => b"message/cpim",
             Content::Plain => b"application/octet-stream",
         };
         HeadWriter::request(

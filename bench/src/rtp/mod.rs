@@ -149,6 +149,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
             "no row has a name that begins with {only}: bench/README.md has them (some need --peers)"
         );
     }
+    report.cores();
     NOTES.iter().for_each(|note| report.remark(*note));
     if plan.peers {
         PEER_NOTES.iter().for_each(|note| report.remark(*note));

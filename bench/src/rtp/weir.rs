@@ -1,18 +1,22 @@
 //! The real data plane under the same load: started in this process with its shard on the measured core, programmed over
 //! its socket as control does.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::BytesMut;
 use contract::change::Verb;
 use contract::from_dataplane::Body as Word;
+use contract::message_news::What as Asks;
+use contract::news::What;
 use contract::to_dataplane::Body as Order;
 use contract::{
-    Batch, Change, Context, Direction, FromDataplane, Hello, Leg, LegSet, Mode, Path, Placement, RtpLeg,
-    ToDataplane, decode_frame, encode_frame, leg, placement,
+    AuthVerdict, Batch, Change, Context, Decide, Direction, FromDataplane, Hello, Leg, LegSet, MessageNews,
+    Mode, Path, Placement, RtpLeg, ToDataplane, decode_frame, encode_frame, leg, placement,
 };
 
 use super::bare::Running;
@@ -179,13 +183,29 @@ impl Weir {
 
     /// What a metric shows now, if it serves them.
     pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.metrics()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.context("no such metric")?.parse()?)
+    }
+
+    fn metrics(&self) -> anyhow::Result<String> {
         let at = self.plane.addresses().metrics.context("no metrics")?;
         let mut stream = std::net::TcpStream::connect(at)?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value.context("no such metric")?.parse()?)
+        Ok(text)
+    }
+
+    /// What was dropped so far, by reason, if it serves its metrics.
+    pub(crate) fn drops(&self) -> anyhow::Result<Vec<(String, f64)>> {
+        let text = self.metrics()?;
+        let drop = |line: &str| {
+            let (why, count) =
+                line.strip_prefix("weir_dataplane_drops_total{reason=\"")?.split_once("\"} ")?;
+            Some((why.to_owned(), count.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(drop).filter(|(_, count)| *count > 0.0).collect())
     }
 
     pub(crate) fn control(&mut self) -> &mut Control {
@@ -202,6 +222,11 @@ impl Weir {
         Ok(Running::weir(entries, thread, self))
     }
 }
+
+/// What who asks for a path is challenged with.
+const CHALLENGE: &str = "Digest realm=\"bench.example\", nonce=\"0a4f113b\", qop=\"auth\"";
+/// How long one who answers questions waits before he looks whether he shall stop.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The link to a data plane, as control has one.
 pub(crate) struct Control {
@@ -255,6 +280,36 @@ impl Control {
             while decode_frame::<FromDataplane>(&mut self.read)?.is_some() {}
         }
         Ok(self.link.set_nonblocking(false)?)
+    }
+
+    /// Answers as control does when somebody asks for a path by AUTH: a challenge to who shows nothing, and a path to who
+    /// answers one. Whose password that is nobody looks at: it is not what is measured. Until it shall stop.
+    pub(crate) fn judge(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        self.link.set_read_timeout(Some(LOOK))?;
+        while !stop.load(Ordering::Relaxed) {
+            let mut piece = [0; 65_536];
+            match self.link.read(&mut piece) {
+                Ok(n) => self.read.extend_from_slice(&piece[..n]),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(e) => return Err(e.into()),
+            }
+            while let Some(word) = decode_frame::<FromDataplane>(&mut self.read)? {
+                let Some(Word::News(news)) = word.body else { continue };
+                self.judge_one(news.what)?;
+            }
+        }
+        Ok(self.link.set_read_timeout(None)?)
+    }
+
+    fn judge_one(&mut self, what: Option<What>) -> anyhow::Result<()> {
+        let Some(What::Message(MessageNews { id, what: Some(Asks::Auth(auth)), .. })) = what else {
+            return Ok(());
+        };
+        let (status, verdict) = match auth.authorization.is_empty() {
+            true => (401, AuthVerdict { challenges: vec![CHALLENGE.to_owned()], ..AuthVerdict::default() }),
+            false => (200, AuthVerdict { account: id, ..AuthVerdict::default() }),
+        };
+        self.say(Order::Decide(Decide { id, status, auth: Some(verdict), ..Decide::default() }))
     }
 
     /// Applies a batch; where its RTP legs are.
