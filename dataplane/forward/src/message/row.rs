@@ -83,6 +83,15 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
 }
 
+/// What concerns other shards of a leg.
+#[derive(Debug, Default)]
+pub(crate) struct Beyond {
+    /// Legs of its participant whose place it has taken lately.
+    pub(crate) formerly: Vec<u64>,
+    /// Legs there that get a copy of what its peer says.
+    pub(crate) far_taps: Vec<FarTaps>,
+}
+
 /// An MSRP leg.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -115,8 +124,6 @@ pub(crate) struct Row {
     pub(crate) lead: Lead,
     /// Legs that get a copy of what this one's peer says.
     pub(crate) taps: Vec<u32>,
-    /// The same on other shards.
-    pub(crate) far_taps: Vec<FarTaps>,
     /// It is such a one of others.
     pub(crate) is_tap: bool,
     /// The leg whose Message-IDs this one's peer sees as they are, by its serial; others' are replaced.
@@ -143,8 +150,8 @@ pub(crate) struct Row {
     pub(crate) held: Vec<Held>,
     /// Control was told that more could not be held.
     pub(crate) pressed: bool,
-    /// Legs of its participant whose place it has taken lately.
-    pub(crate) formerly: Vec<u64>,
+    /// What a room on several shards knows of it besides; most legs have none of that.
+    pub(crate) beyond: Option<Box<Beyond>>,
     /// Its messages go to members on other shards, or come from there.
     pub(crate) across: Option<Box<Across>>,
 }
@@ -176,7 +183,6 @@ impl Row {
             stage: Stage::New,
             lead: Lead::Nowhere,
             taps: Vec::new(),
-            far_taps: Vec::new(),
             is_tap: false,
             ids_of: None,
             renames: false,
@@ -193,7 +199,7 @@ impl Row {
             joined: false,
             held: Vec::new(),
             pressed: false,
-            formerly: Vec::new(),
+            beyond: None,
             across: None,
         }
     }
@@ -204,7 +210,13 @@ impl Row {
 
     /// What other shards may call it.
     pub(crate) fn names(&self) -> impl Iterator<Item = u64> {
-        self.formerly.iter().copied().chain([self.key.leg])
+        let formerly = self.beyond.as_ref().map(|beyond| beyond.formerly.as_slice()).unwrap_or_default();
+        formerly.iter().copied().chain([self.key.leg])
+    }
+
+    /// Its taps on other shards.
+    pub(crate) fn far_taps(&self) -> &[FarTaps] {
+        self.beyond.as_ref().map(|beyond| beyond.far_taps.as_slice()).unwrap_or_default()
     }
 
     /// Whether both legs are one participant's.

@@ -9,7 +9,7 @@ use base::Now;
 use contract::{Direction, Mode, Setup, path::Parameters};
 use cpm::UserId;
 
-use super::row::{Lead, Row, Stage};
+use super::row::{Beyond, Lead, Row, Stage};
 use super::{FarTaps, Message};
 use crate::media::Tx;
 use crate::modes::imdn::Memory;
@@ -142,10 +142,11 @@ impl Message {
             if let Some(row) = self.row_mut(*at) {
                 row.lead = Lead::Nowhere;
                 row.taps.clear();
-                row.far_taps.clear();
                 row.is_tap = false;
                 row.imdn_once = 0;
-                row.formerly = heirs.of(*leg).to_vec();
+                let formerly = heirs.of(*leg);
+                let beyond = || Box::new(Beyond { formerly: formerly.to_vec(), far_taps: Vec::new() });
+                row.beyond = (!formerly.is_empty()).then(beyond);
             }
         }
         let mut rooms = Vec::new();
@@ -227,16 +228,17 @@ impl Message {
         let shards = by_shard(taps.iter().copied());
         let unseen = |shard: u16| taps.iter().filter(|tap| tap.shard == shard).all(|tap| tap.leg.unseen);
         for source in sources {
-            let Some(row) = self.row_mut(*source) else { continue };
+            let Some(row) = self.row_mut(*source).filter(|_| !shards.is_empty()) else { continue };
+            let far_taps = &mut row.beyond.get_or_insert_default().far_taps;
             for (shard, legs) in &shards {
                 let (shard, unseen) = (*shard, unseen(*shard));
-                match row.far_taps.iter_mut().find(|taps| taps.shard == shard) {
+                match far_taps.iter_mut().find(|taps| taps.shard == shard) {
                     // Another path's.
                     Some(taps) => {
                         let both: BTreeSet<u64> = taps.legs.iter().chain(legs.iter()).copied().collect();
                         (taps.legs, taps.unseen) = (both.into_iter().collect(), taps.unseen && unseen);
                     }
-                    None => row.far_taps.push(FarTaps { shard, legs: legs.clone(), unseen }),
+                    None => far_taps.push(FarTaps { shard, legs: legs.clone(), unseen }),
                 }
             }
         }

@@ -196,7 +196,7 @@ fn judge(message: &Message, source: u32, p: &mut Passage) -> Result<(Judged, boo
     let others = recipients.iter().filter(|leg| **leg != source);
     p.copies = others.filter_map(|leg| copy_for(message, *leg, &kind)).collect();
     // Each of the other shards looks at its own members in the same way (see `message::across`).
-    p.far = Far::new(inner, is_imdn, elsewhere, &row.far_taps);
+    p.far = Far::new(inner, is_imdn, elsewhere, row.far_taps());
     // The first address is how others see the participant.
     match row.addresses.first() {
         Some(shown) if !is_same(shown, &from.uri) => {
