@@ -206,3 +206,21 @@ fn registrations_are_told_to_their_own_user() {
         Sipp::start(&node, scenario, CALLER, &rows, &["-m", count, "-r", "10"]).verdict();
     }
 }
+
+/// RFC 7989, RFC 7044 and RFC 3326 from end to end; RFC 3891 and RFC 3911 where there is no such dialog.
+#[test]
+fn names_and_reasons_pass_and_dialogs_that_are_not_there_are_refused() {
+    let node = Node::start_with_users(2);
+    register(&node, "u0", CALLER, CALLER);
+    register(&node, "u1", CALLEE, CALLEE);
+    let rows = [format!("u0;{};u1", credentials(&node, "u0"))];
+    let callee = Sipp::start(&node, "named_answer", CALLEE, &[], &["-m", "50"]);
+    Sipp::start(&node, "named_call", CALLER, &rows, &["-m", "50", "-r", "20"]).verdict();
+    callee.verdict();
+    for scenario in
+        ["replaces_unknown_481", "join_unknown_481", "replaces_and_join_400", "replaces_malformed_400"]
+    {
+        Sipp::start(&node, scenario, CALLER, &rows, &["-m", "20", "-r", "20"]).verdict();
+    }
+    node.wait_for("sessions", 0);
+}

@@ -5,9 +5,12 @@ use sip::{Method, Name, Request};
 
 /// Options that we understand in `Require` (RFC 3261 §8.2.2.3). The list options concern the Controlling
 /// Function and pass.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 12] = [
     "timer",
     "100rel",
+    "replaces",
+    "join",
+    "tdialog",
     "path",
     "gruu",
     "outbound",

@@ -2,7 +2,7 @@
 
 use sip::typed::Contact;
 
-use super::{Arrival, Case, absent, devices, ensure_ids, next};
+use super::{Arrival, Case, absent, devices, dialogs, ensure_ids, next};
 use crate::b2b;
 use crate::facts::Facts;
 use crate::functions::{Addressee, Functions};
@@ -27,6 +27,20 @@ pub(super) fn decide(
         return turn.respond(arrival.tx, *response);
     }
     let addressee = Addressee::of(turn.config(), &arrival.request);
+    if matches!(addressee, Addressee::Conference(_)) {
+        // A focus has members, and takes the place of nobody's dialog (RFC 3261 §8.2.2.3).
+        let required = |option: &&str| arrival.request.headers.has_token(&sip::Name::Require, option);
+        if let Some(option) = ["replaces", "join"].iter().find(|option| required(option)) {
+            let mut response = b2b::refuse(turn.config(), &arrival.request, 420);
+            response.headers.push(sip::Name::Unsupported, *option);
+            return turn.respond(arrival.tx, response);
+        }
+    }
+    let originating = matches!(case, Case::Originating(_));
+    let device = match dialogs::translate(turn, functions, &mut arrival, &caller, originating) {
+        Ok(device) => device,
+        Err(response) => return turn.respond(arrival.tx, *response),
+    };
     let from_focus = contact.has_feature("isfocus");
     let (user, originating, targets) = match case {
         Case::Originating(user) => match next(turn, &arrival) {
@@ -34,7 +48,11 @@ pub(super) fn decide(
             None => return turn.respond(arrival.tx, b2b::refuse(turn.config(), &arrival.request, 404)),
         },
         Case::Terminating(user) => {
-            let targets = devices(turn, functions, &arrival, user);
+            let mut targets = devices(turn, functions, &arrival, user);
+            if let Some(device) = device {
+                // The one that has the dialog, where we choose.
+                targets.retain(|target| target.device.is_empty() || target.device == device);
+            }
             if targets.is_empty() {
                 return absent(turn, functions, &arrival, user, facts);
             }

@@ -1,6 +1,7 @@
 //! The entry points: one file per SIP method, each with what it needs to know (`needs`) and what it then does
 //! (`decide`). Here: what is the same for all of them.
 
+mod dialogs;
 mod invite;
 mod message;
 mod options;

@@ -22,6 +22,8 @@ pub(super) fn answer(turn: &mut Turn<'_>, arrival: &Arrival) {
     response
         .headers
         .push(Name::Accept, "application/sdp, message/cpim, multipart/mixed, application/resource-lists+xml");
-    response.headers.push(Name::Supported, "path, gruu, outbound, timer, 100rel, norefersub");
+    response
+        .headers
+        .push(Name::Supported, "path, gruu, outbound, timer, 100rel, replaces, join, tdialog, norefersub");
     turn.respond(arrival.tx, response);
 }

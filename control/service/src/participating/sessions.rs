@@ -7,7 +7,7 @@ use contract::{Applied, News, Refusal};
 use sip::typed::Reason;
 use sip::{Request, Response};
 
-use super::session::{Session, Start, session_of};
+use super::session::{Across, Session, Start, session_of};
 use crate::b2b;
 use crate::media::Anchor;
 use crate::methods::within::Peer;
@@ -77,6 +77,11 @@ impl Sessions {
     pub(crate) fn peer(&self, tag: &str) -> Option<Peer<'_>> {
         let session = self.table.get(self.tags.get(tag)?)?;
         Some(Peer { user: Some(session.user()), route: session.route_of(tag)? })
+    }
+
+    /// The other end of an established session whose dialog has these ids of ours (RFC 3891 §3).
+    pub(crate) fn across(&self, tag: &str, call_id: &str, remote_tag: &str) -> Option<Across<'_>> {
+        self.table.get(self.tags.get(tag)?)?.across(tag, call_id, remote_tag)
     }
 
     /// True for a context of ours.

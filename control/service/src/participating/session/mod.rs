@@ -130,6 +130,17 @@ pub(crate) struct Side {
     contact_features: String,
 }
 
+/// A dialog that somebody has named, and the one on the other side of it.
+#[derive(Debug)]
+pub(crate) struct Across<'a> {
+    /// Whom the named one is with.
+    pub(crate) remote: &'a sip::Uri,
+    /// The other one.
+    pub(crate) dialog: &'a sip::DialogId,
+    /// The device that the other one is with; empty where it is with none of ours.
+    pub(crate) device: &'a str,
+}
+
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -190,6 +201,19 @@ impl Session {
     /// Where the other end of the dialog with this tag of ours is.
     pub(crate) fn route_of(&self, tag: &str) -> Option<&Route> {
         self.sides.iter().find(|s| s.tag == tag).map(|s| &s.route)
+    }
+
+    /// See [`crate::participating::Sessions::across`].
+    pub(crate) fn across(&self, tag: &str, call_id: &str, remote_tag: &str) -> Option<Across<'_>> {
+        let named = self.side_of_tag(tag).filter(|_| self.phase == Phase::Active)?;
+        let here = self.side(named)?.dialog.as_ref()?;
+        let is_it = here.id.call_id == call_id && here.id.remote_tag == remote_tag;
+        let there = self.side(self.opposite(named)?)?;
+        is_it.then_some(Across {
+            remote: &here.remote.uri,
+            dialog: &there.dialog.as_ref()?.id,
+            device: &there.device,
+        })
     }
 
     /// The context by which news finds it.

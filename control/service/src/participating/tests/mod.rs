@@ -8,6 +8,7 @@ mod late_offer;
 mod message;
 mod passage;
 mod reliable;
+mod replaces;
 pub(crate) mod session;
 mod srtp;
 mod webrtc;
