@@ -12,6 +12,7 @@ use crate::control::{Node, PATIENCE};
 
 const CONTEXT: u64 = 7;
 const MEMBERS: u64 = 8;
+const TAP: u64 = 20;
 
 fn remote(n: u64) -> String {
     format!("msrp://127.0.0.1:{}/member{n};tcp", 7000 + n)
@@ -47,6 +48,21 @@ fn room() -> Vec<Verb> {
         parameters: Some(Parameters::Switch(switch)),
     }));
     verbs
+}
+
+/// A copy of all that is said goes to leg 20.
+fn tap() -> Vec<Verb> {
+    let leg = Leg { media: "tap".into(), participant: "tap".into(), ..member(TAP) };
+    let set = |media: &str| Some(LegSet { legs: vec![], media: media.into() });
+    let path = Path {
+        id: 2,
+        context: CONTEXT,
+        mode: Mode::Tap as i32,
+        sources: set("msrp"),
+        targets: set("tap"),
+        parameters: None,
+    };
+    vec![Verb::PutLeg(leg), Verb::PutPath(path)]
 }
 
 fn path_of(placed: &Placement) -> String {
@@ -158,7 +174,21 @@ fn a_room_over_two_shards_is_one_room() {
             .map(|(n, path)| Peer::join(listeners[if n % 3 == 0 { 1 - of(path) } else { of(path) }], n, path))
             .collect();
         node.until_metric("weir_dataplane_legs 8");
+        // A tap is on one of the shards, and has what is said on both.
+        let path = path_of(&control.applied(tap()).placements[0]);
+        let mut tap = Peer::join(listeners[of(&path)], TAP, &path);
+        let hears = std::thread::spawn(move || {
+            let last = |text: &str| (1..=MEMBERS).all(|n| text.contains(&format!("<{n}/11>")));
+            tap.until(|text| last(text) && text.ends_with("$\r\n"));
+            tap
+        });
         all_hear_all(&mut peers, 0..12);
+        let tap = hears.join().unwrap();
+        let expected: Vec<String> = (0..12).map(|name| name.to_string()).collect();
+        for n in 1..=MEMBERS {
+            assert_eq!(tap.heard(n), expected, "of {n} at the tap");
+        }
+        control.applied(vec![Verb::RemoveLeg(LegKey::new(CONTEXT, TAP))]);
         // Who leaves is gone from both; who comes is of it.
         control.applied(vec![
             Verb::RemoveLeg(LegKey::new(CONTEXT, 1)),
