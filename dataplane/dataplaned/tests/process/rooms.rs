@@ -160,6 +160,8 @@ fn a_room_over_two_shards_is_one_room() {
         let node = Node::start(kind, |config| {
             config.shards.cores = vec![0, 0];
             config.shards.context_weight_max = 2;
+            // Room for all that is said: who reads the tap may come late to the processor.
+            config.limits.tap_bytes_max = 4 << 20;
         });
         let mut control = node.control(1);
         let paths: Vec<String> = control.applied(room()).placements.iter().map(path_of).collect();
