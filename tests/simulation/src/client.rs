@@ -573,8 +573,12 @@ impl World {
         let (mut incoming, said) = (std::mem::take(&mut self.incoming), &self.said);
         let one = &mut incoming[number];
         if one.done.is_some() || one.aborted {
-            // Who was given up as too slow may have had all octets, in another order than they were written in.
-            let given_up = chunk.flag == Flag::Abort && !self.seats[seat].troubles.is_empty();
+            // Who was given up as too slow, wanted no more, or whose sender never said that this was all, may have had all
+            // octets, in another order than they were written in.
+            let refuses = one.whim == Some(Whim::Refuses);
+            let never_whole = one.candidates.iter().all(|at| said[*at].whole.is_none());
+            let why = refuses || never_whole || !self.seats[seat].troubles.is_empty();
+            let given_up = chunk.flag == Flag::Abort && why;
             one.after_end |= !given_up;
         }
         let fits = |at: &usize| {
