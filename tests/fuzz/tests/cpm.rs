@@ -1,7 +1,7 @@
 //! What CPM peers say inside SIP and MSRP.
 
 use cpm::cpim::{Address, Head, Progress};
-use cpm::{Limits, composing, conference, imdn, nickname, resource_lists};
+use cpm::{Limits, composing, conference, imdn, nickname, reginfo, resource_lists};
 
 // RFC 3862: a head is the same whether it came at once or grew, and what we write in its place is read as we meant it.
 #[test]
@@ -55,6 +55,9 @@ fn documents() {
         if let Ok(read) = resource_lists::ResourceList::read(data, &limits) {
             resource_lists::ResourceList::read(read.write().as_bytes(), &limits)
                 .expect("what we write is read");
+        }
+        if let Ok(read) = reginfo::RegInfo::read(data, &limits) {
+            reginfo::RegInfo::read(read.write().as_bytes(), &limits).expect("what we write is read");
         }
         if let Ok(text) = std::str::from_utf8(data)
             && let Ok(name) = nickname::enforce(text)

@@ -76,6 +76,7 @@ fn sip_headers() {
         let h = message.headers();
         round!(h, Via, From, To, Contact, Route, CSeq, RAck, ContentType, ContentDisposition, Event);
         round!(h, SubscriptionState, Reason, Replaces, Join, TargetDialog, SessionExpires, Expires);
+        round!(h, SessionId, RSeq);
         round!(h, MaxForwards, MinExpires, RetryAfter, Date, AcceptContact, RejectContact);
     });
 }

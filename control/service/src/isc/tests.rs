@@ -110,6 +110,16 @@ fn rfc5502_whoever_is_served_has_the_session() {
 }
 
 #[test]
+fn rfc5502_the_devices_of_whoever_is_served_are_called_whatever_the_address_is() {
+    // The request is in that user's lane: nobody else's devices are known there.
+    let mut world = world(|_| {});
+    world.register("carol", peer(7201), PHONE);
+    let served = "P-Served-User: <sip:carol@weir.example>;sescase=term;regstate=reg\r\n";
+    world.send(scscf(), brought("INVITE", "c1", "<sip:127.0.0.1:5060;lr>", served, &offer()));
+    world.request(peer(7201), &Method::Invite);
+}
+
+#[test]
 fn an_unregistered_user_is_not_there_and_nobody_is_asked() {
     let mut world = world(|_| {});
     let served = "P-Served-User: <sip:bob@weir.example>;sescase=term;regstate=unreg\r\n";

@@ -16,7 +16,7 @@ use crate::b2b;
 use crate::facts::Facts;
 use crate::functions::{Addressee, Functions};
 use crate::identity;
-use crate::isc::Trigger;
+use crate::isc::{self, Trigger};
 use crate::lane_key::{is_originating, lane_in, user_of};
 use crate::participating::{Caller, Target, choose};
 use crate::supported;
@@ -131,14 +131,20 @@ fn case(turn: &Turn<'_>, arrival: &Arrival, caller: &Caller) -> Case {
         Source::Lane(_) => false,
         _ => !identity::is_trusted(config, &arrival.source) || is_originating(request, top.as_ref()),
     };
+    // RFC 5502: whom a trusted neighbour names is served, and the request is in his lane (`lane_of`).
+    let from_core =
+        matches!(arrival.source, Source::Network { .. }) && identity::is_trusted(config, &arrival.source);
+    let served = if from_core { isc::served(config, request) } else { None };
     match (originating, &caller.user, addressee) {
-        (true, Some(user), _) => Case::Originating(user.clone()),
+        (true, Some(user), _) => Case::Originating(served.unwrap_or_else(|| user.clone())),
         (true, None, _) => Case::Nobody(403),
         (false, _, Addressee::Conference(_)) if matches!(arrival.source, Source::Lane(_)) => Case::Conference,
         // A trusted neighbour sends for one of our conferences: the sender's own function stands between.
-        (false, Some(user), Addressee::Conference(_)) => Case::Originating(user.clone()),
+        (false, Some(user), Addressee::Conference(_)) => {
+            Case::Originating(served.unwrap_or_else(|| user.clone()))
+        }
         (false, None, Addressee::Conference(_)) => Case::Nobody(403),
-        (false, _, Addressee::User(user)) => Case::Terminating(user),
+        (false, _, Addressee::User(user)) => Case::Terminating(served.unwrap_or(user)),
         (false, _, Addressee::Node | Addressee::Elsewhere) => Case::Nobody(404),
     }
 }
