@@ -21,9 +21,19 @@ fn core() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 15_090))
 }
 
+/// A sniffer that ends with the value, also where the test fails.
+struct Sniffer(Child);
+
+impl Drop for Sniffer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What passes between the core and us.
 struct Trace {
-    sniffer: Child,
+    sniffer: Sniffer,
     folder: tempfile::TempDir,
 }
 
@@ -38,6 +48,7 @@ impl Trace {
             .stderr(Stdio::null())
             .spawn()
             .expect("tshark is installed");
+        let sniffer = Sniffer(sniffer);
         let began = Instant::now();
         while std::fs::metadata(&file).map_or(0, |m| m.len()) == 0 {
             assert!(began.elapsed() < Duration::from_secs(30), "no capture");
@@ -49,9 +60,9 @@ impl Trace {
     fn stop(mut self) -> tempfile::TempDir {
         // What was sent last is in the kernel's buffer for a moment.
         sleep(Duration::from_secs(2));
-        let interrupted = Command::new("kill").args(["-INT", &self.sniffer.id().to_string()]).status();
+        let interrupted = Command::new("kill").args(["-INT", &self.sniffer.0.id().to_string()]).status();
         assert!(interrupted.is_ok_and(|s| s.success()));
-        self.sniffer.wait().expect("a child");
+        self.sniffer.0.wait().expect("a child");
         self.folder
     }
 }
