@@ -54,6 +54,7 @@ mod frame;
 mod headers;
 pub mod hop;
 mod limits;
+pub mod locate;
 mod malformed;
 mod message;
 mod method;
