@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gateways", &["base", "cpm", "contract"]),
     ("store", &["base", "service"]),
     ("webapi", &["base", "cpm", "service"]),
-    ("controld", &["base", "sip", "service", "gateways", "store", "webapi", "contract", "cpm"]),
+    ("controld", &["base", "sip", "rtp", "service", "gateways", "store", "webapi", "contract", "cpm"]),
     ("ue", &["base", "sip", "sdp", "msrp", "rtp", "cpm", "fingerprint"]),
 ];
 

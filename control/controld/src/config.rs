@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AdminConfig, DataplaneConfig, EndedConfig, MetricsConfig, SipConfig};
+use crate::{AdminConfig, DataplaneConfig, DnsConfig, EndedConfig, MetricsConfig, SipConfig};
 
 /// Everything that control can be told. Each key has a default that works on a laptop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// SIP listeners, certificates and limits of connections.
     pub sip: SipConfig,
+    /// Who is asked whom a name means.
+    pub dns: DnsConfig,
     /// The threads of decision.
     pub lanes: Lanes,
     /// What control remembers, and where.
@@ -57,6 +59,7 @@ impl Default for Config {
             name: "weir".to_owned(),
             folder: PathBuf::from("weir-data"),
             sip: SipConfig::default(),
+            dns: DnsConfig::default(),
             lanes: Lanes::default(),
             store: store::Settings::default(),
             dataplane: DataplaneConfig::default(),
@@ -120,6 +123,7 @@ impl Config {
             return refuse("lanes", "queue_max must be 16 or more, commits_max 1 or more");
         }
         self.sip.check()?;
+        self.dns.check()?;
         Ok(self.service.check()?)
     }
 

@@ -4,7 +4,10 @@
 //!   edge ── Arrival ──▶ stack ── Request ──▶ screen ──▶ lane        lane ── Order ──▶ stack ──▶ edge
 //! ```
 //!
-//! The front waits for nobody: what a lane or a connection cannot take is refused there and counted.
+//! The front waits for nobody: what a lane or a connection cannot take is refused there and counted. What goes to a name
+//! waits in `named` until the name is located.
+
+mod named;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{HashSeed, Instant, Map, Outbox, map};
-use service::{ClientTx, Source, lane_of};
+use service::{ClientTx, Named, Source, lane_of};
 use sip::screen::Rules;
+use sip::tries::Tries;
 use sip::typed::Reason;
 use sip::{ClientKey, Input, Method, Output, Peer, Request, Response, ServerKey, Stack};
 use tokio::sync::{mpsc, oneshot};
@@ -24,12 +28,20 @@ use crate::clock::Clock;
 use crate::edge::{Arrival, Edge, Place};
 use crate::lane::{Event, LaneRef, Lanes, Origin, unavailable};
 use crate::metrics::{Answer, Discard, MethodLabel, Metrics};
+use crate::resolve::{Found, Resolver};
 
 /// Room for what the stack wants; its own inputs while it is emptied add a few.
 const OUTPUTS_ROOM: usize = 1024;
 
 /// How long an INVITE's 2xx may still turn out to have no ACK: 64*T1 (RFC 3261 §13.3.1.4) and a little.
 const ACK_PATIENCE: Duration = Duration::from_secs(40);
+
+/// Where a request goes over the network.
+#[derive(Debug)]
+pub(crate) enum To {
+    Peer(Peer),
+    Name(Named),
+}
 
 /// What lanes and the admin socket want of the front.
 #[derive(Debug)]
@@ -40,11 +52,11 @@ pub(crate) enum Order {
     },
     Send {
         key: ClientKey,
-        peer: Peer,
+        to: To,
         request: Request,
     },
     Ack {
-        peer: Peer,
+        to: To,
         request: Request,
     },
     Cancel {
@@ -75,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<service::Config>,
     pub(crate) edge: Edge,
     pub(crate) lanes: Lanes,
+    pub(crate) resolver: Resolver,
+    pub(crate) tries: Tries,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) seed: HashSeed,
@@ -97,6 +111,7 @@ struct Front {
     /// INVITEs with a 2xx, by when they are forgotten.
     answered: VecDeque<(Instant, ServerKey)>,
     draining: bool,
+    waiting: named::Waiting,
     /// Of the message that is being looked at.
     place: Option<Place>,
 }
@@ -106,6 +121,7 @@ pub(crate) async fn run(
     parts: Parts,
     mut arrivals: mpsc::Receiver<Arrival>,
     mut orders: mpsc::Receiver<Order>,
+    mut found: mpsc::UnboundedReceiver<Found>,
     mut open: oneshot::Receiver<()>,
 ) {
     let mut is_open = false;
@@ -115,6 +131,7 @@ pub(crate) async fn run(
         invites: map(parts.seed),
         answered: VecDeque::new(),
         draining: false,
+        waiting: named::Waiting::new(parts.seed),
         place: None,
         parts,
     };
@@ -126,6 +143,7 @@ pub(crate) async fn run(
             Some(order) = orders.recv() => front.carry_out(order),
             () = shutdown.triggered() => return,
             () = sleep_until(wake), if deadline.is_some() => front.timeout(),
+            Some(found) = found.recv() => front.found(found),
             _ = &mut open, if !is_open => is_open = true,
             Some(arrival) = arrivals.recv(), if is_open => front.take(arrival),
         }
@@ -166,9 +184,16 @@ impl Front {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Respond { server, response } => self.respond(ServerKey(server), response),
-            Order::Send { key, peer, request } => self.input(Input::Send { key, to: peer, request }, None),
-            Order::Ack { peer, request } => self.input(Input::Ack { to: peer, request }, None),
-            Order::Cancel { key, reason } => self.input(Input::Cancel { key, reason }, None),
+            Order::Send { key, to: To::Peer(to), request } => {
+                self.input(Input::Send { key, to, request }, None);
+            }
+            Order::Send { key, to: To::Name(named), request } => self.send_by_name(key, &named, request),
+            Order::Ack { to: To::Peer(to), request } => self.input(Input::Ack { to, request }, None),
+            Order::Ack { to: To::Name(named), request } => self.ack_by_name(&named, request),
+            Order::Cancel { key, reason } => {
+                self.cancel_by_name(key);
+                self.input(Input::Cancel { key, reason }, None);
+            }
             Order::Drain(on) => self.draining = on,
         }
     }
@@ -231,15 +256,27 @@ impl Front {
                     }
                 }
                 Output::Response { key, response, .. } => {
-                    let (lane, life, tx) = of_client_key(key);
-                    self.parts.lanes.tell(lane, Event::Response { life, tx, response });
+                    if !self.goes_on_after(key, &response) {
+                        self.tell_response(key, response);
+                    }
                 }
-                Output::Expired { key, .. } => {
-                    let (lane, life, tx) = of_client_key(key);
-                    self.parts.lanes.tell(lane, Event::Expired { life, tx });
+                Output::Expired { key, why } => {
+                    if !self.goes_on_without(key, why) {
+                        self.tell_expired(key);
+                    }
                 }
             }
         }
+    }
+
+    fn tell_response(&self, key: ClientKey, response: Response) {
+        let (lane, life, tx) = of_client_key(key);
+        self.parts.lanes.tell(lane, Event::Response { life, tx, response });
+    }
+
+    fn tell_expired(&self, key: ClientKey) {
+        let (lane, life, tx) = of_client_key(key);
+        self.parts.lanes.tell(lane, Event::Expired { life, tx });
     }
 
     fn source(&self, peer: Peer, way: Option<Way>) -> Source {

@@ -13,6 +13,7 @@ mod front;
 mod lane;
 mod link;
 mod metrics;
+mod resolve;
 mod run;
 mod shutdown;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub use edge::{
 pub use ended::Settings as EndedConfig;
 pub use link::Settings as DataplaneConfig;
 pub use metrics::Settings as MetricsConfig;
+pub use resolve::Settings as DnsConfig;
 pub use run::{Addresses, Running, run, start};
 pub use shutdown::Shutdown;

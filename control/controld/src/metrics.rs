@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use endpoint::serve;
 pub(crate) use labels::{
-    Answer, Close, Copied, Discard, Heard, Incident, Label, Live, MethodLabel, Outcome, Question, Reload,
+    Answer, Close, Copied, Discard, FailOver, Heard, Incident, Label, Live, Located, MethodLabel, Outcome,
+    Question, Reload,
 };
 
 /// The section `[metrics]`.
@@ -106,6 +107,9 @@ pub(crate) struct Metrics {
     pub(crate) connections_closed: Counters<Close>,
     pub(crate) certificates: Counters<Reload>,
     pub(crate) copies: Counters<Copied>,
+    /// Names that were located.
+    pub(crate) located: Counters<Located>,
+    pub(crate) fail_over: Counters<FailOver>,
     pub(crate) requests: Counters<MethodLabel>,
     pub(crate) responses: Counters<Answer>,
     pub(crate) questions: Counters<Question>,
@@ -177,6 +181,16 @@ impl Metrics {
                 r,
                 "weir_control_certificates_reloaded_total",
                 "Certificates of SIP over TLS that were replaced while we run.",
+            )?,
+            located: Counters::new(
+                r,
+                "weir_control_names_located_total",
+                "Names of next hops that were looked for (RFC 3263).",
+            )?,
+            fail_over: Counters::new(
+                r,
+                "weir_control_fail_overs_total",
+                "Requests to a name that a peer of it did not serve (RFC 3263).",
             )?,
             requests: Counters::new(r, "weir_control_requests_received_total", "Requests given to a lane.")?,
             responses: Counters::new(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use base::{Budget, Entropy};
+use sip::tries::Tries;
 use sip::{Host, HostPort, Stack};
 use store::{Sqlite, Store, wait};
 use tokio::net::{TcpListener, UnixListener};
@@ -17,6 +18,7 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::edge::{self, Bound};
 use crate::metrics::{self, Metrics};
+use crate::resolve::Resolver;
 use crate::{Config, Shutdown, Transport, front, lane, link, upkeep};
 
 /// Where a run can be reached: what was bound, after port 0 and taken default ports were resolved.
@@ -212,6 +214,9 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         shutdown: last.clone(),
         seed: entropy.hash_seed(),
     })?;
+    let (resolver, found) = Resolver::new(&config.dns, edge.speaks(), entropy.child(), metrics.clone());
+    let tries =
+        Tries::new(entropy.hash_seed(), config.dns.requests_max, config.dns.peers_max, config.dns.avoid());
     let (open, is_open) = oneshot::channel();
     let front = tokio::spawn(front::run(
         front::Parts {
@@ -220,6 +225,8 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
             config: service,
             edge: edge.clone(),
             lanes: lanes.clone(),
+            resolver,
+            tries,
             clock,
             metrics: metrics.clone(),
             seed: entropy.hash_seed(),
@@ -227,6 +234,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         },
         arrivals,
         orders,
+        found,
         is_open,
     ));
     for is_ready in ready {
@@ -358,6 +366,8 @@ fn budget(config: &Config) -> Budget {
         .row("events before the lanes", lanes * config.lanes.queue_max as u64, 4 * 2048)
         .row("calls before the store", config.store.queue_max as u64, 1024)
         .row("orders before the link", config.dataplane.orders_max as u64, 1024)
+        .row("requests to names", config.dns.requests_max as u64, 2048)
+        .row("answers of the DNS", config.dns.answers_max, 512)
         .extend(&config.sip.stack.budget());
     budget.extend(&config.service.limits.budget(lanes));
     budget

@@ -9,7 +9,7 @@ use sip::{Name, NameAddr, Peer, Request, Response, Uri};
 
 use crate::lane_key::LANE_PARAM;
 use crate::supported;
-use crate::{Config, LaneKey, Route};
+use crate::{Config, LaneKey, Named, Route};
 
 /// What lives and dies with one hop or one dialog, or is set anew by whoever forwards.
 fn is_ours(name: &Name) -> bool {
@@ -158,7 +158,7 @@ pub(crate) fn contact(config: &Config, lane: LaneKey, route: &Route, user: &str,
 /// The URI of [`contact`].
 pub(crate) fn contact_uri(config: &Config, lane: LaneKey, route: &Route, user: &str) -> Uri {
     let mut uri = match route {
-        Route::Peer(Peer { transport, .. }) => {
+        Route::Peer(Peer { transport, .. }) | Route::Name(Named { transport, .. }) => {
             let host = config
                 .listeners
                 .of(*transport)

@@ -47,6 +47,8 @@ pub struct Config {
     pub ims: Ims,
     /// Media that we anchor.
     pub media: Media,
+    /// Ways to other domains.
+    pub away: Vec<Away>,
     /// Tables.
     pub limits: Limits,
     /// Subscribers known without a store.
@@ -73,6 +75,19 @@ impl Default for Node {
     fn default() -> Self {
         Node { domains: vec!["weir.example".to_owned()], product: "CPM-serv/OMA2.2 weir".to_owned() }
     }
+}
+
+/// The way to another domain: a border element, a trunk, the core before us.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Away {
+    /// Which domains are reached by it; `*` is every one that is not ours.
+    pub domains: Vec<String>,
+    /// The next hop, a SIP URI: its host is an address or a name that is located (RFC 3263).
+    pub next: String,
+    /// It is told who our users are even where they ask for privacy, and what networks tell each other (RFC 3325 §5).
+    #[serde(default)]
+    pub trusted: bool,
 }
 
 /// Which registered flows speak for their user.
@@ -496,6 +511,15 @@ impl Config {
         self.serves(bare) || bare.parse::<IpAddr>().is_ok_and(|ip| self.listeners.all().any(|a| a.ip() == ip))
     }
 
+    /// The way to another domain, where there is one: the first that names it, else the first for all.
+    pub(crate) fn away(&self, host: &str) -> Option<&Away> {
+        let named = |name: &str| {
+            let is = move |domain: &String| domain.eq_ignore_ascii_case(name);
+            self.away.iter().find(|away| away.domains.iter().any(is))
+        };
+        named(host).or_else(|| named("*"))
+    }
+
     /// Refuses what could not work; the driver calls it before it starts lanes.
     pub fn check(&self) -> Result<(), ConfigError> {
         let value = |key, reason| Err(ConfigError::Value { key, reason });
@@ -518,6 +542,12 @@ impl Config {
         }
         if self.limits.early_dialogs_max == 0 || self.limits.early_dialogs_max > 64 {
             return value("limits.early_dialogs_max", "1 to 64");
+        }
+        for away in &self.away {
+            let next: Option<sip::Uri> = away.next.parse().ok();
+            if away.domains.is_empty() || next.and_then(|next| sip::hop::target_of(&next)).is_none() {
+                return value("away", "domains, and a SIP URI as the next hop, are needed");
+            }
         }
         if self.limits.fork_max == 0 || self.limits.fork_max > 32 {
             return value("limits.fork_max", "1 to 32");

@@ -142,11 +142,15 @@ impl Addressee {
         user_of(config, uri).map_or(Addressee::Elsewhere, Addressee::User)
     }
 
-    /// The next function for a request that our user sends; `None` when nobody here is meant.
-    pub(crate) fn target(&self, uri: &sip::Uri) -> Option<Target> {
+    /// The next function for a request that our user sends, or the way to another domain; `None` when nobody is meant that
+    /// we can reach.
+    pub(crate) fn target(&self, config: &Config, uri: &sip::Uri) -> Option<Target> {
         match self {
             Addressee::Conference(lane) => Some(Target::lane(*lane, uri.clone())),
             Addressee::User(user) => Some(Target::lane(LaneKey::of_user(user), uri.clone())),
+            Addressee::Elsewhere if uri.is_sip() => {
+                Target::away(config.away(&uri.host.to_string())?, uri.clone())
+            }
             Addressee::Node | Addressee::Elsewhere => None,
         }
     }

@@ -73,6 +73,7 @@ impl Trigger {
             path: self.routes,
             core: true,
             branch: 1,
+            away: false,
         }
     }
 }

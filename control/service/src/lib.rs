@@ -52,7 +52,7 @@ mod testing;
 mod turn;
 
 pub use config::{
-    Config, ConfigError, FlowTrust, Identity, Limits, Listeners, Media, Node, Participating, Registrar,
+    Away, Config, ConfigError, FlowTrust, Identity, Limits, Listeners, Media, Node, Participating, Registrar,
     SubscriberEntry,
 };
 pub use counters::Counters;
@@ -60,6 +60,6 @@ pub use cpm::UserId;
 pub use focus::config::{Controlling, GroupEntry, Medium, Plain};
 pub use input::{Input, Source};
 pub use lane_key::{LaneKey, lane_of};
-pub use output::{Ask, ClientTx, OUTPUTS_MAX, Output, Route, ServerTx};
+pub use output::{Ask, ClientTx, Named, OUTPUTS_MAX, Output, Route, ServerTx};
 pub use records::{Change, Key, Record, Row, Table};
 pub use service::Service;

@@ -2,8 +2,9 @@
 
 use contract::{Batch, Decide};
 use serde::{Deserialize, Serialize};
+use sip::hop::Target;
 use sip::typed::Reason;
-use sip::{Peer, Request, Response};
+use sip::{Host, Peer, Request, Response, Transport};
 
 use crate::{Change, Key, LaneKey};
 
@@ -29,6 +30,44 @@ pub enum Route {
     Peer(Peer),
     /// To a lane of this node.
     Lane(LaneKey),
+    /// Over the network, to whom a name means (RFC 3263).
+    Name(Named),
+}
+
+/// A next hop that has a name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Named {
+    /// How, where the name does not say.
+    pub transport: Transport,
+    /// The URI left the transport open: NAPTR and SRV may choose another (RFC 3263 §4.1).
+    pub transport_open: bool,
+    /// The host.
+    pub host: String,
+    /// The port, when one is written.
+    pub port: Option<u16>,
+    /// The flow on which the other end of a dialog spoke to us: where the name means nobody, and before the name while it
+    /// is a connection that stands.
+    pub flow: Option<Peer>,
+}
+
+impl Named {
+    /// From the next hop of a request.
+    pub fn new(target: &Target, flow: Option<Peer>) -> Self {
+        Named {
+            transport: target.transport,
+            transport_open: target.transport_open,
+            host: target.host.to_string(),
+            port: target.port,
+            flow,
+        }
+    }
+
+    /// The next hop; `None` when the host is none.
+    pub fn target(&self) -> Option<Target> {
+        let (transport, transport_open, port) = (self.transport, self.transport_open, self.port);
+        let host = Host::parse(self.host.as_bytes()).ok()?;
+        Some(Target { transport, transport_open, host, port })
+    }
 }
 
 /// One thing to do, in order.

@@ -94,6 +94,8 @@ pub(crate) struct World {
     pub(crate) dataplane_dislikes: fn(&contract::Change) -> bool,
     /// Answers to the data plane's questions.
     pub(crate) decisions: Vec<contract::Decide>,
+    /// What goes to names.
+    pub(crate) named: VecDeque<(ClientTx, crate::Named, Request)>,
     askers: BTreeMap<ServerTx, Asker>,
     lanes: BTreeMap<ClientTx, ServerTx>,
     peers: BTreeMap<ClientTx, Peer>,
@@ -152,6 +154,7 @@ impl World {
             dataplane_full: false,
             dataplane_dislikes: |_| false,
             decisions: Vec::new(),
+            named: VecDeque::new(),
             askers: BTreeMap::new(),
             lanes: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -215,6 +218,10 @@ impl World {
                 self.peers.insert(tx, peer);
                 self.inbox.entry(peer).or_default().push_back(Event::Request(tx, request));
             }
+            Output::Send { tx, to: Route::Name(named), request } => {
+                self.named.push_back((tx, named, request));
+            }
+            Output::Ack { to: Route::Name(_), .. } => {}
             Output::Ack { to: Route::Lane(lane), request, .. } => {
                 queue.push_back(Input::Ack { source: Source::Lane(lane), request });
             }

@@ -1,6 +1,8 @@
 //! STUN Binding requests (RFC 8489) as the connectivity checks of ICE use them (RFC 8445 §7), for a side that only
 //! answers: read in place, authenticated with the short-term credential, answered into a fixed buffer.
 //!
+//! Also the keep-alives of SIP flows (RFC 5626 §4.4.2), which have neither credentials nor fingerprint.
+//!
 //! Deliberately not here: requests of our own (an ICE-lite agent sends none), long-term credentials, and which address is
 //! believed after a check (`forward`).
 
@@ -129,6 +131,11 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// Reads a message. Attributes behind MESSAGE-INTEGRITY are not protected and mean nothing (RFC 8489 §14.5).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, StunError> {
+        Message::read(bytes, true)
+    }
+
+    /// `marked`: FINGERPRINT is asked for, as where other packets come on the same socket (RFC 8489 §7).
+    fn read(bytes: &'a [u8], marked: bool) -> Result<Self, StunError> {
         let head = bytes.first_chunk::<HEAD>().ok_or(StunError::Header)?;
         let [t0, t1, l0, l1, c0, c1, c2, c3, transaction @ ..] = *head;
         let kind = u16::from_be_bytes([t0, t1]);
@@ -157,11 +164,11 @@ impl<'a> Message<'a> {
             unknown: [0; UNKNOWN_MAX],
             unknowns: 0,
         };
-        message.attributes()?;
+        message.attributes(marked)?;
         Ok(message)
     }
 
-    fn attributes(&mut self) -> Result<(), StunError> {
+    fn attributes(&mut self, marked: bool) -> Result<(), StunError> {
         let mut at = HEAD;
         for _ in 0..ATTRIBUTES_MAX {
             let rest = self.bytes.get(at..).unwrap_or_default();
@@ -184,7 +191,11 @@ impl<'a> Message<'a> {
             }
             at = next;
         }
-        Err(if at >= self.bytes.len() { StunError::Fingerprint } else { StunError::Attribute })
+        match at >= self.bytes.len() {
+            true if marked => Err(StunError::Fingerprint),
+            true => Ok(()),
+            false => Err(StunError::Attribute),
+        }
     }
 
     fn attribute(&mut self, kind: u16, at: usize, value: &'a [u8]) -> Result<(), StunError> {
@@ -316,6 +327,26 @@ impl fmt::Debug for Written {
 
 /// The answer to a check that came from `from` (RFC 8445 §7.3.1.2).
 pub fn success(transaction: &[u8; 12], from: SocketAddr, key: &Key) -> Written {
+    mapped(transaction, from).finish(Some(key))
+}
+
+/// What a keep-alive of a SIP flow over UDP is answered (RFC 5626 §4.4.2): without credentials, which it has not either
+/// (RFC 5626 §8). Outer `None`: no STUN. Inner `None`: STUN that wants no answer.
+pub fn keep_alive(bytes: &[u8], from: SocketAddr) -> Option<Option<Written>> {
+    let message = Message::read(bytes, false).ok()?;
+    Some(match message.class {
+        Class::Request if message.unknown().is_empty() => Some(mapped(&message.transaction, from)),
+        Class::Request => Some(refused(&message, Refusal::UnknownAttribute)),
+        Class::Indication | Class::Success | Class::Error => None,
+    })
+}
+
+/// A keep-alive as a SIP client sends it (RFC 5626 §4.4.2): for the far ends in tests.
+pub fn binding(transaction: &[u8; 12]) -> Vec<u8> {
+    Written::new(0x0001, transaction).to_vec()
+}
+
+fn mapped(transaction: &[u8; 12], from: SocketAddr) -> Written {
     let mut written = Written::new(0x0101, transaction);
     let [c0, c1, ..] = COOKIE;
     let [p0, p1] = from.port().to_be_bytes();
@@ -334,11 +365,15 @@ pub fn success(transaction: &[u8; 12], from: SocketAddr, key: &Key) -> Written {
             written.attribute(XOR_MAPPED_ADDRESS, &[&[0, 2], &port, &octets]);
         }
     }
-    written.finish(Some(key))
+    written
 }
 
 /// The refusal of a request. `key`: of one that was authentic (RFC 8489 §9.1.3: the others' refusals have none).
 pub fn refuse(message: &Message<'_>, refusal: Refusal, key: Option<&Key>) -> Written {
+    refused(message, refusal).finish(key)
+}
+
+fn refused(message: &Message<'_>, refusal: Refusal) -> Written {
     let mut written = Written::new(0x0111, &message.transaction);
     let (code, reason) = refusal.wire();
     written.attribute(ERROR_CODE, &[&code, reason.as_bytes()]);
@@ -351,7 +386,7 @@ pub fn refuse(message: &Message<'_>, refusal: Refusal, key: Option<&Key>) -> Wri
         let named = octets.get(..2 * message.unknown().len()).unwrap_or_default();
         written.attribute(UNKNOWN_ATTRIBUTES, &[named]);
     }
-    written.finish(key)
+    written
 }
 
 /// A check as an ICE agent in the controlling role sends it: for the far ends in tests.

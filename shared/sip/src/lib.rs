@@ -71,6 +71,7 @@ pub mod screen;
 mod stack;
 mod stream;
 mod transaction;
+pub mod tries;
 pub mod typed;
 mod uri;
 

@@ -159,6 +159,11 @@ impl Locate {
         Step::Found(std::mem::take(&mut self.peers))
     }
 
+    /// What was found when there is no time for more questions.
+    pub fn so_far(&mut self) -> Vec<Peer> {
+        std::mem::take(&mut self.peers)
+    }
+
     /// The answer to what the last step has asked. Another one than that is none.
     pub fn answer(&mut self, answer: Answer) {
         self.asked += 1;

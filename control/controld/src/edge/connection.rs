@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustls_pki_types::CertificateDer;
 use sip::{Frame, Peer, StreamFramer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -68,9 +69,15 @@ pub(super) async fn open(shared: Arc<Shared>, ticket: Ticket, connector: Option<
     match connector {
         None => connection.serve(stream).await,
         Some(connector) => {
-            let name = rustls_pki_types::ServerName::from(peer.addr.ip());
+            let by_address = rustls_pki_types::ServerName::from(peer.addr.ip());
+            // RFC 5922 §7.3: the name that was looked for, not the one that the DNS led to.
+            let located = connection.ticket.name.as_ref();
+            let name = located.and_then(|name| name.to_string().try_into().ok()).unwrap_or(by_address);
             match timeout_at(deadline, connector.connect(name, stream)).await {
-                Ok(Ok(stream)) => connection.serve(stream).await,
+                Ok(Ok(stream)) => {
+                    connection.shown(stream.get_ref().1.peer_certificates());
+                    connection.serve(stream).await;
+                }
                 Ok(Err(_)) | Err(_) => connection.end(Close::Tls).await,
             }
         }
@@ -115,6 +122,13 @@ impl<'a> Connection<'a> {
             held: 0,
             out: BytesMut::new(),
             written_by: now,
+        }
+    }
+
+    /// The peer has shown these, and they were believed.
+    fn shown(&self, chain: Option<&[CertificateDer<'static>]>) {
+        if let Some(own) = chain.and_then(<[_]>::first) {
+            let _ = self.ticket.shown.set(own.clone());
         }
     }
 

@@ -37,6 +37,11 @@ impl Sockets {
         Sockets { all, recent: Mutex::new(map(seed)) }
     }
 
+    /// True where there is one.
+    pub(super) fn any(&self) -> bool {
+        !self.all.is_empty()
+    }
+
     fn heard(&self, peer: SocketAddr, socket: usize) {
         if self.all.len() < 2 {
             return;
@@ -81,7 +86,18 @@ pub(super) async fn receive(shared: Arc<Shared>, sockets: Arc<Sockets>, index: u
             received = socket.recv_from(&mut buffer) => match received {
                 Ok((octets, from)) => {
                     sockets.heard(from, index);
-                    take(&shared, Peer::new(sip::Transport::Udp, from), local, buffer.get(..octets).unwrap_or_default());
+                    let datagram = buffer.get(..octets).unwrap_or_default();
+                    // RFC 5626 §4.4.2: the first octet tells a keep-alive by STUN from SIP.
+                    if datagram.first().is_some_and(|octet| *octet < 2)
+                        && let Some(answer) = rtp::stun::keep_alive(datagram, from)
+                    {
+                        shared.metrics.pings.count(sip::Transport::Udp);
+                        if let Some(answer) = answer {
+                            let _ = socket.try_send_to(&answer, from);
+                        }
+                        continue;
+                    }
+                    take(&shared, Peer::new(sip::Transport::Udp, from), local, datagram);
                 }
                 // An ICMP error of an earlier send, or no memory for the moment; the socket lives on.
                 Err(_) => tokio::task::yield_now().await,

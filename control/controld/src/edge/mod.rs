@@ -8,6 +8,7 @@ mod bind;
 mod connection;
 mod datagram;
 mod hep;
+mod identity;
 mod settings;
 mod table;
 #[cfg(test)]
@@ -169,6 +170,30 @@ impl Edge {
         }
         tokio::spawn(connection::open(shared.clone(), ticket, connector));
         Ok(())
+    }
+
+    /// The transports that we speak as a client, the best liked first.
+    pub(crate) fn speaks(&self) -> Vec<sip::Transport> {
+        let mut speaks = Vec::new();
+        if self.udp.any() {
+            speaks.push(sip::Transport::Udp);
+        }
+        speaks.push(sip::Transport::Tcp);
+        if self.connector.is_some() {
+            speaks.push(sip::Transport::Tls);
+        }
+        speaks
+    }
+
+    /// True while there is a connection to that peer.
+    pub(crate) fn has(&self, peer: Peer) -> bool {
+        self.shared.table.has(peer)
+    }
+
+    /// From now on the peer must show a certificate for that name (RFC 5922 §7.3). False where a connection to it is
+    /// there whose certificate is for others.
+    pub(crate) fn expect(&self, peer: Peer, host: &str) -> bool {
+        self.shared.table.expect(peer, host)
     }
 
     /// Connections that are open or being opened.

@@ -2,14 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base::{HashSeed, Map, map};
 use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
 use sip::Peer;
 use tokio::sync::{Notify, mpsc};
 
-use super::Limits;
+use super::{Limits, identity};
+
+/// Peers whose names are remembered.
+const NAMES_MAX: usize = 65_536;
 
 /// Every connection. The lock is held for look-ups only.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct Table {
 struct Inner {
     by_peer: Map<Peer, Handle>,
     accepted: Map<IpAddr, usize>,
+    /// By which name a peer was located last.
+    names: Map<Peer, Arc<str>>,
     serial: u64,
 }
 
@@ -32,6 +38,7 @@ struct Handle {
     queue: mpsc::UnboundedSender<Bytes>,
     waiting: Arc<AtomicUsize>,
     kick: Arc<Notify>,
+    shown: Arc<OnceLock<CertificateDer<'static>>>,
 }
 
 /// A connection's own end of its entry.
@@ -47,6 +54,10 @@ pub(super) struct Ticket {
     pub(super) waiting: Arc<AtomicUsize>,
     /// Told when more would have waited than may.
     pub(super) kick: Arc<Notify>,
+    /// The certificate that the peer has shown, once it has.
+    pub(super) shown: Arc<OnceLock<CertificateDer<'static>>>,
+    /// The name that it must be for, where the peer was located by one.
+    pub(super) name: Option<Arc<str>>,
 }
 
 /// What became of a write.
@@ -62,7 +73,12 @@ impl Table {
     /// Connections are numbered from a random number on: none is met again after a restart.
     pub(super) fn new(seed: HashSeed) -> Self {
         Table {
-            inner: Mutex::new(Inner { by_peer: map(seed), accepted: map(seed), serial: seed.0 >> 1 }),
+            inner: Mutex::new(Inner {
+                by_peer: map(seed),
+                accepted: map(seed),
+                names: map(seed),
+                serial: seed.0 >> 1,
+            }),
             buffered: AtomicUsize::new(0),
         }
     }
@@ -88,10 +104,13 @@ impl Table {
         let id = inner.serial;
         let (send, queue) = mpsc::unbounded_channel();
         let (waiting, kick) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let handle = Handle { id, queue: send, waiting: waiting.clone(), kick: kick.clone() };
+        let shown = Arc::new(OnceLock::new());
+        let handle =
+            Handle { id, queue: send, waiting: waiting.clone(), kick: kick.clone(), shown: shown.clone() };
+        let name = inner.names.get(&peer).filter(|_| !accepted).cloned();
         inner.by_peer.insert(peer, handle);
         drop(inner);
-        Some(Ticket { peer, accepted, id, queue, waiting, kick })
+        Some(Ticket { peer, accepted, id, queue, waiting, kick, shown, name })
     }
 
     /// Removes a connection's own entry; false when another one has replaced it.
@@ -145,6 +164,27 @@ impl Table {
             self.buffered.fetch_sub(before - now, Ordering::Relaxed);
             true
         }
+    }
+
+    pub(super) fn has(&self, peer: Peer) -> bool {
+        self.lock().by_peer.contains_key(&peer)
+    }
+
+    /// The peer was located by a name. False where its connection has shown, or will have to show, a certificate for
+    /// others only: a name must not get what is said to another one (RFC 5922 §7.3).
+    pub(super) fn expect(&self, peer: Peer, host: &str) -> bool {
+        let mut inner = self.lock();
+        let named = inner.names.get(&peer).is_some_and(|name| name.eq_ignore_ascii_case(host));
+        if let Some(handle) = inner.by_peer.get(&peer) {
+            return handle.shown.get().map_or(named, |shown| identity::is_for(shown, host));
+        }
+        if !named {
+            if inner.names.len() >= NAMES_MAX {
+                inner.names.clear();
+            }
+            inner.names.insert(peer, host.into());
+        }
+        true
     }
 
     pub(super) fn len(&self) -> usize {

@@ -16,6 +16,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::identity;
 use super::settings::Tls;
 use crate::Shutdown;
 use crate::metrics::{Metrics, Reload};
@@ -113,9 +114,12 @@ pub(crate) fn connector(settings: &Tls) -> anyhow::Result<Option<TlsConnector>> 
     for certificate in certificates(path)? {
         roots.add(certificate).with_context(|| format!("sip.tls.trust: {}", path.display()))?;
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = aws_lc_rs::default_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(identity::ServerIdentity::new(roots, algorithms))
         .with_no_client_auth();
     if let Some(path) = &settings.key_log {
         config.key_log = Arc::new(KeyLog::open(path)?);

@@ -3,11 +3,11 @@
 use contract::Refusal;
 use service::{ClientTx, LaneKey, Output, Route, ServerTx, Source};
 use sip::typed::Reason;
-use sip::{Name, Peer, Request, Response};
+use sip::{Name, Request, Response};
 
 use super::task::Lane;
 use super::{Event, Origin};
-use crate::front;
+use crate::front::{self, To};
 use crate::link::{self, Order};
 
 /// Where a request went.
@@ -37,10 +37,18 @@ impl Lane {
         for output in outputs {
             match output {
                 Output::Respond { tx, response } => self.respond(tx, response).await,
-                Output::Send { tx, to: Route::Peer(peer), request } => self.send(tx, peer, request).await,
+                Output::Send { tx, to: Route::Peer(peer), request } => {
+                    self.send(tx, To::Peer(peer), request).await;
+                }
+                Output::Send { tx, to: Route::Name(named), request } => {
+                    self.send(tx, To::Name(named), request).await;
+                }
                 Output::Send { tx, to: Route::Lane(key), request } => self.send_to_lane(tx, key, request),
                 Output::Ack { to: Route::Peer(peer), request, .. } => {
-                    self.order(front::Order::Ack { peer, request }).await;
+                    self.order(front::Order::Ack { to: To::Peer(peer), request }).await;
+                }
+                Output::Ack { to: Route::Name(named), request, .. } => {
+                    self.order(front::Order::Ack { to: To::Name(named), request }).await;
                 }
                 Output::Ack { to: Route::Lane(key), request, .. } => {
                     self.parts
@@ -101,9 +109,9 @@ impl Lane {
         }
     }
 
-    async fn send(&mut self, tx: ClientTx, peer: Peer, request: Request) {
+    async fn send(&mut self, tx: ClientTx, to: To, request: Request) {
         self.clients.insert(tx, Way::Network);
-        self.order(front::Order::Send { key: self.key(tx), peer, request }).await;
+        self.order(front::Order::Send { key: self.key(tx), to, request }).await;
     }
 
     fn send_to_lane(&mut self, tx: ClientTx, key: LaneKey, request: Request) {

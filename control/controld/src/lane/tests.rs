@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::Shutdown;
 use crate::clock::Clock;
-use crate::front::Order;
+use crate::front::{Order, To};
 use crate::link;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -409,7 +409,7 @@ async fn a_call_ends_although_the_store_cannot_write() {
         while !(answered && passed) {
             match timeout(PATIENCE, bench.orders.recv()).await.unwrap().unwrap() {
                 Order::Respond { server: 2, response } => answered = response.code == 200,
-                Order::Send { peer, request, .. } => {
+                Order::Send { to: To::Peer(peer), request, .. } => {
                     passed = request.method == sip::Method::Bye && peer.addr.port() == 5071;
                 }
                 _ => {}

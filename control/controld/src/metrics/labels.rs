@@ -141,6 +141,34 @@ label! {
 }
 
 label! {
+    /// What came of locating a name (RFC 3263).
+    Located, "outcome" {
+        /// One peer or more.
+        Found = "found",
+        /// The DNS knows none.
+        Nobody = "nobody",
+        /// The DNS did not say in time.
+        Late = "late",
+        /// Too many are being located.
+        Full = "full",
+    }
+}
+
+label! {
+    /// Why a request to a name left a peer (RFC 3263 §4.3), and whether there was another one.
+    FailOver, "reason" {
+        /// 503 came: to the next one.
+        Unavailable = "unavailable",
+        /// Nothing came, or no connection: to the next one.
+        Silent = "silent",
+        /// The peer's certificate is for other names: to the next one.
+        Certificate = "certificate",
+        /// There was no other one: the request has failed.
+        Exhausted = "exhausted",
+    }
+}
+
+label! {
     /// What became of the copy of a message for a collector.
     Copied, "outcome" {
         /// It went out.

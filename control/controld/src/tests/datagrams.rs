@@ -97,3 +97,23 @@ fn noise_harms_nobody() {
     socket.send(options(1, "UDP").as_bytes()).unwrap();
     assert_eq!(code(&datagram(&socket)), 200);
 }
+
+/// RFC 5626 §4.4.2: a keep-alive by STUN on the SIP port says where it came from; the flow's messages go on beside it.
+#[test]
+fn a_keep_alive_by_stun_is_answered() {
+    let node = node("");
+    let socket = node.udp();
+    for n in 1..=3 {
+        socket.send(&rtp::stun::binding(&[n; 12])).unwrap();
+        let mut buffer = [0; 128];
+        let octets = socket.recv(&mut buffer).unwrap();
+        assert_eq!((octets, &buffer[..2], &buffer[8..20]), (32, &[1, 1][..], &[n; 12][..]));
+        let port = u16::from_be_bytes([buffer[26] ^ 0x21, buffer[27] ^ 0x12]);
+        assert_eq!(port, socket.local_addr().unwrap().port());
+        socket.send(options(u32::from(n), "UDP").as_bytes()).unwrap();
+        assert_eq!(code(&datagram(&socket)), 200);
+    }
+    // No STUN, and no SIP either.
+    socket.send(&[0, 1, 0, 0, 1, 2, 3, 4]).unwrap();
+    node.reaches("weir_control_pings_received_total{transport=\"udp\"}", 3);
+}

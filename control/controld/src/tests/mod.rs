@@ -2,7 +2,9 @@
 
 mod connections;
 mod datagrams;
+mod dns;
 mod hep;
+mod names;
 mod process;
 mod sessions;
 mod streams;

@@ -221,7 +221,7 @@ fn next(turn: &Turn<'_>, arrival: &Arrival) -> Option<Target> {
     let uri = &arrival.request.uri;
     match Trigger::of(turn.config(), &arrival.source, &arrival.request) {
         Some(trigger) => Some(trigger.target(uri.clone())),
-        None => Addressee::of(turn.config(), &arrival.request).target(uri),
+        None => Addressee::of(turn.config(), &arrival.request).target(turn.config(), uri),
     }
 }
 

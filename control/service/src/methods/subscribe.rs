@@ -43,7 +43,7 @@ pub(super) fn decide(
     if !request.headers.has(&sip::Name::Contact) {
         return refuse(turn, 400);
     }
-    let Some(target) = addressee.target(&request.uri) else { return refuse(turn, 404) };
+    let Some(target) = addressee.target(turn.config(), &request.uri) else { return refuse(turn, 404) };
     let route = arrival.route();
     let user = user.clone();
     let Arrival { tx, request, .. } = arrival;

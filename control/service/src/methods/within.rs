@@ -100,11 +100,18 @@ fn standing(turn: &Turn<'_>, functions: &Functions, tag: &str, source: &Source) 
     let Some(dialog) = functions.peer(tag) else { return Standing::Peer };
     match (dialog.route, source) {
         (Route::Lane(_), Source::Lane(_)) => Standing::Peer,
-        (Route::Lane(_), Source::Network { .. }) | (Route::Peer(_), Source::Lane(_)) => Standing::Misplaced,
-        (Route::Peer(own), Source::Network { peer, .. }) => {
+        (Route::Lane(_), Source::Network { .. }) | (Route::Peer(_) | Route::Name(_), Source::Lane(_)) => {
+            Standing::Misplaced
+        }
+        (Route::Peer(_) | Route::Name(_), Source::Network { peer, .. }) => {
+            let flow = match dialog.route {
+                Route::Peer(own) => Some(own),
+                Route::Name(named) => named.flow.as_ref(),
+                Route::Lane(_) => None,
+            };
             // A datagram's address and the ids together are what RFC 3261 knows; an address from which there
             // was a connection once says nothing about who comes from there now.
-            let own = own == peer
+            let own = flow == Some(peer)
                 && !peer.transport.is_reliable()
                 && turn.config().identity.registered_flow_suffices != FlowTrust::Never;
             let bound = |user: &UserId| functions.bindings.by_flow(turn, user, source).is_some();

@@ -2,15 +2,16 @@
 
 use cpm::feature::{AcceptContact, FeatureSet, RejectContact};
 use sip::typed::{From, To};
-use sip::{Dialog, Headers, Method, Name, Request, Transport, Uri};
+use sip::{Dialog, Headers, Method, Name, Peer, Request, Transport, Uri};
 
 use super::history;
 use crate::b2b;
+use crate::config::Away;
 use crate::isc;
 use crate::registrar::Bound;
 use crate::supported;
 use crate::turn::Turn;
-use crate::{Config, LaneKey, Route, UserId};
+use crate::{Config, LaneKey, Named, Route, UserId};
 
 /// Who sends, as far as we vouch for it (RFC 3325).
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Target {
     pub(crate) core: bool,
     /// Which of a fork it is, from 1.
     pub(crate) branch: usize,
+    /// It is another network's.
+    pub(crate) away: bool,
 }
 
 impl Target {
@@ -55,6 +58,7 @@ impl Target {
             device: bound.key.clone(),
             instance: binding.instance.as_ref().map(|i| i.expose().clone()),
             path: binding.path.iter().map(|p| p.expose().clone()).collect(),
+            away: false,
         })
     }
 
@@ -68,7 +72,30 @@ impl Target {
             path: Vec::new(),
             core: false,
             branch: 1,
+            away: false,
         }
+    }
+
+    /// Another domain, by the way that is configured for it.
+    pub(crate) fn away(away: &Away, uri: Uri) -> Option<Target> {
+        let next: Uri = away.next.parse().ok()?;
+        let hop = sip::hop::target_of(&next)?;
+        let route = match hop.peer() {
+            Some(peer) => Route::Peer(peer),
+            None => Route::Name(Named::new(&hop, None)),
+        };
+        // RFC 3261 §8.1.2: a next hop that is not the Request-URI's own is a pre-loaded route.
+        let path = vec![format!("<{next};lr>")];
+        Some(Target {
+            route,
+            uri,
+            device: String::new(),
+            instance: None,
+            path,
+            core: away.trusted,
+            branch: 1,
+            away: true,
+        })
     }
 
     fn is_device(&self) -> bool {
@@ -77,7 +104,7 @@ impl Target {
 
     /// What it is told stays with us and those whom we trust.
     pub(super) fn is_outside(&self) -> bool {
-        self.is_device() && !self.core
+        (self.is_device() || self.away) && !self.core
     }
 }
 
@@ -230,23 +257,87 @@ fn aim(headers: &mut Headers, target: &Target) {
 
 /// Where the requests of a dialog go. A stream is a flow: requests go back on it. Datagrams go where the route
 /// set or the remote target says (RFC 3261 §12.2.1.1), as far as that is the host that spoke to us or one
-/// that we trust: behind a NAT only the source is right, and nobody may send us at third parties.
+/// that we trust: behind a NAT only the source is right, and nobody may send us at third parties. Whom we trust may give a
+/// name (RFC 3263); a stream is taken while it stands.
 pub(crate) fn route_of(config: &Config, route: &Route, dialog: &Dialog) -> Route {
-    let Route::Peer(peer) = route else { return route.clone() };
-    let next = dialog.next_hop().and_then(|hop| hop.peer());
-    match next.filter(|_| peer.transport == Transport::Udp) {
+    let Some(flow) = (match route {
+        Route::Peer(peer) => Some(*peer),
+        Route::Name(named) => named.flow,
+        Route::Lane(_) => None,
+    }) else {
+        return route.clone();
+    };
+    let Some(hop) = dialog.next_hop() else { return route.clone() };
+    let trusts = |peer: &Peer| config.identity.trusted_peers.contains(&peer.addr.ip());
+    match hop.peer() {
         Some(next)
-            if next.transport == Transport::Udp
-                && (next.addr.ip() == peer.addr.ip()
-                    || config.identity.trusted_peers.contains(&next.addr.ip())) =>
+            if flow.transport == Transport::Udp
+                && next.transport == Transport::Udp
+                && (next.addr.ip() == flow.addr.ip() || trusts(&next)) =>
         {
             Route::Peer(next)
         }
+        // Browsers and whoever is behind a NAT write names that mean nobody.
+        None if trusts(&flow) && is_name(&hop) => Route::Name(Named::new(&hop, Some(flow))),
         _ => route.clone(),
     }
+}
+
+/// A name that may be in the DNS, and a transport that we open (RFC 7118 §5.4: `.invalid` in the Contacts of browsers).
+fn is_name(hop: &sip::hop::Target) -> bool {
+    let host = hop.host.to_string();
+    !matches!(hop.transport, Transport::Ws | Transport::Wss)
+        && host.rsplit('.').next().is_some_and(|last| !last.eq_ignore_ascii_case("invalid"))
 }
 
 /// The peer says that it takes UPDATE.
 pub(crate) fn allows_update(headers: &Headers) -> bool {
     headers.has_token(&Name::Allow, "UPDATE")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn routed(transport: Transport, contact: &str, trusted: bool) -> Route {
+        let from: SocketAddr = ([192, 0, 2, 1], 40_000).into();
+        let mut config = Config::default();
+        if trusted {
+            config.identity.trusted_peers.push(from.ip());
+        }
+        let mut request = Request::new(Method::Invite, "sip:bob@weir.example".parse().unwrap());
+        request.headers.push(Name::From, "<sip:ann@partner.example>;tag=f");
+        request.headers.push(Name::To, "<sip:bob@weir.example>");
+        request.headers.push(Name::CallId, "c");
+        request.headers.push(Name::CSeq, "1 INVITE");
+        request.headers.push(Name::Contact, contact);
+        let mut response = request.respond(200);
+        response.set_to_tag("t");
+        let dialog = Dialog::uas(&request, &response).unwrap();
+        route_of(&config, &Route::Peer(Peer::new(transport, from)), &dialog)
+    }
+
+    // RFC 3261 §12.2.1.1, RFC 3263 §4: the remote target may be a name; who is not trusted sends us nowhere by one.
+    #[test]
+    fn a_name_in_a_dialog_is_located_for_whom_we_trust() {
+        let flow = Peer::new(Transport::Udp, ([192, 0, 2, 1], 40_000).into());
+        let Route::Name(named) = routed(Transport::Udp, "<sip:ann@as.partner.example;transport=tcp>", true)
+        else {
+            panic!("no name");
+        };
+        assert_eq!((named.host.as_str(), named.port, named.flow), ("as.partner.example", None, Some(flow)));
+        assert_eq!((named.transport, named.transport_open), (Transport::Tcp, false));
+        assert_eq!(named.target().unwrap().host.to_string(), "as.partner.example");
+        for contact in ["<sip:ann@as.partner.example>", "<sip:ann@198.51.100.1>"] {
+            assert_eq!(routed(Transport::Udp, contact, false), Route::Peer(flow), "{contact}");
+        }
+        // RFC 7118 §5: what browsers write, and transports that only clients open.
+        for contact in ["<sip:ann@df7jal23ls0d.invalid>", "<sip:ann@as.partner.example;transport=ws>"] {
+            assert_eq!(routed(Transport::Udp, contact, true), Route::Peer(flow), "{contact}");
+        }
+        let near = routed(Transport::Udp, "<sip:ann@192.0.2.1:5070>", false);
+        assert_eq!(near, Route::Peer(Peer::new(Transport::Udp, ([192, 0, 2, 1], 5070).into())));
+    }
 }

@@ -152,3 +152,27 @@ proptest! {
         }
     }
 }
+
+// RFC 5626 §4.4.2 and §8: no credentials; where the request came from is what the client wants to know.
+#[test]
+fn keep_alives_of_sip_are_answered() {
+    let from: SocketAddr = "192.0.2.7:5062".parse().unwrap();
+    let transaction = [7; 12];
+    let answer = keep_alive(&binding(&transaction), from).unwrap().unwrap();
+    assert_eq!(answer[..2], [1, 1]);
+    assert_eq!(answer[8..20], transaction);
+    let wanted = [0, 0x20, 0, 8, 0, 1, 0x13 ^ 0x21, 0xc6 ^ 0x12, 192 ^ 0x21, 0x12, 2 ^ 0xa4, 7 ^ 0x42];
+    assert_eq!(answer[20..], wanted);
+    // An indication wants nothing back; what is no STUN is somebody else's.
+    let mut indication = binding(&transaction);
+    indication[1] = 0x11;
+    assert!(keep_alive(&indication, from).unwrap().is_none());
+    for other in [&b"OPTIONS sip:a SIP/2.0\r\n\r\n"[..], b"\0\0\0\0", b"\r\n\r\n", b"", &answer[..24]] {
+        assert!(keep_alive(other, from).is_none());
+    }
+    // RFC 8489 §6.3.1: what must be understood and is not.
+    let mut strange = binding(&transaction);
+    strange.extend_from_slice(&[0x7f, 0xff, 0, 0]);
+    strange[3] = 4;
+    assert_eq!(keep_alive(&strange, from).unwrap().unwrap()[..2], [1, 0x11]);
+}
