@@ -101,6 +101,7 @@ pub(crate) struct Parts {
 struct Way {
     connection: u64,
     local: SocketAddr,
+    trusted: bool,
 }
 
 struct Front {
@@ -157,9 +158,9 @@ impl Front {
 
     fn take(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Message { peer, connection, local, message, place } => {
+            Arrival::Message { peer, connection, local, trusted, message, place } => {
                 self.place = place;
-                self.input(Input::Received { peer, message }, Some(Way { connection, local }));
+                self.input(Input::Received { peer, message }, Some(Way { connection, local, trusted }));
                 self.place = None;
             }
             Arrival::Malformed { peer, malformed } => self.input(Input::Malformed { peer, malformed }, None),
@@ -280,8 +281,9 @@ impl Front {
     }
 
     fn source(&self, peer: Peer, way: Option<Way>) -> Source {
-        let Way { connection, local } = way.unwrap_or(Way { connection: 0, local: peer.addr });
-        Source::Network { peer, connection, local, trusted: false }
+        let nowhere = Way { connection: 0, local: peer.addr, trusted: false };
+        let Way { connection, local, trusted } = way.unwrap_or(nowhere);
+        Source::Network { peer, connection, local, trusted }
     }
 
     fn lane(&self, source: &Source, request: &Request) -> usize {

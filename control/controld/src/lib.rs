@@ -23,7 +23,8 @@ mod upkeep;
 pub use admin::{Ask as AdminAsk, Settings as AdminConfig};
 pub use config::{Config, ConfigError, Lanes};
 pub use edge::{
-    Hep as HepConfig, Limits as EdgeLimits, Listener, Settings as SipConfig, Tls as TlsConfig, Transport,
+    Hep as HepConfig, Limits as EdgeLimits, Listener, Settings as SipConfig, Tls as TlsConfig, TlsPeer,
+    Transport,
 };
 pub use ended::Settings as EndedConfig;
 pub use link::Settings as DataplaneConfig;

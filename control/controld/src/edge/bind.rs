@@ -16,7 +16,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::hep::Hep;
 use super::settings::{Listener, Settings, Transport};
 use super::table::Table;
-use super::{Arrival, Edge, Shared, connection, datagram, tls};
+use super::{Arrival, Edge, Shared, connection, datagram, identity, tls};
 use crate::Shutdown;
 use crate::metrics::{Close, Metrics};
 
@@ -105,16 +105,17 @@ impl Bound {
     /// Starts reading.
     pub(crate) fn start(self, parts: Parts) -> anyhow::Result<Edge> {
         let Parts { settings, framing, front, metrics, shutdown, seed } = parts;
+        let peers = identity::Peers::open(&settings.tls)?;
+        let shown = tls::Shown::new(&settings.tls)?;
         let acceptor = match self.streams.iter().any(|(transport, ..)| transport.is_secure()) {
-            true => {
-                let (acceptor, shown) = tls::acceptor(&settings.tls)?;
-                let (tls, metrics) = (settings.tls.clone(), metrics.clone());
-                tokio::spawn(tls::follow(shown, tls, metrics, shutdown.clone()));
-                Some(acceptor)
-            }
+            true => Some(tls::acceptor(&settings.tls, peers.clone(), shown.clone())?),
             false => None,
         };
-        let connector: Option<TlsConnector> = tls::connector(&settings.tls)?;
+        let connector: Option<TlsConnector> = tls::connector(&settings.tls, shown.clone())?;
+        if acceptor.is_some() || connector.is_some() {
+            let (tls, metrics) = (settings.tls.clone(), metrics.clone());
+            tokio::spawn(tls::follow(shown, tls, metrics, shutdown.clone()));
+        }
         let shared = Arc::new(Shared {
             limits: settings.limits.clone(),
             framing,
@@ -122,6 +123,7 @@ impl Bound {
             metrics,
             shutdown,
             table: Table::new(seed),
+            peers,
             hep: Hep::open(&settings.hep)?,
         });
         let (locals, sockets): (Vec<_>, Vec<_>) = self.udp.into_iter().map(|(l, s)| (l, Arc::new(s))).unzip();

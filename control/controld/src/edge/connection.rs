@@ -41,11 +41,14 @@ pub(super) async fn accepted(
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().unwrap_or(local);
     let deadline = start + Duration::from_millis(shared.limits.message_ms);
-    let connection = Connection::new(&shared, ticket, local, Some(deadline));
+    let mut connection = Connection::new(&shared, ticket, local, Some(deadline));
     match acceptor {
         None => connection.receive(stream, deadline).await,
         Some(acceptor) => match timeout_at(deadline, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => connection.receive(stream, deadline).await,
+            Ok(Ok(stream)) => {
+                connection.shown(stream.get_ref().1.peer_certificates());
+                connection.receive(stream, deadline).await;
+            }
             Ok(Err(_)) => connection.end(Close::Tls).await,
             Err(_) => connection.end(Close::Slow).await,
         },
@@ -65,7 +68,7 @@ pub(super) async fn open(shared: Arc<Shared>, ticket: Ticket, connector: Option<
     };
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().unwrap_or(peer.addr);
-    let connection = Connection::new(&shared, ticket, local, None);
+    let mut connection = Connection::new(&shared, ticket, local, None);
     match connector {
         None => connection.serve(stream).await,
         Some(connector) => {
@@ -89,6 +92,8 @@ pub(super) struct Connection<'a> {
     pub(super) ticket: Ticket,
     pub(super) peer: Peer,
     local: std::net::SocketAddr,
+    /// It has shown the certificate of a peer whose word is believed.
+    trusted: bool,
     framer: StreamFramer,
     /// How many of its messages may be on their way to a decision.
     places: Arc<Semaphore>,
@@ -115,6 +120,7 @@ impl<'a> Connection<'a> {
             ticket,
             peer,
             local,
+            trusted: false,
             framer: StreamFramer::new(shared.framing.clone()),
             places: Arc::new(Semaphore::new(shared.limits.connection_pending_max)),
             message_by: first_by,
@@ -126,7 +132,9 @@ impl<'a> Connection<'a> {
     }
 
     /// The peer has shown these, and they were believed.
-    fn shown(&self, chain: Option<&[CertificateDer<'static>]>) {
+    fn shown(&mut self, chain: Option<&[CertificateDer<'static>]>) {
+        let peers = self.shared.peers.as_ref();
+        self.trusted = peers.zip(chain).is_some_and(|(peers, chain)| peers.trusts(chain));
         if let Some(own) = chain.and_then(<[_]>::first) {
             let _ = self.ticket.shown.set(own.clone());
         }
@@ -177,11 +185,14 @@ impl<'a> Connection<'a> {
     async fn end(self, why: Close) {
         self.shared.metrics.connections_closed.count(why);
         tracing::debug!(transport = self.peer.transport.label(), reason = ?why, "connection ended");
-        let own = self.shared.table.leave(&self.ticket);
+        let (own, alias) = self.shared.table.leave(&self.ticket);
         let waiting = self.ticket.waiting.load(Ordering::Relaxed);
         self.shared.table.holds(self.held + waiting, 0, &self.shared.limits);
         let (peer, connection) = (self.peer, self.ticket.id);
         let _ = self.shared.front.send(Arrival::Failed { peer, connection, last: own }).await;
+        if let Some(peer) = alias {
+            let _ = self.shared.front.send(Arrival::Failed { peer, connection, last: true }).await;
+        }
     }
 
     async fn exchange<S: AsyncRead + AsyncWrite>(&mut self, stream: S) -> Close {
@@ -351,8 +362,20 @@ impl<'a> Connection<'a> {
     pub(super) async fn arrival(&self, message: sip::Message) -> Arrival {
         let (peer, connection, local) = (self.peer, self.ticket.id, self.local);
         self.shared.copy(peer.transport, peer.addr, local, || message.to_bytes());
+        let trusted = self.trusted;
+        if trusted && let sip::Message::Request(request) = &message {
+            self.alias(request);
+        }
         let place = self.places.clone().acquire_owned().await.ok();
-        Arrival::Message { peer, connection, local, message, place }
+        Arrival::Message { peer, connection, local, trusted, message, place }
+    }
+
+    /// RFC 5923 §5: a peer that has proved who it is wants what goes to its listening port on this connection.
+    fn alias(&self, request: &sip::Request) {
+        let Some(via) = request.top_via().ok().filter(|via| via.params.has("alias")) else { return };
+        let port = via.sent_by.port.unwrap_or(self.peer.transport.default_port());
+        let addr = std::net::SocketAddr::new(self.peer.addr.ip(), port);
+        self.shared.table.alias(&self.ticket, Peer::new(self.peer.transport, addr));
     }
 
     fn pong(&mut self) {

@@ -115,7 +115,9 @@ fn take(shared: &Shared, peer: Peer, local: SocketAddr, datagram: &[u8]) {
     }
     let arrival = match read {
         Ok(None) => return metrics.pings.count(peer.transport),
-        Ok(Some(message)) => Arrival::Message { peer, connection: 0, local, message, place: None },
+        Ok(Some(message)) => {
+            Arrival::Message { peer, connection: 0, local, trusted: false, message, place: None }
+        }
         Err(malformed) => Arrival::Malformed { peer, malformed },
     };
     metrics.received.count(peer.transport);

@@ -5,14 +5,21 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
+
+use super::settings::Tls;
 
 /// The SIP domains of a certificate, and the addresses that stand in it.
 pub(super) fn domains(certificate: &[u8]) -> Vec<String> {
@@ -85,6 +92,113 @@ impl ServerCertVerifier for ServerIdentity {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
         }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// A configured peer.
+#[derive(Debug)]
+struct Known {
+    names: Vec<String>,
+    chain: Arc<dyn ClientCertVerifier>,
+    trusted: bool,
+}
+
+/// The peers that are known by their certificates: each by an authority and names of its own, so that no authority speaks
+/// for the peers of another one (RFC 5922 §7.4).
+#[derive(Debug)]
+pub(super) struct Peers {
+    each: Vec<Known>,
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Peers {
+    /// None where none is configured.
+    pub(super) fn open(settings: &Tls) -> anyhow::Result<Option<Arc<Peers>>> {
+        if settings.peers.is_empty() {
+            return Ok(None);
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let (mut each, mut hints) = (Vec::new(), Vec::new());
+        for peer in &settings.peers {
+            let mut roots = RootCertStore::empty();
+            for certificate in super::tls::certificates(&peer.trust)? {
+                let place = || format!("sip.tls.peers: {}", peer.trust.display());
+                roots.add(certificate).with_context(place)?;
+            }
+            hints.extend(roots.subjects());
+            let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .context("sip.tls.peers")?;
+            each.push(Known { names: peer.names.clone(), chain, trusted: peer.trusted });
+        }
+        Ok(Some(Arc::new(Peers { each, hints, algorithms })))
+    }
+
+    fn known(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<&Known, Error> {
+        let mut why = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        for known in &self.each {
+            match known.chain.verify_client_cert(end_entity, intermediates, now) {
+                Ok(_) if known.names.iter().any(|name| is_for(end_entity, name)) => return Ok(known),
+                Ok(_) => why = Error::InvalidCertificate(CertificateError::NotValidForName),
+                Err(_) => {}
+            }
+        }
+        Err(why)
+    }
+
+    /// True for the chain of a peer whose word is believed.
+    pub(super) fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((end_entity, intermediates)) = chain.split_first() else { return false };
+        self.known(end_entity, intermediates, UnixTime::now()).is_ok_and(|known| known.trusted)
+    }
+}
+
+impl ClientCertVerifier for Peers {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    /// Phones have none.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.known(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

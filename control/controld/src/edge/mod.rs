@@ -27,7 +27,7 @@ use crate::Shutdown;
 use crate::metrics::{Close, Copied, Discard, Metrics};
 
 pub(crate) use bind::{Bound, Parts};
-pub use settings::{Hep, Limits, Listener, Settings, Tls, Transport};
+pub use settings::{Hep, Limits, Listener, Settings, Tls, TlsPeer, Transport};
 use table::Table;
 
 /// A place among the undecided messages of one connection.
@@ -45,6 +45,8 @@ pub(crate) enum Arrival {
         connection: u64,
         /// Which address of ours it reached.
         local: SocketAddr,
+        /// Its certificate says that its word is to be believed.
+        trusted: bool,
         /// The message.
         message: sip::Message,
         /// Its place among the connection's undecided messages, free again when this is dropped.
@@ -77,6 +79,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     table: Table,
+    /// Who is known by a certificate.
+    peers: Option<Arc<identity::Peers>>,
     hep: Option<hep::Hep>,
 }
 

@@ -119,10 +119,31 @@ pub struct Tls {
     /// speak TLS only on connections that peers opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<PathBuf>,
+    /// Peers that prove by their own certificate who they are (trunks, other networks, the core before us). Where there are
+    /// any, whoever connects by TLS is asked for one; who has none is a stranger as before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<TlsPeer>,
     /// Appends every session's secrets to this file in the format of SSLKEYLOGFILE, so that a capture can be read.
     /// Whoever reads the file reads the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_log: Option<PathBuf>,
+}
+
+/// A peer that is known by its certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsPeer {
+    /// SIP domains, one of which its certificate is for (RFC 5922 §7.1).
+    pub names: Vec<String>,
+    /// Certificates, PEM, that its own must chain to.
+    pub trust: PathBuf,
+    /// What it says is believed as if it came from `service.identity.trusted_peers`, whatever its address.
+    #[serde(default = "yes")]
+    pub trusted: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The section `[sip.hep]`: a copy of each message for a collector (Homer's HEP3 over UDP).
@@ -187,6 +208,9 @@ impl Settings {
         let refuse = |key, why: &str| Err(ConfigError::Value { key, why: why.to_owned() });
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return refuse("sip.tls", "certificate and key go together");
+        }
+        if self.tls.peers.iter().any(|peer| peer.names.iter().all(String::is_empty)) {
+            return refuse("sip.tls.peers", "each needs a name");
         }
         if self.listeners.len() > 64 {
             return refuse("sip.listeners", "at most 64");

@@ -27,6 +27,8 @@ pub(super) struct Table {
 struct Inner {
     by_peer: Map<Peer, Handle>,
     accepted: Map<IpAddr, usize>,
+    /// The listening ports whose messages go on a connection that is there (RFC 5923), each with that connection's peer.
+    aliases: Map<Peer, Peer>,
     /// By which name a peer was located last.
     names: Map<Peer, Arc<str>>,
     serial: u64,
@@ -39,6 +41,13 @@ struct Handle {
     waiting: Arc<AtomicUsize>,
     kick: Arc<Notify>,
     shown: Arc<OnceLock<CertificateDer<'static>>>,
+    alias: Option<Peer>,
+}
+
+impl Inner {
+    fn handle(&self, peer: &Peer) -> Option<&Handle> {
+        self.by_peer.get(peer).or_else(|| self.by_peer.get(self.aliases.get(peer)?))
+    }
 }
 
 /// A connection's own end of its entry.
@@ -77,6 +86,7 @@ impl Table {
                 by_peer: map(seed),
                 accepted: map(seed),
                 names: map(seed),
+                aliases: map(seed),
                 serial: seed.0 >> 1,
             }),
             buffered: AtomicUsize::new(0),
@@ -105,16 +115,42 @@ impl Table {
         let (send, queue) = mpsc::unbounded_channel();
         let (waiting, kick) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let shown = Arc::new(OnceLock::new());
-        let handle =
-            Handle { id, queue: send, waiting: waiting.clone(), kick: kick.clone(), shown: shown.clone() };
+        let handle = Handle {
+            id,
+            queue: send,
+            waiting: waiting.clone(),
+            kick: kick.clone(),
+            shown: shown.clone(),
+            alias: None,
+        };
         let name = inner.names.get(&peer).filter(|_| !accepted).cloned();
         inner.by_peer.insert(peer, handle);
         drop(inner);
         Some(Ticket { peer, accepted, id, queue, waiting, kick, shown, name })
     }
 
-    /// Removes a connection's own entry; false when another one has replaced it.
-    pub(super) fn leave(&self, ticket: &Ticket) -> bool {
+    /// What goes to `alias` goes on this connection from now on, unless there is one to it already.
+    pub(super) fn alias(&self, ticket: &Ticket, alias: Peer) {
+        let mut inner = self.lock();
+        let (by_peer, aliases) = {
+            let Inner { by_peer, aliases, .. } = &mut *inner;
+            (by_peer, aliases)
+        };
+        if alias == ticket.peer || by_peer.contains_key(&alias) {
+            return;
+        }
+        let Some(handle) = by_peer.get_mut(&ticket.peer).filter(|handle| handle.id == ticket.id) else {
+            return;
+        };
+        // One for each connection: the table of aliases is no larger than that of connections.
+        if handle.alias.is_none_or(|own| own == alias) {
+            handle.alias = Some(alias);
+            aliases.insert(alias, ticket.peer);
+        }
+    }
+
+    /// Removes a connection's own entry; false when another one has replaced it. Its alias leads nowhere now.
+    pub(super) fn leave(&self, ticket: &Ticket) -> (bool, Option<Peer>) {
         let mut inner = self.lock();
         if ticket.accepted {
             let ip = ticket.peer.addr.ip();
@@ -126,15 +162,18 @@ impl Table {
             }
         }
         let own = inner.by_peer.get(&ticket.peer).is_some_and(|handle| handle.id == ticket.id);
-        if own {
-            inner.by_peer.remove(&ticket.peer);
+        let handle = if own { inner.by_peer.remove(&ticket.peer) } else { None };
+        let alias = handle.and_then(|handle| handle.alias);
+        let alias = alias.filter(|alias| inner.aliases.get(alias) == Some(&ticket.peer));
+        if let Some(alias) = &alias {
+            inner.aliases.remove(alias);
         }
-        own
+        (own, alias)
     }
 
     pub(super) fn write(&self, peer: Peer, bytes: Bytes, limits: &Limits) -> Written {
         let inner = self.lock();
-        let Some(handle) = inner.by_peer.get(&peer) else { return Written::Unknown(bytes) };
+        let Some(handle) = inner.handle(&peer) else { return Written::Unknown(bytes) };
         let octets = bytes.len();
         if handle.waiting.load(Ordering::Relaxed).saturating_add(octets) > limits.write_queue_max
             || self.buffered.load(Ordering::Relaxed).saturating_add(octets) > limits.buffered_max
@@ -167,7 +206,7 @@ impl Table {
     }
 
     pub(super) fn has(&self, peer: Peer) -> bool {
-        self.lock().by_peer.contains_key(&peer)
+        self.lock().handle(&peer).is_some()
     }
 
     /// The peer was located by a name. False where its connection has shown, or will have to show, a certificate for
@@ -175,7 +214,7 @@ impl Table {
     pub(super) fn expect(&self, peer: Peer, host: &str) -> bool {
         let mut inner = self.lock();
         let named = inner.names.get(&peer).is_some_and(|name| name.eq_ignore_ascii_case(host));
-        if let Some(handle) = inner.by_peer.get(&peer) {
+        if let Some(handle) = inner.handle(&peer) {
             return handle.shown.get().map_or(named, |shown| identity::is_for(shown, host));
         }
         if !named {

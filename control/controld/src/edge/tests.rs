@@ -164,7 +164,10 @@ fn identity() -> Identity {
         CertificateDer::from_pem_file(&certificate).is_ok() && PrivateKeyDer::from_pem_file(&key).is_ok()
     );
     let tls = Tls { certificate: Some(certificate), key: Some(key), ..Tls::default() };
-    Identity { folder, acceptor: super::tls::acceptor(&tls).unwrap().0 }
+    Identity {
+        folder,
+        acceptor: super::tls::acceptor(&tls, None, super::tls::Shown::new(&tls).unwrap()).unwrap(),
+    }
 }
 
 #[tokio::test]

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -27,17 +28,22 @@ type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 const LOOK: Duration = Duration::from_secs(2);
 
 /// For connections that peers open.
-pub(crate) fn acceptor(settings: &Tls) -> anyhow::Result<(TlsAcceptor, Arc<Shown>)> {
+pub(super) fn acceptor(
+    settings: &Tls,
+    peers: Option<Arc<identity::Peers>>,
+    shown: Arc<Shown>,
+) -> anyhow::Result<TlsAcceptor> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let shown = Arc::new(Shown::new(settings, &provider)?);
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(shown.clone());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = match peers {
+        Some(peers) => config.with_client_cert_verifier(peers),
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_cert_resolver(shown);
     if let Some(path) = &settings.key_log {
         config.key_log = Arc::new(KeyLog::open(path)?);
     }
-    Ok((TlsAcceptor::from(Arc::new(config)), shown))
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// The certificate that peers are shown.
@@ -49,9 +55,10 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    fn new(settings: &Tls, provider: &CryptoProvider) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: &Tls) -> anyhow::Result<Arc<Self>> {
         let written = Mutex::new(written(settings));
-        Ok(Shown { key: RwLock::new(certified(settings, provider)?), written })
+        let key = RwLock::new(certified(settings, &aws_lc_rs::default_provider())?);
+        Ok(Arc::new(Shown { key, written }))
     }
 
     /// Reads the files again when they were written since.
@@ -70,6 +77,16 @@ impl Shown {
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.key.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.key.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -108,7 +125,7 @@ fn certified(settings: &Tls, provider: &CryptoProvider) -> anyhow::Result<Arc<Ce
 }
 
 /// For connections that we open; `None` when nobody is trusted.
-pub(crate) fn connector(settings: &Tls) -> anyhow::Result<Option<TlsConnector>> {
+pub(super) fn connector(settings: &Tls, shown: Arc<Shown>) -> anyhow::Result<Option<TlsConnector>> {
     let Some(path) = &settings.trust else { return Ok(None) };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
@@ -116,18 +133,22 @@ pub(crate) fn connector(settings: &Tls) -> anyhow::Result<Option<TlsConnector>> 
     }
     let provider = aws_lc_rs::default_provider();
     let algorithms = provider.signature_verification_algorithms;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(identity::ServerIdentity::new(roots, algorithms))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(identity::ServerIdentity::new(roots, algorithms));
+    // One that is drawn for this run proves nothing to anybody.
+    let mut config = match settings.certificate {
+        Some(_) => config.with_client_cert_resolver(shown),
+        None => config.with_no_client_auth(),
+    };
     if let Some(path) = &settings.key_log {
         config.key_log = Arc::new(KeyLog::open(path)?);
     }
     Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
-fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
     let certificates = read().with_context(|| path.display().to_string())?;
     if certificates.is_empty() {

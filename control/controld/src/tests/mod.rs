@@ -9,6 +9,7 @@ mod process;
 mod sessions;
 mod streams;
 mod tls;
+mod trunks;
 mod websocket;
 
 use std::io::{Read, Write};

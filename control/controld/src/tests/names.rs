@@ -21,7 +21,7 @@ fn to_partner(dns: &Dns, next: &str, more: &str) -> Node {
 }
 
 /// A MESSAGE of a user of ours to one of theirs, from the core before us.
-fn message(n: u32) -> String {
+pub(super) fn message(n: u32) -> String {
     format!(
         "MESSAGE sip:bob@partner.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKm{n};rport\r\n\
          Max-Forwards: 70\r\nFrom: <sip:alice@weir.example>;tag=a{n}\r\nTo: <sip:bob@partner.example>\r\n\
@@ -54,13 +54,13 @@ fn answer(request: &str, status: &str) -> String {
 }
 
 /// A server of the partner: answers all that comes with one status, and shows each request.
-struct Server {
-    port: u16,
+pub(super) struct Server {
+    pub(super) port: u16,
     requests: mpsc::Receiver<String>,
 }
 
 impl Server {
-    fn udp(status: &'static str) -> Server {
+    pub(super) fn udp(status: &'static str) -> Server {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let (send, requests) = mpsc::channel();
@@ -297,13 +297,13 @@ fn a_dns_that_lies_gains_nothing() {
 }
 
 /// An authority of the test's own.
-struct Authority {
-    certificate: rcgen::Certificate,
+pub(super) struct Authority {
+    pub(super) certificate: rcgen::Certificate,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(super) fn new() -> Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -311,16 +311,25 @@ impl Authority {
         Authority { certificate, issuer: rcgen::Issuer::new(params, key) }
     }
 
-    fn server(&self, name: &str) -> ServerConfig {
+    /// A certificate and its key.
+    pub(super) fn draw(
+        &self,
+        name: &str,
+    ) -> (rustls::pki_types::CertificateDer<'static>, rustls::pki_types::PrivateKeyDer<'static>) {
         let key = rcgen::KeyPair::generate().unwrap();
         let own = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         let own = own.signed_by(&key, &self.issuer).unwrap();
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        (own.der().clone(), key.into())
+    }
+
+    fn server(&self, name: &str) -> ServerConfig {
+        let (certificate, key) = self.draw(name);
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![own.der().clone()], key.into())
+            .with_single_cert(vec![certificate], key)
             .unwrap()
     }
 }
