@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base::{Entropy, Instant, Now, Outbox};
 use contract::{Audited, Counters, from_dataplane::Body};
 
+use crate::few::Few;
 use crate::media::{Media, Tx};
 use crate::message::Message;
 use crate::wanted::Wanted;
@@ -22,7 +23,7 @@ pub(crate) enum Seat {
 pub(crate) struct Context {
     pub(crate) wanted: Wanted,
     /// Rows by leg id.
-    pub(crate) seats: BTreeMap<u64, Seat>,
+    pub(crate) seats: Few<u64, Seat>,
     pub(crate) captured: bool,
     /// The shard where it is at home; `None`: here.
     pub(crate) home: Option<u16>,

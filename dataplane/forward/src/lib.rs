@@ -22,6 +22,7 @@ mod apply;
 mod config;
 mod drops;
 mod engine;
+mod few;
 mod input;
 mod media;
 mod message;

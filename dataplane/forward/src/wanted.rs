@@ -12,13 +12,14 @@ use contract::{Batch, LegSet, change::Verb, leg::Kind, refusal::Reason};
 use bundles::place_riders;
 use paths::{check_path, names, slots, unname};
 
+use crate::few::Few;
 use crate::{Attachment, Elsewhere, Limits};
 
 /// The wanted state of one context.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
-    pub(crate) legs: BTreeMap<u64, Arc<contract::Leg>>,
-    pub(crate) paths: BTreeMap<u32, Arc<contract::Path>>,
+    pub(crate) legs: Few<u64, Arc<contract::Leg>>,
+    pub(crate) paths: Few<u32, Arc<contract::Path>>,
 }
 
 /// The leg ids that a set means now.
