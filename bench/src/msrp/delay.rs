@@ -103,10 +103,11 @@ impl Room {
 
     /// Speaks to him who reads nothing, and to nobody else, until the kernel takes no more for him and the rest waits here.
     fn fill(&mut self) -> anyhow::Result<()> {
+        let much = forward::Limits::default().queue_bytes_max as f64 / 5.0;
         for _ in 0..WHISPER_TIMES {
             self.load.whisper(self.members + 1, WHISPERS)?;
             std::thread::sleep(COUNTED);
-            if self.waiting()? > 0.0 {
+            if self.waiting()? >= much {
                 // What all get comes behind the last of what he alone was sent.
                 self.load.message_octets()?;
                 return self.weir.control().drain();
