@@ -41,7 +41,8 @@ pub(super) fn run(plan: &Arguments, report: &mut Report) -> anyhow::Result<()> {
     for reader in &READERS {
         anyhow::ensure!((reader.parse)(&wire) > 0, "{} does not read the message", reader.name);
     }
-    let rows: [(&str, f64, &dyn Fn(&Reader) -> f64); 2] = [
+    type Figure<'a> = &'a dyn Fn(&Reader) -> f64;
+    let rows: [(&str, f64, Figure<'_>); 2] = [
         ("parse_vs_rsip", 0.2, &|reader| time(MESSAGES, || (reader.parse)(&wire))),
         ("serialise_vs_rsip", 0.25, &|reader| (reader.serialise)(&wire, MESSAGES)),
     ];
