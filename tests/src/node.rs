@@ -198,7 +198,7 @@ fn dataplane(settings: Settings, measured: bool, folder: &Path) -> dataplaned::R
     let text = format!(
         "folder = \"{folder}\"\n[driver]\nkind = \"mio\"\n[metrics]\n{metrics}\n[msrp]\nport = 0\n\
          [msrp.relay]\non = true\nplain = true\nreach = [\"127.0.0.0/8\"]\n\
-         [rtp]\nport_first = {first}\nport_last = {}\n",
+         [limits]\nslow_ms = 10000\n[rtp]\nport_first = {first}\nport_last = {}\n",
         first + 999
     );
     dataplaned::start(toml::from_str(&text).unwrap()).unwrap()

@@ -188,6 +188,9 @@ pub struct Participating {
     pub session_expires_min_s: u32,
     /// A lost MSRP leg may be set up again for so long before BYE, seconds.
     pub leg_lost_grace_s: u32,
+    /// When the other side has hung up, a device that has not read yet all that was sent to it, though others have, keeps
+    /// its session for so long, seconds; 0: nobody waits for it.
+    pub slow_max_s: u32,
     /// One 603 ends the fork.
     pub decline_all: bool,
 }
@@ -204,6 +207,7 @@ impl Default for Participating {
             session_expires_s: 1800,
             session_expires_min_s: 90,
             leg_lost_grace_s: 30,
+            slow_max_s: 7200,
             decline_all: true,
         }
     }

@@ -447,7 +447,7 @@ impl Default for MetricsSettings {
     }
 }
 
-/// Captures, written by the spool thread.
+/// Captures, and what waits for slow devices: written by the spool thread.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpoolSettings {
@@ -460,11 +460,36 @@ pub struct SpoolSettings {
     pub files_max: usize,
     /// Octets of one file when control names no limit.
     pub file_bytes_max: u64,
+    /// Folder of what waits for devices that read a message more slowly than others do that have it at the same time; without
+    /// one, `spill` in the folder. Made when something waits. Its files have no names, and what a run that died has left there
+    /// is removed at the next start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spill_folder: Option<PathBuf>,
+    /// Octets that may wait there for one device; beyond them the sender is paced by it.
+    pub spill_file_bytes_max: u64,
+    /// Octets that may wait there altogether, shared out to the shards. 0: nothing waits there, and the slowest device paces
+    /// the others.
+    pub spill_bytes_max: u64,
+    /// Devices of one shard for which something may wait there at once.
+    pub spill_files_max: usize,
+    /// Octets of one shard that are not written yet; beyond them senders wait for the disk.
+    pub spill_unwritten_bytes_max: usize,
 }
 
 impl Default for SpoolSettings {
     fn default() -> Self {
-        SpoolSettings { folder: None, packets_max: 16_384, files_max: 64, file_bytes_max: 1 << 30 }
+        let engine = forward::Limits::default();
+        SpoolSettings {
+            folder: None,
+            packets_max: 16_384,
+            files_max: 64,
+            file_bytes_max: 1 << 30,
+            spill_folder: None,
+            spill_file_bytes_max: engine.spill_file_bytes_max,
+            spill_bytes_max: 8 << 30,
+            spill_files_max: engine.spill_files_max,
+            spill_unwritten_bytes_max: engine.spill_unwritten_bytes_max,
+        }
     }
 }
 
@@ -477,6 +502,23 @@ impl Config {
     /// The folder of captures.
     pub fn spool_folder(&self) -> PathBuf {
         self.spool.folder.clone().unwrap_or_else(|| self.folder.join("spool"))
+    }
+
+    /// The folder of what waits for slow devices.
+    pub fn spill_folder(&self) -> PathBuf {
+        self.spool.spill_folder.clone().unwrap_or_else(|| self.folder.join("spill"))
+    }
+
+    /// The maxima of one engine.
+    pub(crate) fn engine_limits(&self) -> forward::Limits {
+        let spool = &self.spool;
+        forward::Limits {
+            spill_file_bytes_max: spool.spill_file_bytes_max,
+            spill_bytes_max: spool.spill_bytes_max / self.cores().len().max(1) as u64,
+            spill_files_max: spool.spill_files_max,
+            spill_unwritten_bytes_max: spool.spill_unwritten_bytes_max,
+            ..self.limits.engine()
+        }
     }
 
     /// The cores that shards run on.
@@ -533,6 +575,12 @@ impl Config {
         anyhow::ensure!(
             self.driver.kernel_relay.flows_max > 0,
             "driver.kernel_relay.flows_max is at least 1"
+        );
+        anyhow::ensure!(
+            self.spool.spill_bytes_max == 0
+                || (self.spool.spill_file_bytes_max >= 1 << 20
+                    && self.spool.spill_unwritten_bytes_max >= 1 << 16),
+            "spool.spill_file_bytes_max is at least 1048576 and spool.spill_unwritten_bytes_max at least 65536"
         );
         anyhow::ensure!(self.cores().len() <= 64, "more than 64 shards");
         anyhow::ensure!(

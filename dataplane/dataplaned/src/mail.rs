@@ -40,7 +40,9 @@ pub(crate) enum ToShard {
     LookedUp { dial: forward::DialId, found: Vec<SocketAddr> },
     /// From the thread of handshakes.
     Dtls { id: DtlsId, word: DtlsWord },
-    /// From the same: so many datagrams found no room on their way to a shard.
+    /// From the spool: what became of an order of the engine's.
+    Spilled(forward::SpillWord),
+    /// From the thread of handshakes: so many datagrams found no room on their way to a shard.
     HandshakesMissed(u64),
     /// From the steward: the capture of a context that is at home elsewhere begins.
     Trace { context: u64 },

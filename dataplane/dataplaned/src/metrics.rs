@@ -80,6 +80,9 @@ pub(crate) struct Metrics {
     legs_max: IntGauge,
     connections: IntGauge,
     queued: IntGauge,
+    spill_bytes: IntGauge,
+    spill_files: IntGauge,
+    spilled: IntCounter,
     legs_silent: IntGauge,
     draining: IntGauge,
     control: IntGauge,
@@ -162,6 +165,13 @@ impl Metrics {
                 "Legs whose peer may send and has been silent for ten seconds.",
             )?,
             queued: gauge(r, "queued_bytes", "Octets that wait for connections.")?,
+            spill_bytes: gauge(
+                r,
+                "spill_bytes",
+                "Octets of files in which messages wait for devices that are slower than others.",
+            )?,
+            spill_files: gauge(r, "spill_files", "Those files.")?,
+            spilled: counter(r, "spilled_bytes_total", "Octets that were given to such files.")?,
             draining: gauge(r, "draining", "1 while no new context is taken.")?,
             control: gauge(r, "control_link_up", "1 while control is linked.")?,
             registry: registry.clone(),
@@ -213,6 +223,7 @@ impl Metrics {
             vec.with_label_values(&[label]).inc_by(now.saturating_sub(before));
         };
         let (t, b) = (&now.totals, &before.totals);
+        self.spilled.inc_by(t.spilled_bytes.saturating_sub(b.spilled_bytes));
         add(&self.packets, "in", t.packets_in, b.packets_in);
         add(&self.packets, "forwarded", t.packets_forwarded, b.packets_forwarded);
         add(&self.packets, "consumed", t.packets_consumed, b.packets_consumed);
@@ -265,6 +276,8 @@ impl Metrics {
         self.relay_sessions.set(sum(|figures| figures.totals.relay_sessions));
         self.kernel_flows.set(sum(|figures| figures.totals.flows_offloaded));
         self.queued.set(sum(|figures| figures.totals.queued_bytes));
+        self.spill_bytes.set(sum(|figures| figures.totals.spill_bytes));
+        self.spill_files.set(sum(|figures| figures.totals.spill_files));
     }
 
     /// The kernel relays at so many interfaces, at most so many flows.

@@ -186,10 +186,11 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         joins.push(shard.join);
     }
 
-    let spool = (config.spool_folder(), config.spool.clone(), to_steward());
+    let folders = (config.spool_folder(), config.spill_folder());
+    let spool = (folders, config.spool.clone(), to_steward(), (0..senders.len()).map(outgoing).collect());
     joins.push(spawn("spool", &failed, move || {
-        let (folder, settings, steward) = spool;
-        Spool::new(spool::files(), folder, settings, steward).run(&spool_mailbox);
+        let (folders, settings, steward, shards) = spool;
+        Spool::new(spool::files(), folders, settings, steward, shards).run(&spool_mailbox);
         Ok(())
     })?);
 
@@ -357,7 +358,7 @@ fn start_shard(
             msrp: authority(msrp.0),
             msrps: msrp.1.map(authority),
             relay: config.msrp.relay.engine()?,
-            limits: config.limits.engine(),
+            limits: config.engine_limits(),
         },
         driver: Plan::driver_config(config, number),
         rtp: config.rtp.clone(),
@@ -427,7 +428,7 @@ fn say_driver(choice: &Choice, config: &Config) {
 
 /// The memory that the limits allow, and what of the host does not suffice for them.
 fn say_limits(config: &Config, shards: usize) {
-    let mut budget = config.limits.engine().budget();
+    let mut budget = config.engine_limits().budget();
     budget.extend(&Plan::driver_config(config, 0).budget()).row(
         "mailbox",
         config.limits.mailbox_max as u64,

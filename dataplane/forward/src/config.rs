@@ -10,7 +10,7 @@ use crate::media::{
     Binding, Guard, HELD_BYTES, Names, Offload, RepairSizes, Route, RtpLeg, Source, Spent, Spread, Stream,
     Talk, Web, WebLimits, Wide,
 };
-use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Transaction};
+use crate::message::{Conn, Expect, Held, Mark, Passage, Row, Spill, Transaction};
 
 /// A listener whose address stands in `a=path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,15 @@ pub struct Limits {
     pub tap_bytes_max: usize,
     /// Messages of which something waits for it, or that are not whole yet.
     pub tap_messages_max: usize,
+    /// Octets on disk in which the messages for one slow receiver among several wait, so that the others need not; beyond
+    /// them their source is paused.
+    pub spill_file_bytes_max: u64,
+    /// The same of all of them together. 0: nothing goes to disk, and the slowest paces the others.
+    pub spill_bytes_max: u64,
+    /// Receivers for whom something may wait so at once.
+    pub spill_files_max: usize,
+    /// Octets that are given to the disk and not written yet; beyond them the sources wait for the disk.
+    pub spill_unwritten_bytes_max: usize,
     /// From accept until the first request (RFC 4976 §6.3).
     pub arrival_ms: u64,
     /// From the last octet of a request to its response (RFC 4975 §7.1.4).
@@ -173,6 +182,10 @@ impl Default for Limits {
             held_ms: 30_000,
             tap_bytes_max: 256 << 10,
             tap_messages_max: 128,
+            spill_file_bytes_max: 2 << 30,
+            spill_bytes_max: 0,
+            spill_files_max: 256,
+            spill_unwritten_bytes_max: 4 << 20,
             arrival_ms: 30_000,
             response_ms: 30_000,
             incomplete_ms: 540_000,
@@ -238,6 +251,16 @@ impl Limits {
                 legs,
                 n(self.held_bytes_max.max(self.tap_bytes_max))
                     + n(self.held_messages_max.max(self.tap_messages_max)) * (size(size_of::<Held>()) + 64),
+            )
+            .row(
+                "msrp on its way to disk",
+                u64::from(self.spill_bytes_max > 0),
+                n(self.spill_unwritten_bytes_max) * 2,
+            )
+            .row(
+                "msrp before and behind what is on disk, of each slow receiver",
+                if self.spill_bytes_max > 0 { n(self.spill_files_max) } else { 0 },
+                size(Spill::octets_max()),
             )
             .row("msrp reports expected", legs * n(self.leg_reports_max), size(size_of::<Expect>()) + 32)
             .row(

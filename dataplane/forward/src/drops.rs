@@ -129,6 +129,8 @@ drops! {
     MsrpHeldLate => "msrp_held_late",
     /// A copy for a tap: it was too slow, gone for too long, or wanted no more of it.
     MsrpTap => "msrp_tap",
+    /// A copy that waited on disk for a slow receiver, and the disk failed.
+    MsrpSpill => "msrp_spill",
     /// A request that the relay's rules do not let pass: an AUTH without TLS or for too long or short a time (403, 423),
     /// a session's URI used by another peer than its first, or a next hop where none may be (403).
     MsrpRelayRefused => "msrp_relay_refused",

@@ -133,6 +133,7 @@ impl Engine {
             Input::Offloaded { socket, carried, over } => {
                 self.media.carried(now, socket, carried, over, &mut tx);
             }
+            Input::Spilled(word) => self.message.spilled(now, word, &mut tx),
             Input::Drain(on) => self.draining = on,
         }
         if let Some(context) = self.media.dirty.take() {
@@ -286,6 +287,7 @@ impl Engine {
     pub fn totals(&self) -> Totals {
         let mut totals = self.totals;
         totals.queued_bytes = self.message.queued();
+        (totals.spill_bytes, totals.spill_files, totals.spilled_bytes) = self.message.on_disk();
         totals.connections = totals.connections.saturating_sub(self.message.hidden());
         totals
     }

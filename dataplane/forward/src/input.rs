@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use rtp::srtp::Keying;
 
-use crate::{Carried, Elsewhere, Handed, Standing};
+use crate::{Carried, Elsewhere, Handed, SpillWord, Standing};
 
 /// A UDP socket of this shard. Dense: the driver numbers its sockets from 0, below [`crate::Limits::sockets_max`],
 /// and may reuse a number after it performed [`crate::Output::CloseSocket`] for it.
@@ -205,6 +205,8 @@ pub enum Input<'a> {
         /// It is no longer offloaded, or could not be (`carried` is `None` then).
         over: bool,
     },
+    /// What became of what was given to the disk ([`crate::Output::Spill`]): each write and each fetch has one, in their order.
+    Spilled(SpillWord),
     /// No new contexts, or again new ones.
     Drain(bool),
 }

@@ -38,6 +38,7 @@ pub use engine::Engine;
 pub use input::{Attachment, CloseReason, ConnId, DialId, DtlsId, DtlsKeys, DtlsWord, Input, SocketId};
 pub use media::{Carried, OwnMedia, Settled};
 pub use message::relay::{RelayConfig, SHARD_SHIFT};
+pub use message::{SpillId, SpillOrder, SpillWord};
 pub use outposts::{Elsewhere, Handed, Standing};
 pub use output::{DtlsOrder, HEAD_BYTES, Output, Packet, Transport};
 pub use totals::Totals;

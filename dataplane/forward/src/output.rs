@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use base::UnixTime;
 use bytes::Bytes;
 
-use crate::{ConnId, DialId, DtlsId, Handed, Settled, SocketId};
+use crate::{ConnId, DialId, DtlsId, Handed, Settled, SocketId, SpillOrder};
 
 /// Octets of the fixed RTP header, which is what a rewritten packet replaces.
 pub const HEAD_BYTES: usize = 12;
@@ -162,6 +162,8 @@ pub enum Output {
     Answer(Box<contract::FromDataplane>),
     /// For the spool: a packet of a captured context.
     Spool(Box<Packet>),
+    /// For the spool, in order and never lost: what waits for a slow receiver. Answered by [`crate::Input::Spilled`].
+    Spill(Box<SpillOrder>),
 }
 
 /// How a captured packet travelled.

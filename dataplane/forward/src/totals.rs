@@ -5,7 +5,7 @@ use crate::Drop;
 const REASONS: usize = Drop::ALL.len();
 
 /// Sums since the start. `packets_in = packets_forwarded + packets_consumed +` the drops of datagrams, and
-/// `requests_in = requests_taken +` the drops of requests. Of the latter, [`Drop::MsrpCongested`], [`Drop::MsrpTap`] and `Drop::MsrpHeld*` count copies instead, and
+/// `requests_in = requests_taken +` the drops of requests. Of the latter, [`Drop::MsrpCongested`], [`Drop::MsrpTap`], [`Drop::MsrpSpill`] and `Drop::MsrpHeld*` count copies instead, and
 /// [`Drop::MsrpLimit`] connections that found no room, too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
@@ -51,6 +51,12 @@ pub struct Totals {
     pub connections: u64,
     /// Octets that wait in connection queues.
     pub queued_bytes: u64,
+    /// Octets of files on disk in which messages wait for slow receivers.
+    pub spill_bytes: u64,
+    /// Those files.
+    pub spill_files: u64,
+    /// Octets that were given to the disk since the start.
+    pub spilled_bytes: u64,
     /// Sessions that clients have at the relay.
     pub relay_sessions: u64,
     /// AUTHs that were granted, refreshes included.
@@ -83,6 +89,9 @@ impl Default for Totals {
             legs: 0,
             connections: 0,
             queued_bytes: 0,
+            spill_bytes: 0,
+            spill_files: 0,
+            spilled_bytes: 0,
             relay_sessions: 0,
             relay_granted: 0,
             relay_refused: 0,

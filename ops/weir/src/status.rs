@@ -222,6 +222,8 @@ fn for_people(status: &Status, dropped: &BTreeMap<String, u64>) -> String {
         row("contexts", of("/dataplane/load/contexts", "/dataplane/load/contexts_max"));
         row("legs", of("/dataplane/load/legs", "/dataplane/load/legs_max"));
         row("relay sessions", text("/dataplane/load/relay_sessions"));
+        let waits = ["bytes", "files"].map(|what| text(&format!("/dataplane/load/spill_{what}")));
+        row("waiting on disk", format!("{} octets for {} slow devices", waits[0], waits[1]));
         row("busiest shard", format!("{} per mille", text("/dataplane/load/busy_permille")));
     } else {
         row("data plane", "not linked".to_owned());

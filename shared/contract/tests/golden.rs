@@ -264,6 +264,8 @@ fn load() -> Load {
         busy_permille: 250,
         draining: true,
         relay_sessions: 0,
+        spill_bytes: 0,
+        spill_files: 0,
     }
 }
 
@@ -409,11 +411,19 @@ fn from_dataplane_messages() -> Vec<(&'static str, FromDataplane)> {
                 what: Some(message_news::What::Nickname("Bob".into())),
             }),
         ),
-        ("news_pressure", news::What::Pressure(Pressure { leg: key, on: true, waiting_bytes: 65_536 })),
+        (
+            "news_pressure",
+            news::What::Pressure(Pressure { leg: key, on: true, waiting_bytes: 65_536, kept: false }),
+        ),
+        (
+            "news_pressure_kept",
+            news::What::Pressure(Pressure { leg: key, on: true, waiting_bytes: 1 << 30, kept: true }),
+        ),
         ("news_counters", news::What::Counters(Counters { legs: vec![counters] })),
         ("news_counters_last", news::What::Counters(Counters { legs: vec![last_counters] })),
         ("news_load", news::What::Load(load())),
         ("news_load_relay", news::What::Load(Load { relay_sessions: 5, ..load() })),
+        ("news_load_spill", news::What::Load(Load { spill_bytes: 1 << 30, spill_files: 2, ..load() })),
     ];
     let capture_state = contract::CaptureState {
         context: 7,

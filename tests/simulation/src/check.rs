@@ -9,6 +9,7 @@
 //!   reported.
 //! - Nobody is held back by a tap, and what it answers and reports is nobody's; what was taken comes to it, or control was
 //!   told.
+//! - What control is told to be with the peer of who was behind is; disks are empty.
 //! - Tables are empty, sums add up.
 
 use contract::change::Verb;
@@ -67,6 +68,7 @@ impl World {
                     "guests",
                     "letters",
                     "sources blocked",
+                    "files on disk",
                 ]
                 .contains(&table)
                     && size > 0
@@ -89,9 +91,17 @@ impl World {
                     self.fault(format!("at the end, shard {shard} keeps {size} {table}"));
                 }
             }
+            let (files, writes, fetches) =
+                (self.disks[shard].files(), self.disks[shard].writes, self.disks[shard].fetches);
+            if files > 0 {
+                self.fault(format!("at the end, {files} files are left on the disk of shard {shard}"));
+            }
+            self.cover.add("disk", "written", writes);
+            self.cover.add("disk", "read", fetches);
             let engine = &self.engines[shard];
             let totals = engine.totals();
-            let copies = [Drop::MsrpCongested, Drop::MsrpHeldFull, Drop::MsrpHeldLate, Drop::MsrpTap];
+            let copies =
+                [Drop::MsrpCongested, Drop::MsrpHeldFull, Drop::MsrpHeldLate, Drop::MsrpTap, Drop::MsrpSpill];
             let of_requests =
                 Drop::ALL.iter().filter(|d| d.label().starts_with("msrp") && !copies.contains(d));
             let dropped: u64 = of_requests.map(|d| totals.dropped(*d)).sum();
@@ -278,6 +288,17 @@ impl World {
         let is_tap = self.seats[seat].tap;
         if said.is_accepted() && heard && must && whole.is_empty() && !refused && !given_up && !is_tap {
             fault("it was accepted, and has not come");
+        }
+        // What was whole when control was told that he has all of it was with the kernel then.
+        let late = |one: &&&Incoming| {
+            let overs = &self.seats[seat].overs;
+            let is_late = |(step, link, taken): &(u64, u64, u64)| {
+                *link == one.link && end.is_some_and(|end| end < *step) && one.end_at > *taken
+            };
+            overs.iter().any(is_late)
+        };
+        if !said.room && !is_tap && whole.iter().any(late) {
+            fault("it came after control was told that he has all of it");
         }
         if let Some(one) = whole.first() {
             cover.reach("copy", "delivered");

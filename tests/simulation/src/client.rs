@@ -251,8 +251,14 @@ impl World {
     /// A message is thought of, and begun.
     fn say(&mut self, seat: usize) {
         let number = self.said.len();
-        let sketch = Sketch { number, user: self.seats[seat].user, size: size(&mut self.dice) };
         let is_room = self.shapes.get(&self.seats[seat].context) == Some(&Shape::Room);
+        // What goes to several is often longer than a queue: some of them will be behind.
+        let is_to_several = !is_room && self.first_of(self.seats[seat].context) == seat;
+        let size = match is_to_several && self.dice.percent(40) {
+            true => self.dice.between(20_000, 300_000),
+            false => size(&mut self.dice),
+        };
+        let sketch = Sketch { number, user: self.seats[seat].user, size };
         let mut said =
             if is_room { self.say_in_room(seat, &sketch) } else { self.say_to_far_end(seat, &sketch) };
         let length = said.body.len() as u64;

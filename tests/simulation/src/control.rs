@@ -7,6 +7,7 @@ use contract::{
     Switch, leg::Kind, message_news, news::What, path::Parameters, placement::At,
 };
 
+use crate::mutate::Mutation;
 use crate::said::{ROOM, address, number_of};
 use crate::seat::{Plan, Seat, Standing};
 use crate::shards::Until;
@@ -112,6 +113,7 @@ impl World {
             bound: Vec::new(),
             troubles: Vec::new(),
             pressed: Vec::new(),
+            overs: Vec::new(),
             plans,
             open: Vec::new(),
             parallel: self.dice.between(1, 5) as usize,
@@ -372,6 +374,21 @@ impl World {
                 self.cover.reach("member × event", format!("{} × {event}", was.label()));
                 let ms = if self.dice.percent(80) { self.dice.between(50, 4000) } else { 18_000 };
                 self.after(ms, Event::Repair(seat));
+            }
+            What::Pressure(pressure) if pressure.kept => {
+                let Some(seat) = self.seat_of(pressure.leg) else { return };
+                let event = if pressure.on { "behind" } else { "caught up" };
+                self.note(|| format!("seat {seat} is {event}"));
+                self.cover.reach("disk", event);
+                let early = self.mutator.kind == Some(Mutation::EarlyOver) && pressure.on;
+                let who = &mut self.seats[seat];
+                if let Some((number, link)) =
+                    who.link.and_then(|number| Some((number, self.links.get(&number)?)))
+                    && (!pressure.on || early)
+                {
+                    // Taken for over when it has only just begun: of what is said in the next steps nothing has come.
+                    who.overs.push((step + u64::from(early) * 300, number, link.taken));
+                }
             }
             What::Pressure(pressure) => {
                 let Some(seat) = self.seat_of(pressure.leg) else { return };

@@ -115,12 +115,14 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "msrp_other_connection",
             "msrp_refused",
             "msrp_stray",
+            "msrp_spill",
             "msrp_tap",
             "msrp_unasked",
             "msrp_unfinished",
         ],
     ),
     ("across", &["handed over", "a source waits for a shard", "tapped"]),
+    ("disk", &["written", "read", "failed", "behind", "caught up"]),
     ("nickname", &["granted", "refused", "decided too late"]),
 ];
 

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! MSRP through the data plane's engine, all in one thread under one seed (DESIGN §8): peers made by hand that write in
 //! hostile orders, a network that cuts, stalls and resets, a control that puts, removes and decides late, and the engines
-//! of three shards, of which a room may be on all. What is checked is written in `check`; what was reached is counted in `cover`; rules broken on purpose
+//! of three shards, of which a room may be on all, each with a disk. What is checked is written in `check`; what was reached is counted in `cover`; rules broken on purpose
 //! are in `mutate`.
 //!
 //! Deliberately not here: sockets, TLS, SIP, the store; RTP.
@@ -11,6 +11,7 @@ mod client;
 mod control;
 mod cover;
 mod dice;
+mod disk;
 mod link;
 mod mutate;
 mod said;

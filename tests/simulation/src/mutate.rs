@@ -57,6 +57,12 @@ pub enum Mutation {
     HandedOutOfOrder,
     /// Who joined on another shard after a message had begun is served its tail.
     LateTailElsewhere,
+    /// The disk says that it has written what it has not.
+    LostWrite,
+    /// What is to come back from disk never does.
+    LostFetch,
+    /// Control is told that who was behind has all of it when he has not.
+    EarlyOver,
 }
 
 impl Mutation {
@@ -85,6 +91,9 @@ impl Mutation {
         Mutation::LostTaken,
         Mutation::HandedOutOfOrder,
         Mutation::LateTailElsewhere,
+        Mutation::LostWrite,
+        Mutation::LostFetch,
+        Mutation::EarlyOver,
     ];
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Seat {
     pub(crate) troubles: Vec<u64>,
     /// Steps in which it was congested: from, to.
     pub(crate) pressed: Vec<(u64, u64)>,
+    /// When control was told that it is behind no more, and how much of its connection was with the kernel then.
+    pub(crate) overs: Vec<(u64, u64, u64)>,
     pub(crate) plans: VecDeque<Plan>,
     /// Messages that were begun.
     pub(crate) open: Vec<usize>,

@@ -9,6 +9,7 @@ use forward::{CloseReason, Config, ConnId, DialId, Engine, Input, Limits, Listen
 
 use crate::Cover;
 use crate::dice::Dice;
+use crate::disk::Disk;
 use crate::link::{Chunk, Link, Mark};
 use crate::mutate::{Mutation, Mutator};
 use crate::said::Said;
@@ -35,6 +36,8 @@ pub(crate) enum Event {
         shard: u16,
         decide: contract::Decide,
     },
+    /// A shard's disk does something.
+    Disk(u16),
     Repair(usize),
     Join(u64),
     Leave(usize),
@@ -109,6 +112,7 @@ pub(crate) struct World {
     events: BTreeMap<(u64, u64), Event>,
     pub(crate) dice: Dice,
     pub(crate) engines: Vec<Engine>,
+    pub(crate) disks: Vec<Disk>,
     out: Outbox<Output>,
     pub(crate) shards: Shards,
     pub(crate) links: BTreeMap<u64, Link>,
@@ -163,6 +167,10 @@ impl World {
             incomplete_ms: 60_000,
             slow_ms: dice.between(8000, 40_000),
             report_ms: 120_000,
+            spill_bytes_max: if dice.percent(75) { dice.between(30_000, 400_000) } else { 0 },
+            spill_file_bytes_max: dice.between(10_000, 200_000),
+            spill_files_max: dice.between(1, 8) as usize,
+            spill_unwritten_bytes_max: dice.between(5000, 60_000) as usize,
             ..Limits::default()
         };
         let listener = |shard: u16| Listener { authority: format!("192.0.2.1:{}", 2855 + shard) };
@@ -190,6 +198,7 @@ impl World {
             events: BTreeMap::new(),
             dice,
             engines,
+            disks: (0..SHARDS).map(|_| Disk::default()).collect(),
             out,
             shards: Shards::default(),
             links: BTreeMap::new(),
@@ -321,7 +330,8 @@ impl World {
             let behind = |link: &&Link| !link.shut && link.written > link.told;
             let mut slow = self.links.values().filter(behind).map(|link| &self.seats[link.seat]);
             let is_held = slow.any(is_member) || coming.any(is_member);
-            if !is_held && !self.waits_for_shards(context) {
+            let writes = self.disks.iter().any(|disk| !disk.orders.is_empty());
+            if !is_held && !writes && !self.waits_for_shards(context) {
                 self.fault(format!("link {conn} is held back, and by no member"));
             }
         }
@@ -379,10 +389,41 @@ impl World {
                 body => self.applied = body,
             },
             Output::Hand { shard: to, handed } => self.hand(shard, to, handed),
+            Output::Spill(order) => {
+                self.disks[usize::from(shard)].orders.push_back(*order);
+                self.wake_disk(shard);
+            }
             other => {
                 self.fault(format!("an output that no MSRP leg needs: {:?}", std::mem::discriminant(&other)))
             }
         }
+    }
+
+    fn wake_disk(&mut self, shard: u16) {
+        let disk = &mut self.disks[usize::from(shard)];
+        if !disk.due && !disk.orders.is_empty() {
+            disk.due = true;
+            let ms = match self.dice.below(20) {
+                0 => self.dice.between(100, 3000),
+                1..=9 => self.dice.between(1, 40),
+                _ => 0,
+            };
+            self.after(ms, Event::Disk(shard));
+        }
+    }
+
+    fn disk(&mut self, shard: u16) {
+        self.disks[usize::from(shard)].due = false;
+        for _ in 0..self.dice.between(1, 6) {
+            let disk = &mut self.disks[usize::from(shard)];
+            if let Some(word) = disk.next(&mut self.dice, self.mutator.kind) {
+                if matches!(word, forward::SpillWord::Failed { .. }) {
+                    self.cover.reach("disk", "failed");
+                }
+                self.input(shard, Input::Spilled(word));
+            }
+        }
+        self.wake_disk(shard);
     }
 
     fn hand_over(&mut self, conn: ConnId, home: u16, bytes: Bytes) {
@@ -412,6 +453,7 @@ impl World {
                 self.input(shard, Input::Closed { conn: ConnId(conn), why });
             }
             Event::Decide { shard, decide } => self.input(shard, Input::Decide(&decide)),
+            Event::Disk(shard) => self.disk(shard),
             Event::Repair(seat) => self.repair(seat),
             Event::Join(context) => self.join(context),
             Event::Leave(seat) => self.leave(seat),

@@ -178,6 +178,8 @@ impl Admin {
                         "busy_permille": load.busy_permille,
                         "draining": load.draining,
                         "relay_sessions": load.relay_sessions,
+                        "spill_bytes": load.spill_bytes,
+                        "spill_files": load.spill_files,
                     })),
                 })
             },

@@ -153,6 +153,9 @@ pub struct Controlling {
     pub file_drain_s: u32,
     /// A file of which no octet has come for so long ends, seconds; 0 = never.
     pub file_idle_s: u32,
+    /// Members who read more slowly than others, for whom the rest waits on the data plane's disk then, have so long for it,
+    /// seconds; 0: no longer than everybody.
+    pub file_slow_max_s: u32,
     /// Least time between two notifications of one subscription, milliseconds (RFC 4575 §3.9 recommends
     /// five seconds).
     pub notify_interval_ms: u32,
@@ -213,6 +216,7 @@ impl Default for Controlling {
             file_wait_s: 20,
             file_drain_s: 10,
             file_idle_s: 300,
+            file_slow_max_s: 7200,
             notify_interval_ms: 5000,
             subscription_default_s: 3600,
             subscription_min_s: 60,

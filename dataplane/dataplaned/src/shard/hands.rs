@@ -10,7 +10,7 @@ use super::kernel::Below;
 use crate::handshakes::ToHandshakes;
 use crate::mail::{Act, Arrival, Outgoing, Remote, ToShard, ToSteward};
 use crate::names::Names;
-use crate::spool::Keep;
+use crate::spool::{Keep, ToSpool};
 
 /// Messages that may wait for another shard before the connection that causes them is held.
 const LATE_MAX: usize = 256;
@@ -141,6 +141,7 @@ impl Hands {
             Output::Spool(packet) => {
                 self.spool_missed += u64::from(!self.keep.packet(packet));
             }
+            Output::Spill(order) => self.keep.order(ToSpool::Spill { shard: self.index, order }),
         }
         self.flush_sends();
     }
@@ -294,6 +295,7 @@ impl Hands {
     /// True while something waits that did not fit into another's mailbox.
     pub(crate) fn has_late_mail(&self) -> bool {
         self.steward.late() > 0
+            || self.keep.is_late()
             || self.handshakes.late() > 0
             || self.peers.iter().flatten().any(|peer| peer.late() > 0)
     }

@@ -350,6 +350,7 @@ impl Shard {
                 ToShard::LookedUp { dial, found } => {
                     self.input(now, Input::LookedUp { dial, found: &found });
                 }
+                ToShard::Spilled(word) => self.input(now, Input::Spilled(word)),
                 ToShard::Dtls { id, word } => self.input(now, Input::Dtls { id, word }),
                 ToShard::HandshakesMissed(count) => self.hands.handshakes_missed += count,
             }

@@ -1,11 +1,13 @@
 //! The spool: the one thread of the data plane that touches files: the packets of a context, or what comes to one leg, in
-//! a file.
+//! a file; and what waits for receivers that are slower than others of the same messages ([`spill`]).
 //!
-//! Shards hand packets over and never wait for it: with its queue full a packet is missed, and counted.
+//! Shards hand packets over and never wait for it: with its queue full a packet is missed, and counted. What waits for a
+//! receiver is never missed: the engine gives no more to the disk than was agreed, until it hears that it is written.
 
 mod files;
 mod pcap;
 mod rtpdump;
+mod spill;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -19,7 +21,8 @@ use forward::Packet;
 pub use files::{Files, SpoolFile};
 
 use crate::config::SpoolSettings;
-use crate::mail::{Outgoing, ToSteward};
+use crate::mail::{Outgoing, ToShard, ToSteward};
+use spill::Spills;
 
 /// To the spool.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) enum ToSpool {
     Close { context: u64, leg: Option<u64> },
     /// A packet of a captured context.
     Packet(Box<Packet>),
+    /// What waits for a slow receiver of a shard.
+    Spill { shard: u16, order: Box<forward::SpillOrder> },
     /// Write what is there, and end.
     Stop,
 }
@@ -38,6 +43,7 @@ pub(crate) enum ToSpool {
 const WRITE_BYTES: usize = 64 << 10;
 /// How long octets wait at most.
 const IDLE: Duration = Duration::from_millis(100);
+const SOON: Duration = Duration::from_millis(1);
 
 /// A context, and a leg of it where the file is of that one alone.
 type Which = (u64, Option<u64>);
@@ -65,29 +71,35 @@ impl Capture {
 }
 
 /// The thread's state.
-pub(crate) struct Spool<W> {
+pub(crate) struct Spool<W, S> {
     files: Files,
     folder: PathBuf,
     settings: SpoolSettings,
     captures: BTreeMap<Which, Capture>,
+    spills: Spills,
     steward: Outgoing<ToSteward, W>,
+    shards: Vec<Outgoing<ToShard, S>>,
 }
 
-impl<W: crate::mail::Waker> Spool<W> {
+impl<W: crate::mail::Waker, S: crate::mail::Waker> Spool<W, S> {
     pub(crate) fn new(
         files: Files,
-        folder: PathBuf,
+        (folder, spill_folder): (PathBuf, PathBuf),
         settings: SpoolSettings,
         steward: Outgoing<ToSteward, W>,
+        shards: Vec<Outgoing<ToShard, S>>,
     ) -> Self {
-        Spool { files, folder, settings, captures: BTreeMap::new(), steward }
+        let spills = Spills::new(spill_folder);
+        Spool { files, folder, settings, captures: BTreeMap::new(), spills, steward, shards }
     }
 
     /// Runs until told to stop.
     pub(crate) fn run(mut self, mailbox: &Receiver<ToSpool>) {
         let mut written = Instant::now();
         loop {
-            match mailbox.recv_timeout(IDLE) {
+            // What did not fit into a shard's mailbox is tried again soon.
+            let late = self.shards.iter().any(|shard| shard.late() > 0);
+            match mailbox.recv_timeout(if late { SOON } else { IDLE }) {
                 Ok(ToSpool::Open { context, leg, file, max_bytes }) => {
                     self.open((context, leg), file, max_bytes)
                 }
@@ -100,6 +112,7 @@ impl<W: crate::mail::Waker> Spool<W> {
                     self.tell(CaptureState { context, leg, error, ..CaptureState::default() }, false);
                 }
                 Ok(ToSpool::Packet(packet)) => self.packet(&packet),
+                Ok(ToSpool::Spill { shard, order }) => self.spill(shard, *order),
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(ToSpool::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -109,9 +122,20 @@ impl<W: crate::mail::Waker> Spool<W> {
                 written = Instant::now();
             }
             self.steward.flush();
+            // One waking for all that was done in a row.
+            if mailbox.is_empty() {
+                self.shards.iter_mut().for_each(Outgoing::flush);
+            }
         }
         let open: Vec<Which> = self.captures.keys().copied().collect();
         open.into_iter().for_each(|which| self.close(which, String::new()));
+    }
+
+    fn spill(&mut self, shard: u16, order: forward::SpillOrder) {
+        let word = self.spills.perform(&self.files, shard, order);
+        if let Some((word, shard)) = word.zip(self.shards.get_mut(usize::from(shard))) {
+            shard.send(ToShard::Spilled(word));
+        }
     }
 
     fn open(&mut self, which: Which, name: String, max_bytes: u64) {
@@ -198,7 +222,7 @@ impl<W: crate::mail::Waker> Spool<W> {
 }
 
 /// Makes the folder, if it is not there. Who was recorded, and when, stands in its names: those are nobody else's either.
-fn folder(path: &Path) -> std::io::Result<()> {
+pub(super) fn folder(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -236,13 +260,19 @@ pub(crate) fn files() -> Files {
 #[derive(Debug)]
 pub(crate) struct Keep {
     sender: Sender<ToSpool>,
-    /// Orders that did not fit; one for each command of control at most.
+    /// Orders that did not fit: one for each command of control at most, and of what waits for slow receivers as much as the
+    /// engine may give to the disk.
     late: VecDeque<ToSpool>,
 }
 
 impl Keep {
     pub(crate) fn new(sender: Sender<ToSpool>) -> Self {
         Keep { sender, late: VecDeque::new() }
+    }
+
+    /// True while something waits that did not fit.
+    pub(crate) fn is_late(&self) -> bool {
+        !self.late.is_empty()
     }
 
     /// False when there was no room.
@@ -302,7 +332,9 @@ mod tests {
         let (sender, orders) = crossbeam::channel::bounded(1024);
         let (folder, steward) = (place.clone(), Outgoing::new(steward, Nobody));
         let thread = std::thread::spawn(move || {
-            Spool::new(files(), folder, SpoolSettings::default(), steward).run(&orders);
+            let folders = (folder.clone(), folder.join("spill"));
+            let shards: Vec<Outgoing<_, Nobody>> = Vec::new();
+            Spool::new(files(), folders, SpoolSettings::default(), steward, shards).run(&orders);
         });
         let open = ToSpool::Open { context: 1, leg: None, file: "a.pcap".to_owned(), max_bytes: 0 };
         sender.send(open).unwrap();

@@ -404,6 +404,8 @@ impl Steward {
             busy_permille: state.figures.iter().map(|figures| figures.busy_permille).max().unwrap_or(0),
             draining: state.draining,
             relay_sessions: sum(|figures| figures.totals.relay_sessions),
+            spill_bytes: sum(|figures| figures.totals.spill_bytes),
+            spill_files: sum(|figures| figures.totals.spill_files),
         }
     }
 }

@@ -8,4 +8,5 @@ mod message;
 mod ng;
 mod outposts;
 mod rooms;
+mod spill;
 mod words;

@@ -37,12 +37,14 @@ impl Message {
             self.nickname_answered(now, asks, status, tx);
         }
         if status.is_success() {
-            return;
+            return self.spill_over(target, tx);
         }
         if let Some((source, passage)) = carries
             && !self.tap_refused(now, conn, target, (source, passage), tx)
         {
             self.copy_failed(now, source, passage, target, status, tx);
+            // Of what its sender does not wait for any more, something may still wait here.
+            self.forget_held(now, target, source, passage, tx);
         }
         // RFC 4975 §10.5, §10.9, §10.11: the session is no more.
         if matches!(status, Status::NO_SESSION | Status::OTHER_CONNECTION) {
@@ -81,11 +83,19 @@ impl Message {
             self.copy_failed(now, source, passage, leg, status, tx);
             self.forget_expect(leg, head.message_id());
         }
+        self.spill_over(leg, tx);
     }
 
     /// The far end has it: the sender hears of it, from the first of several targets only.
     fn succeeded(&mut self, now: Now, leg: u32, source: u32, passage: u64, head: &Head, tx: &mut Tx<'_>) {
-        let Some(mut p) = self.take(source, passage) else { return };
+        let Some(mut p) = self.take(source, passage) else {
+            // Nobody waits for this one: another has reported it before.
+            let range = head.byte_range();
+            if range.is_none_or(|range| ends_whole(range, range.total)) {
+                self.forget_expect(leg, head.message_id());
+            }
+            return;
+        };
         if p.room {
             // Recipients' reports end here (CPM-FACTS §3.8 step 7).
             return self.keep(source, p);

@@ -168,6 +168,10 @@ pub(crate) struct Conn {
     /// Reading is paused: something of `waits_for` is full or not there yet.
     pub(crate) blocked: bool,
     pub(crate) paused: bool,
+    /// It waits for a receiver that is behind, or for the disk (see [`super::spill`]).
+    pub(crate) spill_waits: bool,
+    /// A leg of it is behind.
+    pub(crate) spills: bool,
     /// Sessions bound to it.
     pub(crate) legs: Vec<u32>,
     /// What was read before the first request was whole (for a hand-over).
@@ -218,6 +222,8 @@ impl Conn {
             held: VecDeque::new(),
             blocked: false,
             paused: false,
+            spill_waits: false,
+            spills: false,
             legs: Vec::new(),
             prefix: None,
             queue: Queue::default(),

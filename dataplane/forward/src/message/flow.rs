@@ -3,7 +3,8 @@
 //! ```text
 //!  relay:       target full ──► source paused ── target half empty ──► source read on
 //!                    └── nothing moves for slow_ms ──► cut loose
-//!  distribute:  the same; a target where nothing moves for 5 s is congested, the others go on
+//!  distribute:  all full ──► the same; one is full and another is not ──► what it has not read waits on disk (see `spill`)
+//!                    └── it holds the others up and nothing moves for 5 s ──► congested, the others go on
 //!  room:        recipient 80 % full ──► by one long message, or by more than most of the room can take: its source
 //!                    │                  paused until they are half empty, for half a second at most
 //!                    │ alone, or longer than that
@@ -161,7 +162,7 @@ impl Message {
         for leg in &row.legs {
             // Of whom what was said could not even be held, he has been told of until what is held has gone out.
             if let Some(leg) = self.row(*leg).filter(|l| !l.unseen && (on || !l.pressed)) {
-                tx.news(What::Pressure(Pressure { leg: Some(leg.key), on, waiting_bytes }));
+                tx.news(What::Pressure(Pressure { leg: Some(leg.key), on, waiting_bytes, kept: false }));
             }
         }
     }
@@ -192,6 +193,7 @@ impl Message {
         while let Some(mark) = self.conns.get_mut(&conn).and_then(|row| row.pass_mark()) {
             self.copy_written(now, mark, tx);
         }
+        self.spills_over(conn, tx);
         if self.conns.get(&conn).is_some_and(|row| row.queue.len() > 0 || row.closing.is_some()) {
             self.list(conn);
         }
@@ -222,6 +224,7 @@ impl Message {
             }
             if let Some(row) = self.conns.get_mut(conn)
                 && row.blocked
+                && !row.spill_waits
                 // It waits for another shard too (see `across`), which says when it may go on.
                 && !row.legs.iter().any(|leg| self.rows.get(*leg as usize).is_some_and(super::Row::is_far_full))
             {
@@ -269,6 +272,13 @@ impl Message {
     pub(crate) fn flush(&mut self, tx: &mut Tx<'_>) -> bool {
         if self.flush_letters(tx) {
             return true;
+        }
+        while let Some(order) = self.disk.orders.pop_front() {
+            if tx.out.room() == 0 {
+                self.disk.orders.push_front(order);
+                return true;
+            }
+            tx.push(Output::Spill(order));
         }
         for _ in 0..self.ready.len() {
             let Some(conn) = self.ready.pop_front() else { break };
@@ -373,10 +383,14 @@ impl Message {
     /// A target where nothing moves holds up others of the same message no longer.
     fn relieve(&mut self, now: Now, conn: ConnId, tx: &mut Tx<'_>) {
         let legs = self.conns.get(&conn).map(|row| row.legs.clone()).unwrap_or_default();
+        // What waits on disk holds nobody up, as long as there is room.
+        let is_live =
+            |p: &super::Passage| p.copies.iter().any(|c| legs.contains(&c.leg) && c.stage == CopyStage::Live);
         let among_several = legs.iter().flat_map(|leg| self.copies_to(*leg)).any(|(source, passage)| {
             let p = self.row(source).and_then(|row| row.passages.of(passage));
-            p.is_some_and(|p| p.copies.iter().filter(|c| !c.own).count() > 1)
+            p.is_some_and(|p| p.copies.iter().filter(|c| !c.own).count() > 1 && (p.room || is_live(p)))
         });
+        let among_several = among_several || legs.iter().any(|leg| self.holds_up(*leg));
         if among_several {
             self.congest(now, conn, tx);
         }
@@ -413,6 +427,7 @@ impl Message {
 
     /// Unfinished messages, awaited reports and questions of a leg whose time is over.
     fn leg_due(&mut self, now: Now, leg: u32, serial: u64, tx: &mut Tx<'_>) {
+        let report_ms = self.limits.report_ms;
         let Some(row) = self.row_mut(leg).filter(|row| row.serial == serial) else { return };
         row.swept = None;
         let now_at = now.mono;
@@ -423,6 +438,13 @@ impl Message {
         }
         let Some(row) = self.row_mut(leg) else { return };
         row.expects.retain(|e| e.until > now_at);
+        // Its sender may hear of what is whole as long as somebody is still to have it.
+        let forgotten = now_at + Duration::from_millis(report_ms);
+        row.passages.keep_on(
+            |p| p.done && p.copies.iter().any(|c| c.stage == CopyStage::Held),
+            now_at,
+            forgotten,
+        );
         let asked = row.asked.take_if(|asked| asked.until <= now_at);
         let over: Vec<u64> = row.passages.iter().filter(|p| p.until <= now_at).map(|p| p.id).collect();
         if let (Some(asked), Some(conn)) = (asked, self.conn_id(leg)) {
@@ -437,6 +459,7 @@ impl Message {
             }
         }
         self.held_due(now, leg, tx);
+        self.spill_over(leg, tx);
         let held = self.held_until(leg);
         if self.row(leg).is_some_and(super::Row::is_guest) {
             self.partings.push(leg);

@@ -21,6 +21,7 @@ use contract::{Pressure, news::What};
 use msrp::{ByteRange, FailureReport, Flag, Head, HeadWriter, Method, Status, Tid};
 
 use super::conn::{COPY_MAX, Open};
+use super::spill::{CHUNK_BYTES, Piece};
 use super::spread::{Chunk, rest_of, trim};
 use super::{CopyStage, Message, Passage, Row, Wait};
 use crate::Drop;
@@ -33,22 +34,29 @@ pub(crate) struct Held {
     passage: u64,
     shown_id: String,
     head: Head,
-    total: Option<u64>,
+    pub(super) total: Option<u64>,
     /// By the place of their first octet.
-    pieces: VecDeque<(u64, Bytes)>,
+    pub(super) pieces: VecDeque<Piece>,
     /// Octets of all of them.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// The octet after what went out.
     next: u64,
-    begun: bool,
+    pub(super) begun: bool,
+    /// Octets of the chunk that is open.
+    chunk: usize,
     /// The last piece has come.
-    finished: bool,
+    pub(super) finished: bool,
     /// The octet after the last one, once it is known.
-    end: u64,
+    pub(super) end: u64,
     /// The sender wants to know.
     asked: bool,
     /// It is a tap's copy (see [`super::tap`]).
     tap: bool,
+    /// It is the copy to one of several who is behind the others (see [`super::spill`]).
+    pub(super) spill: bool,
+    /// What its far end is asked to say.
+    pub(super) failure: FailureReport,
+    pub(super) success: bool,
     until: Instant,
 }
 
@@ -71,14 +79,38 @@ impl Held {
             bytes: 0,
             next: start,
             begun: false,
+            chunk: 0,
             finished: false,
             end: 0,
             asked: false,
             tap: true,
+            spill: false,
+            // Of a tap it is of use to know that its far end wants no more.
+            failure: FailureReport::Partial,
+            success: false,
             until,
         };
         held.push(start, piece);
         held
+    }
+
+    /// What is left of a message from octet `next` on, for a receiver who is behind.
+    pub(super) fn spill(source: u32, p: &Passage, next: u64, begun: bool) -> Held {
+        let until = p.until;
+        let held = Held::begin(source, p, p.shown_id.clone(), (next, &Bytes::new()), until);
+        Held { begun, tap: false, spill: true, failure: p.failure, success: p.success, ..held }
+    }
+
+    /// The next piece that goes out, or what says that this is the end. `None`: it is on disk.
+    fn take_piece(&mut self) -> Option<(u64, Bytes)> {
+        let Some(piece) = self.pieces.front() else { return Some((self.end, Bytes::new())) };
+        let (start, bytes) = match piece.is_end() {
+            true => (piece.start, Bytes::new()),
+            false => (piece.start, piece.bytes()?.clone()),
+        };
+        self.pieces.pop_front();
+        self.bytes -= bytes.len();
+        Some((start, bytes))
     }
 
     /// Another piece.
@@ -87,7 +119,7 @@ impl Held {
         let piece = if piece.len() <= COPY_MAX { Bytes::copy_from_slice(piece) } else { piece.clone() };
         if !piece.is_empty() {
             self.bytes += piece.len();
-            self.pieces.push_back((start, piece));
+            self.pieces.push_back(Piece::near(start, piece));
         }
     }
 
@@ -125,7 +157,7 @@ impl Row {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.held.iter().map(|held| held.bytes).sum()
+        self.held.iter().filter(|held| !held.spill).map(|held| held.bytes).sum()
     }
 }
 
@@ -162,7 +194,7 @@ impl Message {
             }
             None => {
                 let held = Held::begin(source, p, p.shown_id.clone(), (start, piece), until);
-                row.held.push(Held { asked: p.success, tap: false, ..held });
+                row.held.push(Held { asked: p.success, tap: false, failure: FailureReport::No, ..held });
             }
         }
         self.sweep_at(target, until);
@@ -202,7 +234,8 @@ impl Message {
         let most = self.limits.queue_bytes_max / 2;
         let slow = now.mono + Duration::from_millis(self.limits.slow_ms);
         let until = self.answer_until(now);
-        let (mut sent, mut is_full, mut taps) = (Vec::new(), false, false);
+        let (mut sent, mut is_full, mut answered, mut spills) = (Vec::new(), false, false, false);
+        let (mut spilled, mut caught_up) = (Vec::new(), Vec::new());
         let Some(row) = self.rows.get_mut(leg as usize) else { return };
         let Some(conn) = row.conn() else { return };
         let Some(to) = self.conns.get_mut(&conn).filter(|to| to.congested.is_none() && to.closing.is_none())
@@ -212,58 +245,83 @@ impl Message {
         let mut at = 0;
         'all: while let Some(held) = row.held.get_mut(at) {
             let mut carries = to.carries(held.source, held.passage, leg);
-            taps |= held.tap;
+            answered |= held.failure != FailureReport::No;
+            spills |= held.spill;
             // What ends with `$` ends with the last octet (RFC 4975 §7.3.1): where others were said after it, an empty
             // chunk says that this is the end.
-            while !held.pieces.is_empty() || (held.finished && (!carries || held.next != held.end)) {
+            let ends = |held: &Held, carries: bool| {
+                held.finished && !held.spill && (!carries || held.next != held.end)
+            };
+            while !held.pieces.is_empty() || ends(held, carries) {
                 if to.load() >= most {
                     to.full.get_or_insert(now.mono);
                     is_full = true;
                     break 'all;
                 }
-                let (start, piece) = held.pieces.pop_front().unwrap_or((held.end, Bytes::new()));
-                held.bytes -= piece.len();
+                let is_end = held.pieces.front().is_some_and(Piece::is_end);
+                let Some((start, piece)) = held.take_piece() else { break 'all };
                 if !carries || held.next != start {
                     to.close_chunk(Flag::More, until);
                     let tid = Tid::fresh(&mut self.entropy);
                     let range = ByteRange { start, end: None, total: held.total };
-                    let chunk = Chunk { tid: &tid, id: &held.shown_id, range, success: false };
-                    // Of a tap it is of use to know that its far end wants no more.
-                    let (failure, wait) = match held.tap {
-                        true => (FailureReport::Partial, Wait::Error),
-                        false => (FailureReport::No, Wait::Nothing),
+                    let chunk = Chunk { tid: &tid, id: &held.shown_id, range, success: held.success };
+                    let wait = match held.failure {
+                        FailureReport::Yes => Wait::Answer,
+                        FailureReport::Partial => Wait::Error,
+                        FailureReport::No => Wait::Nothing,
                     };
-                    let rest = rest_of(&held.head, &chunk, failure);
+                    let rest = rest_of(&held.head, &chunk, held.failure);
                     to.begin_chunk(&tid, &row.peer, &row.own, &rest, piece.len());
                     let (source, passage) = (held.source, held.passage);
                     to.open = Some(Open { source, passage, target: leg, tid, wait });
                     tx.totals.requests_out += u64::from(!row.unseen);
                     carries = true;
+                    held.chunk = 0;
                 }
                 to.queue.push(&piece, false);
                 row.counts.bytes_out += piece.len() as u64;
                 held.next = start + piece.len() as u64;
                 held.begun = true;
+                held.chunk += piece.len();
+                let is_last = held.pieces.front().is_some_and(Piece::is_end);
+                if is_end || (held.spill && held.chunk >= CHUNK_BYTES && !is_last) {
+                    to.close_chunk(if is_end { Flag::Last } else { Flag::More }, until);
+                    carries = false;
+                }
             }
             if !held.finished {
                 // Its sender is slower than we are: others go on meanwhile.
+                if held.spill {
+                    if carries {
+                        to.close_chunk(Flag::More, until);
+                    }
+                    caught_up.push(row.held.remove(at));
+                    continue;
+                }
                 at += 1;
                 continue;
             }
-            to.close_chunk(Flag::Last, until);
+            if carries {
+                to.close_chunk(if held.spill { Flag::More } else { Flag::Last }, until);
+            }
             if held.asked {
                 to.mark(now.mono, held.source, held.passage, leg);
             }
             row.counts.messages_out += 1;
-            if !held.tap {
+            if !held.tap && !held.spill {
                 sent.push((held.source, held.passage));
             }
-            row.held.remove(at);
+            let held = row.held.remove(at);
+            if held.spill {
+                // Somebody waits for what is on its way: where nothing moves, it is cut loose.
+                to.mark(now.mono, held.source, 0, leg);
+                spilled.push(held);
+            }
         }
         // What is not answered any more says nothing against a tap; others' chunks may share its connection.
-        let forgotten = if taps { trim(to, self.limits.connection_transactions_max) } else { Vec::new() };
+        let forgotten = if answered { trim(to, self.limits.connection_transactions_max) } else { Vec::new() };
         self.list(conn);
-        if taps {
+        if answered {
             self.arm(conn, until);
         }
         for transaction in forgotten {
@@ -273,6 +331,12 @@ impl Message {
         }
         for (source, passage) in sent {
             self.copy_of(source, passage, leg, |copy| copy.stage = CopyStage::Sent);
+        }
+        if spills {
+            spilled.iter().for_each(|held| self.spill_sent(now, leg, held));
+            caught_up.iter().for_each(|held| self.spill_caught_up(leg, held));
+            self.fetch(leg);
+            self.spill_settles(leg);
         }
         if is_full {
             self.arm(conn, now.mono + super::flow::STALL);
@@ -302,14 +366,14 @@ impl Message {
     fn tell_held(&self, leg: u32, on: bool, tx: &mut Tx<'_>) {
         let Some(row) = self.row(leg).filter(|row| !row.unseen) else { return };
         let waiting_bytes = row.held_bytes() as u64;
-        tx.news(What::Pressure(Pressure { leg: Some(row.key), on, waiting_bytes }));
+        tx.news(What::Pressure(Pressure { leg: Some(row.key), on, waiting_bytes, kept: false }));
     }
 
     /// What has waited for too long is given up. What has begun is the connection's: it goes out, or that one is cut
     /// loose.
     pub(super) fn held_due(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
         let Some(row) = self.row_mut(leg) else { return };
-        let is_over = |held: &mut Held| !held.begun && held.until <= now.mono;
+        let is_over = |held: &mut Held| !held.begun && !held.spill && held.until <= now.mono;
         let over: Vec<Held> = row.held.extract_if(.., is_over).collect();
         for held in over {
             self.not_held(leg, if held.tap { Drop::MsrpTap } else { Drop::MsrpHeldLate }, tx);
@@ -330,10 +394,10 @@ impl Message {
 
     /// When the oldest that waits is given up.
     pub(super) fn held_until(&self, leg: u32) -> Option<Instant> {
-        self.row(leg)?.held.iter().filter(|held| !held.begun).map(|held| held.until).min()
+        self.row(leg)?.held.iter().filter(|held| !held.begun && !held.spill).map(|held| held.until).min()
     }
 
-    fn held_failed(&mut self, now: Now, leg: u32, held: &Held, tx: &mut Tx<'_>) {
+    pub(super) fn held_failed(&mut self, now: Now, leg: u32, held: &Held, tx: &mut Tx<'_>) {
         // It is not among those that wait any more, so that nothing is aborted twice. Of a tap nobody hears.
         if held.tap {
             return;
@@ -344,7 +408,7 @@ impl Message {
     /// What has begun on a connection that will not end it; what has not waits on.
     pub(super) fn fail_begun(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
         let Some(row) = self.row_mut(leg) else { return };
-        let begun: Vec<Held> = row.held.extract_if(.., |held| held.begun).collect();
+        let begun: Vec<Held> = row.held.extract_if(.., |held| held.begun || held.spill).collect();
         for held in begun {
             self.abort_held(now, leg, &held, tx);
             if held.tap {
@@ -352,12 +416,13 @@ impl Message {
             }
             self.held_failed(now, leg, &held, tx);
         }
+        self.spill_settles(leg);
     }
 
     /// Whether a copy waits for a leg's next connection, whatever becomes of this one.
     pub(super) fn waits_on(&self, leg: u32, source: u32, passage: u64) -> bool {
         self.row(leg).is_some_and(|row| {
-            row.held.iter().any(|h| (h.source, h.passage) == (source, passage) && !h.begun)
+            row.held.iter().any(|h| (h.source, h.passage) == (source, passage) && !h.begun && !h.spill)
         })
     }
 
@@ -368,17 +433,21 @@ impl Message {
         if let Some(held) = at.map(|at| row.held.remove(at)) {
             self.abort_held(now, leg, &held, tx);
             self.relieve_held(leg, tx);
+            if held.spill {
+                self.spill_settles(leg);
+                self.wants_drain(leg);
+            }
         }
     }
 
     /// `#` for what has begun (RFC 4975 §7.1).
-    fn abort_held(&mut self, now: Now, leg: u32, held: &Held, tx: &mut Tx<'_>) {
+    pub(super) fn abort_held(&mut self, now: Now, leg: u32, held: &Held, tx: &mut Tx<'_>) {
         let until = self.answer_until(now);
         let tid = Tid::fresh(&mut self.entropy);
         let Some(row) = self.rows.get(leg as usize).filter(|_| held.begun) else { return };
         let Some(conn) = row.conn() else { return };
         let Some(to) = self.conns.get_mut(&conn) else { return };
-        let is_tap = held.tap;
+        let answered = held.failure != FailureReport::No;
         if to.carries(held.source, held.passage, leg) {
             to.close_chunk(Flag::Abort, until);
         } else {
@@ -394,7 +463,7 @@ impl Message {
             });
             tx.totals.requests_out += u64::from(!row.unseen);
         }
-        if is_tap {
+        if answered {
             // Of its chunks before this one errors are awaited.
             self.arm(conn, until);
         }
@@ -454,7 +523,13 @@ impl Message {
     }
 
     /// Changes the copy of a message to a leg, if somebody still waits for it.
-    fn copy_of(&mut self, source: u32, passage: u64, leg: u32, change: impl FnOnce(&mut super::Copy)) {
+    pub(super) fn copy_of(
+        &mut self,
+        source: u32,
+        passage: u64,
+        leg: u32,
+        change: impl FnOnce(&mut super::Copy),
+    ) {
         let p = self.row_mut(source).and_then(|row| row.passages.of_mut(passage));
         if let Some(copy) = p.and_then(|p| p.copies.iter_mut().find(|c| c.leg == leg && !c.stage.is_over())) {
             change(copy);

@@ -82,6 +82,7 @@ impl Message {
     /// Takes a leg off its connection: its messages are aborted, those to it failed (CPM-FACTS §2.27).
     pub(crate) fn unbind(&mut self, now: Now, leg: u32, tx: &mut Tx<'_>) {
         self.fail_begun(now, leg, tx);
+        self.end_spill(leg);
         for (source, passage) in self.copies_to(leg) {
             if self.waits_on(leg, source, passage) {
                 continue;

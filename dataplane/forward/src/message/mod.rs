@@ -15,6 +15,7 @@ mod passages;
 pub(crate) mod relay;
 mod row;
 mod send;
+mod spill;
 mod spread;
 mod table;
 mod tap;
@@ -32,6 +33,8 @@ pub(crate) use held::{Estate, Held};
 pub(crate) use passage::{Copy, Holds, Passage, Stage as CopyStage};
 pub(crate) use passages::tag;
 pub(crate) use row::{Asked, Expect, Lead, Row, Stage};
+pub(crate) use spill::{Disk, Spill};
+pub use spill::{SpillId, SpillOrder, SpillWord};
 
 use crate::modes::imdn::Memory;
 use crate::modes::switch::Room;
@@ -98,6 +101,8 @@ pub(crate) struct Message {
     /// Connections whose input may go on.
     pub(crate) unblocked: VecDeque<ConnId>,
     pub(crate) relay: relay::Relay,
+    /// What waits on disk for slow receivers.
+    pub(crate) disk: Disk,
     pub(crate) entropy: Entropy,
     pub(crate) limits: Limits,
     pub(crate) cpm: cpm::Limits,
@@ -133,6 +138,7 @@ impl Message {
             crowd: Vec::new(),
             unblocked: VecDeque::new(),
             relay: relay::Relay::new(config, seed),
+            disk: Disk::default(),
             entropy,
             cpm: cpm::Limits { cpim_head_octets_max: limits.cpim_bytes_max, ..cpm::Limits::default() },
             framing: msrp::Limits { head_max: limits.head_bytes_max, ..msrp::Limits::default() },
@@ -197,7 +203,7 @@ impl Message {
     pub(crate) fn tables(&self) -> Vec<(&'static str, usize)> {
         let rows = |size: fn(&Row) -> usize| self.rows.iter().map(|(_, row)| size(row)).sum();
         let conns = |size: fn(&Conn) -> usize| self.conns.values().map(|conn| size(conn)).sum();
-        vec![
+        let mut tables = vec![
             ("legs", self.rows.len()),
             ("sessions", self.sessions.len()),
             ("connections", self.conns.len()),
@@ -217,7 +223,9 @@ impl Message {
             ("guests", self.guests.len()),
             ("letters", self.letters.len()),
             ("sources blocked", conns(|conn| conn.blocks.len())),
-        ]
+        ];
+        tables.extend(self.disk.sizes());
+        tables
     }
 
     /// Octets that wait in queues.
@@ -235,7 +243,8 @@ impl Message {
             && self.unblocked.is_empty()
             && self.drains.is_empty()
             && self.letters.is_empty()
-            && self.partings.is_empty();
+            && self.partings.is_empty()
+            && self.disk.orders.is_empty();
         if is_idle && !self.relay.has_lost() { self.timers.next_timeout() } else { Some(Instant::ZERO) }
     }
 }

@@ -1,6 +1,8 @@
 //! The messages of one leg: those on their way, and those whose sender may still hear of them. Up to a hundred and more
 //! are remembered, so what they are looked up by stands side by side.
 
+use base::Instant;
+
 use super::Passage;
 
 /// What tells most Message-IDs apart: the sender's, and the one that the targets see.
@@ -103,6 +105,12 @@ impl Passages {
         with.map(|(_, slot)| &*slot.passage).filter(move |p| p.shown_id == message_id)
     }
 
+    /// Those of a kind that are due are remembered until another time.
+    pub(crate) fn keep_on(&mut self, kind: impl Fn(&Passage) -> bool, due: Instant, until: Instant) {
+        let all = self.slots.iter_mut().map(|slot| &mut slot.passage);
+        all.filter(|p| p.until <= due && kind(p)).for_each(|p| p.until = until);
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Passage> {
         self.slots.iter().map(|slot| &*slot.passage)
     }
@@ -145,7 +153,6 @@ impl Passages {
 
 #[cfg(test)]
 mod tests {
-    use base::Instant;
     use bytes::Bytes;
     use msrp::{Event, Framer, Tid};
 

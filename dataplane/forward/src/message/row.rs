@@ -18,6 +18,7 @@ use msrp::Head;
 use super::across::{Across, FarTaps};
 use super::held::Held;
 use super::passages::Passages;
+use super::spill::Spill;
 use crate::ConnId;
 
 /// How far a leg's session has come.
@@ -56,6 +57,8 @@ pub(crate) struct Expect {
     pub(crate) source: u32,
     pub(crate) passage: u64,
     pub(crate) until: Instant,
+    /// It waited on disk, and its far end was asked to report success: until it does, it may not have all of it.
+    pub(crate) spilled: bool,
 }
 
 impl Expect {
@@ -148,6 +151,8 @@ pub(crate) struct Row {
     pub(crate) joined: bool,
     /// What a room holds for him until he has a connection.
     pub(crate) held: Vec<Held>,
+    /// It is behind others of the same messages.
+    pub(crate) spill: Option<Box<Spill>>,
     /// Control was told that more could not be held.
     pub(crate) pressed: bool,
     /// What a room on several shards knows of it besides; most legs have none of that.
@@ -198,6 +203,7 @@ impl Row {
             swept: None,
             joined: false,
             held: Vec::new(),
+            spill: None,
             pressed: false,
             beyond: None,
             across: None,

@@ -35,6 +35,7 @@ impl Message {
         let mut block = self.hand_piece(source, p, piece);
         // Receivers, and those of them for whom much waits.
         let (mut live, mut busy) = (0_usize, 0_usize);
+        let (spills, mut full) = (!p.room && p.copies.len() > 1 && self.limits.spill_bytes_max > 0, false);
         // Its own octets and no more: shared, it must not hold the read that brought it.
         let wide = p.copies.len() >= WIDE && (SHARE_MIN..=COPY_MAX).contains(&piece.len());
         let exact = wide.then(|| Bytes::copy_from_slice(piece));
@@ -42,6 +43,18 @@ impl Message {
         for at in 0..p.copies.len() {
             let Some(copy) = p.copies.get(at).copied() else { continue };
             let (target, serial, own) = (copy.leg, copy.serial, copy.own);
+            if copy.stage == CopyStage::Held && !p.room {
+                let row = self.row(target).filter(|row| row.serial == serial);
+                if row.is_none_or(|row| row.max_size > 0 && next - 1 > row.max_size) {
+                    self.fail_copy(now, source, p, target, Status::STOP, tx);
+                    continue;
+                }
+                // Somebody else paces the sender, or nobody does.
+                let paces = |c: &super::Copy| c.leg != target && !c.own && c.stage == CopyStage::Live;
+                let unpaced = !own && !p.copies.iter().any(paces);
+                block |= self.spill_piece(target, source, p, start, piece, unpaced, tx);
+                continue;
+            }
             if copy.stage == CopyStage::Held {
                 let row = self.row(target).filter(|row| row.serial == serial);
                 let fits = row.is_some_and(|row| row.max_size == 0 || next - 1 <= row.max_size);
@@ -85,9 +98,14 @@ impl Message {
             let load = to.load();
             live += 1;
             busy += usize::from(load > most / 2);
-            if load > most {
+            if load > most && spills {
+                full = true;
+            } else if load > most {
                 block |= self.mind_the_load(now, conn, source, p.room || own, p.next, tx);
             }
+        }
+        if full {
+            block |= self.part(now, source, p, tx);
         }
         if !self.crowd.is_empty() {
             block |= self.judge_crowd(now, source, p.room && busy * 2 > live, tx);
@@ -105,8 +123,10 @@ impl Message {
         self.hand_end(source, p, flag);
         for at in 0..p.copies.len() {
             let Some(copy) = p.copies.get(at).copied() else { continue };
-            if copy.stage == CopyStage::Held && p.done {
+            if copy.stage == CopyStage::Held && p.room && p.done {
                 self.held_whole(copy.leg, source, p);
+            } else if copy.stage == CopyStage::Held && (p.done || flag == Flag::Last) && !p.room {
+                self.spill_ends(copy.leg, source, p, flag, tx);
             }
             if copy.stage != CopyStage::Live {
                 continue;
@@ -185,7 +205,14 @@ impl Message {
                 }
                 let message_id = p.shown_id.clone();
                 let tag = p.tags.shown;
-                row.expects.push_back(Expect { tag, message_id, source, passage: p.id, until });
+                row.expects.push_back(Expect {
+                    tag,
+                    message_id,
+                    source,
+                    passage: p.id,
+                    until,
+                    spilled: false,
+                });
             }
         }
     }

@@ -44,7 +44,10 @@ pub(crate) fn begin(
                 if row.max_size > 0 && known.is_some_and(|total| total > row.max_size) {
                     too_large = true;
                 } else if !congested || (alone && !own) {
-                    let (stage, only_imdn) = (CopyStage::Live, !row.may_receive);
+                    // What was said before waits, so that the others need not: this waits behind it.
+                    let waits = (own || !alone) && row.is_spilling();
+                    let stage = if waits { CopyStage::Held } else { CopyStage::Live };
+                    let only_imdn = !row.may_receive;
                     judge |= only_imdn;
                     copies.push(Copy {
                         leg: *target,

@@ -9,6 +9,7 @@ mod msrp_flow;
 mod msrp_held;
 mod msrp_hostile;
 mod msrp_relay;
+mod msrp_spill;
 mod msrp_switch;
 mod msrp_tap;
 mod outposts;

@@ -1,6 +1,6 @@
 //! A rig around one engine: puts legs and paths, feeds datagrams, performs outputs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ use contract::{
     RtpLocal, from_dataplane::Body, leg::Kind, news, path,
 };
 
-use crate::{Attachment, Config, Engine, HEAD_BYTES, Input, Limits, Listener, Output, Packet, SocketId};
+use crate::{
+    Attachment, Config, Engine, HEAD_BYTES, Input, Limits, Listener, Output, Packet, SocketId, SpillOrder,
+    SpillWord,
+};
 
 pub(crate) const CONTEXT: u64 = 7;
 
@@ -37,6 +40,52 @@ pub(crate) struct Rig {
     pub(crate) wire: BTreeMap<u64, Vec<u8>>,
     /// Connections whose peer reads nothing.
     pub(crate) stalled: BTreeSet<u64>,
+    pub(crate) disk: Disk,
+}
+
+/// What has the files of what waits for slow receivers.
+#[derive(Default)]
+pub(crate) struct Disk {
+    pub(crate) files: BTreeMap<u64, Vec<u8>>,
+    pub(crate) waiting: VecDeque<SpillOrder>,
+    /// It does nothing.
+    pub(crate) stalled: bool,
+    /// It writes nothing, or reads nothing.
+    pub(crate) writes_fail: bool,
+    pub(crate) reads_fail: bool,
+    /// Octets of its largest file.
+    pub(crate) most: usize,
+}
+
+impl Disk {
+    /// Does what is next.
+    fn next(&mut self) -> Option<SpillWord> {
+        while let Some(order) = self.waiting.pop_front() {
+            match order {
+                SpillOrder::Write { file, bytes, .. } if self.writes_fail => {
+                    return Some(SpillWord::Failed { file, bytes: bytes.len() });
+                }
+                SpillOrder::Write { file, mark, at, bytes } => {
+                    let on_disk = self.files.entry(file.0).or_default();
+                    let end = at as usize + bytes.len();
+                    on_disk.resize(on_disk.len().max(end), 0);
+                    on_disk[at as usize..end].copy_from_slice(&bytes);
+                    self.most = self.most.max(on_disk.len());
+                    return Some(SpillWord::Written { file, mark, bytes: bytes.len() });
+                }
+                SpillOrder::Fetch { file, .. } if self.reads_fail => {
+                    return Some(SpillWord::Failed { file, bytes: 0 });
+                }
+                SpillOrder::Fetch { file, mark, at, length } => {
+                    let bytes = Bytes::copy_from_slice(&self.files[&file.0][at as usize..][..length]);
+                    return Some(SpillWord::Fetched { file, mark, bytes });
+                }
+                // Where nothing could be written there is none.
+                SpillOrder::End { file } => drop(self.files.remove(&file.0)),
+            }
+        }
+        None
+    }
 }
 
 pub(crate) fn config(limits: Limits) -> Config {
@@ -128,7 +177,15 @@ impl Rig {
         let out = Outbox::with_max(engine.room_needed() * 2);
         let now =
             Now { mono: Instant::from_millis(1_000_000), wall: UnixTime::from_millis(1_800_000_000_000) };
-        Rig { engine, out, now, generation: 0, wire: BTreeMap::new(), stalled: BTreeSet::new() }
+        Rig {
+            engine,
+            out,
+            now,
+            generation: 0,
+            wire: BTreeMap::new(),
+            stalled: BTreeSet::new(),
+            disk: Disk::default(),
+        }
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {
@@ -229,11 +286,20 @@ impl Rig {
                             acks.push((conn, pieces.iter().map(Bytes::len).sum()));
                         }
                     }
+                    Done::Stream(Output::Spill(order)) => self.disk.waiting.push_back(*order),
                     other => rest.push(other),
                 }
             }
             *done = rest;
-            let quiet = acks.is_empty() && !more;
+            let mut quiet = acks.is_empty() && !more;
+            while !self.disk.stalled
+                && let Some(word) = self.disk.next()
+            {
+                quiet = false;
+                self.engine.handle(self.now, Input::Spilled(word), &mut self.out);
+                let performed = self.perform(&[]);
+                done.extend(performed);
+            }
             for (conn, bytes) in acks {
                 self.engine.handle(self.now, Input::Sent { conn, bytes }, &mut self.out);
                 let performed = self.perform(&[]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{Applied, LegCounters, Refusal, news};
+use contract::{Applied, LegCounters, Refusal, leg_lost, news};
 use sip::{Request, Response};
 
 use super::{MEDIA_LOST, Stage, Transfer};
@@ -21,7 +21,10 @@ impl Transfer {
         let now = turn.now.mono;
         match self.came {
             Some((before, since)) if before == octets => {
-                let waits = matches!(self.stage, Stage::Answered | Stage::Up) && !idle.is_zero();
+                // A sender who has sent it all may wait for those who have not read it yet.
+                let waits = matches!(self.stage, Stage::Answered | Stage::Up)
+                    && !idle.is_zero()
+                    && self.slow.is_empty();
                 if waits && now.since(since) >= idle {
                     self.end(turn, MEDIA_LOST);
                 }
@@ -94,12 +97,19 @@ impl Affair for Transfer {
     fn news(&mut self, turn: &mut Turn<'_>, what: &news::What) {
         match what {
             news::What::LegLost(lost) => {
-                if let Some(leg) = lost.leg {
-                    self.leg_lost(turn, leg);
+                match lost.leg {
+                    // It was not he who has ended it.
+                    Some(leg) if lost.reason() == leg_lost::Reason::Slow && leg.leg != self.sender.leg => {
+                        self.stuck(turn, leg);
+                    }
+                    Some(leg) => self.leg_lost(turn, leg),
+                    None => {}
                 }
             }
             news::What::Pressure(pressure) => {
-                if let Some(leg) = pressure.leg.filter(|_| pressure.on) {
+                if let Some(leg) = pressure.leg.filter(|_| pressure.kept) {
+                    self.behind(turn, leg, pressure.on);
+                } else if let Some(leg) = pressure.leg.filter(|_| pressure.on) {
                     self.stuck(turn, leg);
                 }
             }

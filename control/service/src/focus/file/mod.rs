@@ -23,6 +23,9 @@
 //!               │ BYE of the sender, or he is lost, or nothing comes of him for file_idle_s
 //!               ▼
 //!            Draining (what is queued for members goes out) ──file_drain_s, the last member hangs up──▶ Over
+//!               │ file_drain_s, and for some the rest waits on disk: the others' sessions end
+//!               ▼
+//!            Waiting ──they have it, file_slow_max_s──▶ Over
 //! ```
 //!
 //! Who takes it begins with its first octet, because nobody is in the path before all of them are: a copy of a tail would
@@ -45,7 +48,7 @@ mod sender;
 mod tests;
 mod within;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::{Instant, Private, TimerId};
@@ -81,6 +84,7 @@ enum Stage {
     Answered,
     Up,
     Draining,
+    Waiting,
     Over,
 }
 
@@ -188,6 +192,8 @@ pub(in crate::focus) struct Transfer {
     asks: BTreeMap<Ask, Step>,
     deadline: Option<Instant>,
     timer: Option<TimerId>,
+    /// Legs of members who are behind others: what they have not read waits on the data plane's disk.
+    slow: BTreeSet<u64>,
     /// The context is ordered gone.
     closed: bool,
     /// The last member that went hung up by himself.
@@ -252,6 +258,7 @@ impl Transfer {
             asks: BTreeMap::new(),
             deadline: None,
             timer: None,
+            slow: BTreeSet::new(),
             closed: false,
             left: false,
             came: None,
@@ -342,6 +349,37 @@ impl Transfer {
         }
     }
 
+    /// A member is behind others, or has caught up.
+    fn behind(&mut self, turn: &mut Turn<'_>, key: LegKey, on: bool) {
+        if on {
+            self.slow.insert(key.leg);
+        } else if self.slow.remove(&key.leg) && self.stage == Stage::Waiting {
+            self.dismiss_quick(turn);
+        }
+    }
+
+    /// What was queued has had its time. For whom the rest waits on disk there is more.
+    fn drained(&mut self, turn: &mut Turn<'_>) {
+        let longest = turn.config().controlling.file_slow_max_s;
+        if longest == 0 || !self.takers().any(|party| self.slow.contains(&party.leg)) {
+            return self.end(turn, super::say::COMPLETED);
+        }
+        self.stage = Stage::Waiting;
+        self.deadline = Some(turn.now.mono + Duration::from_secs(longest.into()));
+        self.dismiss_quick(turn);
+    }
+
+    /// Who has all of it needs his session no more.
+    fn dismiss_quick(&mut self, turn: &mut Turn<'_>) {
+        for at in 0..self.parties.len() {
+            let is_quick =
+                |party: &&Party| !self.slow.contains(&party.leg) && party.state == PartyState::Taking;
+            if self.parties.get(at).filter(is_quick).is_some() {
+                self.dismiss(turn, at, super::say::COMPLETED, 200);
+            }
+        }
+    }
+
     /// The data plane has lost its tables, and the octets that were on their way with them.
     fn media_gone(&mut self, turn: &mut Turn<'_>) {
         match self.sender.server {
@@ -360,7 +398,8 @@ impl Transfer {
                 Stage::Calling if self.takers().next().is_some() => self.start(turn),
                 Stage::Calling => self.fail(turn, 480),
                 Stage::Answered | Stage::Up => self.end(turn, MEDIA_LOST),
-                Stage::Draining => self.end(turn, super::say::COMPLETED),
+                Stage::Draining => self.drained(turn),
+                Stage::Waiting => self.end(turn, super::say::COMPLETED),
                 Stage::Opening | Stage::Starting | Stage::Over => {}
             }
         }
@@ -388,7 +427,7 @@ impl Transfer {
             Stage::Answered | Stage::Up if !taken => {
                 self.end(turn, if self.left { super::say::COMPLETED } else { MEDIA_LOST });
             }
-            Stage::Draining if !taken => self.end(turn, super::say::COMPLETED),
+            Stage::Draining | Stage::Waiting if !taken => self.end(turn, super::say::COMPLETED),
             _ => {}
         }
         if self.stage == Stage::Over && !std::mem::replace(&mut self.closed, true) {

@@ -33,6 +33,8 @@ struct Saved {
     parties: Vec<SavedSide>,
     until: Option<UnixTime>,
     left: bool,
+    /// Legs of those who are behind others.
+    slow: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,11 +143,14 @@ impl Transfer {
             },
             parties: self.takers().map(party).collect(),
             // To whole seconds, so that the row does not change with every look at the clock.
-            until: self.deadline.filter(|_| self.stage == Stage::Draining).map(|at| {
-                let at = turn.now.wall + at.since(turn.now.mono);
-                UnixTime::from_millis(at.as_secs() * 1000)
-            }),
+            until: self.deadline.filter(|_| matches!(self.stage, Stage::Draining | Stage::Waiting)).map(
+                |at| {
+                    let at = turn.now.wall + at.since(turn.now.mono);
+                    UnixTime::from_millis(at.as_secs() * 1000)
+                },
+            ),
             left: self.left,
+            slow: self.slow.iter().copied().collect(),
         }
     }
 
@@ -191,6 +196,7 @@ impl Transfer {
             deadline: saved.until.map(|at| turn.now.mono + at.since(turn.now.wall)),
             timer: None,
             closed: false,
+            slow: saved.slow.into_iter().collect(),
             left: saved.left,
             came: None,
             version,
@@ -198,8 +204,8 @@ impl Transfer {
             found_by: Handles::default(),
         };
         match it.stage {
-            Stage::Up | Stage::Draining if is_whole => {}
-            Stage::Up | Stage::Draining => it.end(turn, MEDIA_LOST),
+            Stage::Up | Stage::Draining | Stage::Waiting if is_whole => {}
+            Stage::Up | Stage::Draining | Stage::Waiting => it.end(turn, MEDIA_LOST),
             _ => it.end(turn, say::COMPLETED),
         }
         Some(it)

@@ -405,7 +405,10 @@ fn one_member_after_the_other_goes_and_nobody_else_notices() {
     assert_eq!(wanted.takers(), ["p0", "p1"]);
     let (bob, carol) = (wanted.key("p0"), wanted.key("p1"));
     // DESIGN §3, Pressure: his copy has been aborted, he has no file any more.
-    tell(&mut world, news::What::Pressure(contract::Pressure { leg: Some(bob), on: true, waiting_bytes: 1 }));
+    tell(
+        &mut world,
+        news::What::Pressure(contract::Pressure { leg: Some(bob), on: true, waiting_bytes: 1, kept: false }),
+    );
     phones[1].take(&mut world);
     assert!(phones[1].byes[0].contains("Too slow"));
     phones[0].take(&mut world);
@@ -455,6 +458,55 @@ fn what_is_on_its_way_outlives_its_sender() {
     assert!(phones[2].byes[0].contains("cause=200"));
     assert!(!Wanted::of(&world).is_there);
     assert_eq!(world.service.counters().files, 0);
+}
+
+// A member who reads more slowly than others: the rest waits on the data plane's disk, and his session for it.
+#[test]
+fn who_is_slower_than_others_has_time_for_it_when_the_sender_and_they_are_gone() {
+    let behind = |leg, on| {
+        news::What::Pressure(contract::Pressure { leg: Some(leg), on, waiting_bytes: 1, kept: true })
+    };
+    for in_time in [true, false] {
+        let (mut world, mut phones) = world();
+        under_way(&mut world, &mut phones);
+        let wanted = Wanted::of(&world);
+        let (bob, carol) = (wanted.key("p0"), wanted.key("p1"));
+        tell(&mut world, behind(bob, true));
+        tell(&mut world, behind(carol, true));
+        tell(&mut world, behind(bob, false));
+        phones[0].bye(&mut world, None);
+        world.pass(11);
+        phones[1].take(&mut world);
+        phones[2].take(&mut world);
+        assert!(phones[1].byes[0].contains("cause=200"), "he has all of it");
+        assert!(phones[2].byes.is_empty() && Wanted::of(&world).is_there);
+        if in_time {
+            world.pass(600);
+            phones[2].take(&mut world);
+            assert!(phones[2].byes.is_empty());
+            tell(&mut world, behind(carol, false));
+        } else {
+            world.pass(7201);
+        }
+        phones[2].take(&mut world);
+        assert!(phones[2].byes[0].contains("cause=200"));
+        assert!(!Wanted::of(&world).is_there);
+        assert_eq!(world.service.counters().files, 0);
+    }
+}
+
+// Who reads nothing for too long is cut loose by the data plane: his session ends at once, and nobody else's.
+#[test]
+fn who_is_cut_loose_is_told_so() {
+    let (mut world, mut phones) = world();
+    under_way(&mut world, &mut phones);
+    let bob = Wanted::of(&world).key("p0");
+    let reason = leg_lost::Reason::Slow.into();
+    tell(&mut world, news::What::LegLost(contract::LegLost { leg: Some(bob), reason }));
+    phones[1].take(&mut world);
+    assert!(phones[1].byes[0].contains("Too slow"));
+    phones[2].take(&mut world);
+    assert!(phones[2].byes.is_empty() && Wanted::of(&world).is_there);
 }
 
 // A sender whose connection breaks has no way to go on with this session: it ends, and the file goes on by its range.

@@ -33,7 +33,7 @@ fn msrp(leg: &Leg) -> &contract::MsrpLeg {
 
 /// Something is said, and waits for that leg.
 fn said(world: &mut World, leg: LegKey) {
-    let waits = Pressure { leg: Some(leg), on: true, waiting_bytes: 5 };
+    let waits = Pressure { leg: Some(leg), on: true, waiting_bytes: 5, kept: false };
     world.input(Input::News(News { what: Some(news::What::Pressure(waits)) }));
     world.pass(1);
 }

@@ -164,6 +164,9 @@ impl Session {
         if self.phase != Phase::Active {
             return;
         }
+        if self.lingering.as_ref().is_some_and(|lingering| lingering.until() <= now) {
+            return self.lingered(turn);
+        }
         if self.exchange.as_ref().and_then(super::Exchange::deadline).is_some_and(|at| at <= now) {
             self.exchange_overdue(turn);
         }
@@ -199,7 +202,9 @@ impl Session {
         }
         let idle_ms = u64::from(turn.config().participating.idle_s) * 1000;
         let Some(anchor) = &self.anchor else { return };
-        if idle_ms == 0 || self.phase != Phase::Active || self.repair.is_some() {
+        // Who is still reading is not idle, however long it was silent.
+        let is_read = self.lingering.is_some() || !self.behind.is_empty();
+        if idle_ms == 0 || self.phase != Phase::Active || self.repair.is_some() || is_read {
             return;
         }
         let msrp_only = anchor.legs().all(|l| matches!(l.kind, Some(contract::leg::Kind::Msrp(_))));

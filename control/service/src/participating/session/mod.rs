@@ -19,6 +19,7 @@
 //!            │ applied (at once when SDP passes): 2xx upstream, row written
 //!            ▼
 //!          Active ──BYE of a side, clock, idle, media lost for good──▶ BYE to all ──▶ gone
+//!            └──BYE of a side while a device has not read all──▶ BYE to the others; to that one when it has (`end`)
 //! ```
 //!
 //! Each file is one concern: `setup` and `race` (fork, first answer, merge), `late` (an INVITE without an
@@ -39,6 +40,8 @@ mod repair;
 mod row;
 mod setup;
 mod sound;
+
+use std::collections::BTreeSet;
 
 use base::{Instant, TimerId, UnixTime};
 use bytes::Bytes;
@@ -169,6 +172,10 @@ pub(crate) struct Session {
     timer: Option<TimerId>,
     /// Until when devices of a fan-out may still answer.
     calling_until: Option<Instant>,
+    /// Legs of devices that are behind others: what was sent to them waits on disk.
+    behind: BTreeSet<u64>,
+    /// A side has hung up, and only devices that are behind still talk.
+    lingering: Option<end::Lingering>,
     /// The device that sent the last REFER or SUBSCRIBE.
     referrer: Option<usize>,
     since: UnixTime,
@@ -383,7 +390,12 @@ impl Session {
 
     /// Whom a request of that side is meant for: upstream for a device, the device for upstream.
     fn opposite(&self, at: usize) -> Option<usize> {
-        if at == UPSTREAM { self.others(UPSTREAM).first().copied() } else { Some(UPSTREAM) }
+        let upstream = || self.side(UPSTREAM).is_some_and(|side| side.state != SideState::Gone);
+        if at == UPSTREAM {
+            self.others(UPSTREAM).first().copied()
+        } else {
+            Some(UPSTREAM).filter(|_| upstream())
+        }
     }
 
     /// When the timer is wanted next.
@@ -393,9 +405,11 @@ impl Session {
         let clocks = self.sides.iter().filter_map(|s| s.clock.next());
         let repair = self.repair.as_ref().map(repair::Repair::next);
         let exchange = self.exchange.as_ref().and_then(Exchange::deadline);
+        let lingering = self.lingering.as_ref().map(end::Lingering::until);
         setup
             .into_iter()
             .chain(reliable)
+            .chain(lingering)
             .chain(clocks)
             .chain(repair)
             .chain(exchange)

@@ -17,7 +17,7 @@ use contract::{LegLost, News, leg_lost, news};
 use sip::Method;
 
 use super::exchange::Purpose;
-use super::{Phase, Session};
+use super::{Phase, Plan, Session, SideState, UPSTREAM};
 use crate::media;
 use crate::turn::{Orderer, Turn};
 
@@ -58,6 +58,7 @@ impl Session {
     pub(super) fn media_news(&mut self, turn: &mut Turn<'_>, news: &News) {
         match &news.what {
             Some(news::What::LegLost(lost)) => self.leg_lost(turn, lost),
+            Some(news::What::Pressure(pressure)) => self.pressure(turn, pressure),
             Some(news::What::Counters(counters)) => self.counters(turn, &counters.legs),
             _ => {}
         }
@@ -66,9 +67,15 @@ impl Session {
     fn leg_lost(&mut self, turn: &mut Turn<'_>, lost: &LegLost) {
         let Some(key) = lost.leg else { return };
         let Some(at) = self.sides.iter().position(|s| s.legs.contains(&key.leg)) else { return };
-        if self.phase != Phase::Active {
+        let is_over = self.side(at).is_some_and(|side| side.state == SideState::Gone);
+        if self.phase != Phase::Active || is_over {
             return;
         }
+        if self.lingering.is_some() {
+            // Nobody is left who could send it once more.
+            return self.caught_up(turn, key.leg);
+        }
+        self.behind.remove(&key.leg);
         let message = self.anchor.as_ref().and_then(|a| a.leg(key.leg)).is_some_and(media::is_msrp);
         if !message {
             let text = match lost.reason() {
@@ -81,7 +88,12 @@ impl Session {
             return;
         }
         if lost.reason() == leg_lost::Reason::Slow {
-            // Cut loose by us: to set it up again would begin the same anew.
+            // Cut loose by us: to set it up again would begin the same anew. Other devices stay.
+            if at != UPSTREAM && self.plan == Plan::FanOut && self.others(UPSTREAM).len() > 1 {
+                self.end_side(turn, at, Some("SIP;cause=503;text=\"Too slow\""));
+                self.save(turn);
+                return;
+            }
             self.end_all(turn, None, "SIP;cause=503;text=\"Too slow\"");
             return;
         }
@@ -109,6 +121,8 @@ impl Session {
 
     /// The data plane has lost its tables: the wanted state again, message legs under new sessions.
     pub(crate) fn put_again(&mut self, turn: &mut Turn<'_>) {
+        self.behind.clear();
+        self.lingered(turn);
         if self.phase == Phase::Allocating || self.phase == Phase::Joining {
             // Its answer is lost with it: the caller may try again.
             self.fail(turn, 503);

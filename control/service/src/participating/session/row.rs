@@ -128,6 +128,8 @@ impl Session {
             ask: None,
             timer: None,
             calling_until: None,
+            behind: std::collections::BTreeSet::new(),
+            lingering: None,
             referrer: None,
             since: row.since,
             conversation: row.conversation,

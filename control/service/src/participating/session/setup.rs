@@ -124,6 +124,8 @@ impl Session {
             ask: None,
             timer: None,
             calling_until: None,
+            behind: std::collections::BTreeSet::new(),
+            lingering: None,
             referrer: None,
             since: UnixTime::default(),
             conversation: text(Name::ConversationId),

@@ -1,12 +1,14 @@
 //! A user whom a focus invites: passed on to one device, joined once and fanned out to several
 //! (CPM-FACTS §2.8 "PF joins once").
 
-use contract::{LegSet, Mode, Path, change::Verb};
+use contract::{
+    LegCounters, LegKey, LegLost, LegSet, Mode, News, Path, Pressure, change::Verb, leg_lost, news,
+};
 use sip::{Method, Name, Peer, Request, Transport};
 
 use super::{BOB, BOB2, both, instance, phone};
 use crate::testing::{Event, World, chat_sdp, reply, sdp_of, text, via};
-use crate::{ServerTx, Table};
+use crate::{Input, ServerTx, Table};
 
 /// The focus is a trusted neighbour here: to the Participating Function it makes no difference.
 const FOCUS: Peer = Peer::new(
@@ -162,4 +164,124 @@ fn the_end_of_the_group_reaches_every_device_with_its_reason() {
     assert!(bye.headers.text(&Name::Reason).unwrap().contains("cause=410"));
     // The device that still rang is called off.
     assert!(matches!(world.next(phone(BOB2)), Some(Event::Cancel(t, _)) if t == second));
+}
+
+/// The end of the group, as the focus says it.
+fn end_of_group(answer: &sip::Response) -> Request {
+    text(&format!(
+        "BYE sip:x@weir.example SIP/2.0\r\n{}From: <sip:grp-1@weir.example>;tag=g\r\nTo: {}\r\nCall-ID: g1\r\n\
+         CSeq: 2 BYE\r\nReason: SIP;cause=410;text=\"Gone\"\r\nContent-Length: 0\r\n\r\n",
+        via(),
+        answer.headers.text(&Name::To).unwrap()
+    ))
+}
+
+/// Both devices have joined, and the second one is behind: what it has not read yet waits on the data plane's disk. The focus
+/// has ended the session.
+fn one_is_behind() -> (World, Request, LegKey) {
+    let mut config = World::new().config;
+    config.identity.trusted_peers = vec![FOCUS.addr.ip()];
+    config.participating.slow_max_s = 100;
+    config.participating.idle_s = 20;
+    let mut world = World::with(config);
+    both().iter().for_each(|port| world.register("bob", phone(*port), &instance(*port)));
+    let tx = invited(&mut world);
+    let [(first, one), (second, two)] = both().map(|port| world.request(phone(port), &Method::Invite));
+    world.reply(first, reply(&one, 200, "b1", &chat_sdp("192.0.2.2", 5002, "active")));
+    let answer = world.answer(tx).unwrap().clone();
+    world.reply(second, reply(&two, 200, "b2", &chat_sdp("192.0.2.3", 5003, "active")));
+    let row = world.rows(Table::Session)[0].record.clone();
+    let crate::Record::Session(session) = row else { panic!() };
+    let of = |at: usize| LegKey::new(session.context, session.downstream[at].legs[0]);
+    // The first one was for a moment.
+    for (leg, on) in [(of(0), true), (of(1), true), (of(0), false)] {
+        world.input(pressure(leg, on));
+    }
+    for port in both() {
+        assert!(matches!(world.next(phone(port)), Some(Event::Ack(_))));
+    }
+    world.send(FOCUS, end_of_group(&answer));
+    let (_, bye) = world.request(phone(BOB), &Method::Bye);
+    assert!(bye.headers.text(&Name::Reason).unwrap().contains("cause=410"));
+    assert!(world.next(phone(BOB2)).is_none(), "its bytes still wait");
+    assert_eq!(super::session::contexts_removed(&world), 0);
+    (world, two, of(1))
+}
+
+fn pressure(leg: LegKey, on: bool) -> Input {
+    let what = Pressure { leg: Some(leg), on, waiting_bytes: 5, kept: true };
+    Input::News(News { what: Some(news::What::Pressure(what)) })
+}
+
+fn lost(leg: LegKey, reason: leg_lost::Reason) -> Input {
+    Input::News(News { what: Some(news::What::LegLost(LegLost { leg: Some(leg), reason: reason.into() })) })
+}
+
+// CPM-FACTS §7.3 F2: devices get their BYE after what was sent to them has gone out.
+#[test]
+fn a_device_that_is_behind_hears_of_the_end_when_it_has_read_all() {
+    let (mut world, two, leg) = one_is_behind();
+    world.pass(30);
+    assert!(world.next(phone(BOB2)).is_none());
+    // Nobody is left to whom anything of it could be passed on.
+    let tx = world.send(phone(BOB2), inside("INFO", 6, &two, "b2", ""));
+    assert_eq!(world.code(tx), Some(481));
+    let tx = world.send(phone(BOB2), inside("UPDATE", 7, &two, "b2", ""));
+    assert_eq!(world.code(tx), Some(200), "a refresh is answered here");
+    // Its peer has long been silent, as who only reads is.
+    let idle = |leg: &contract::Leg| LegCounters {
+        leg: Some(leg.key()),
+        idle_ms: 1_000_000,
+        ..LegCounters::default()
+    };
+    let legs = super::legs(&world).iter().map(idle).collect();
+    world.input(Input::News(News { what: Some(news::What::Counters(contract::Counters { legs })) }));
+    assert!(world.next(phone(BOB2)).is_none());
+    world.input(pressure(leg, false));
+    let (_, bye) = world.request(phone(BOB2), &Method::Bye);
+    assert!(bye.headers.text(&Name::Reason).unwrap().contains("cause=410"));
+    assert_eq!(super::session::contexts_removed(&world), 1);
+    assert!(world.rows(Table::Session).is_empty() && world.rows(Table::Context).is_empty());
+}
+
+#[test]
+fn nobody_waits_for_ever_for_a_device_that_is_behind() {
+    let (mut world, ..) = one_is_behind();
+    world.pass(101);
+    let (_, bye) = world.request(phone(BOB2), &Method::Bye);
+    assert!(bye.headers.text(&Name::Reason).unwrap().contains("cause=410"));
+    assert!(world.rows(Table::Session).is_empty() && super::session::contexts_removed(&world) == 1);
+}
+
+#[test]
+fn a_device_that_is_behind_may_hang_up_or_be_lost() {
+    let (mut world, two, _) = one_is_behind();
+    world.send(phone(BOB2), inside("BYE", 6, &two, "b2", ""));
+    assert!(world.rows(Table::Session).is_empty() && super::session::contexts_removed(&world) == 1);
+    for reason in [leg_lost::Reason::Reset, leg_lost::Reason::Slow] {
+        let (mut world, _, leg) = one_is_behind();
+        world.input(lost(leg, reason));
+        world.request(phone(BOB2), &Method::Bye);
+        assert!(world.rows(Table::Session).is_empty() && super::session::contexts_removed(&world) == 1);
+    }
+}
+
+// One device's slowness is never another's.
+#[test]
+fn a_device_that_is_cut_loose_goes_alone() {
+    let mut world = world(&both());
+    let tx = invited(&mut world);
+    let [(first, one), (second, two)] = both().map(|port| world.request(phone(port), &Method::Invite));
+    world.reply(first, reply(&one, 200, "b1", &chat_sdp("192.0.2.2", 5002, "active")));
+    assert_eq!(world.code(tx), Some(200));
+    world.reply(second, reply(&two, 200, "b2", &chat_sdp("192.0.2.3", 5003, "active")));
+    let row = world.rows(Table::Session)[0].record.clone();
+    let crate::Record::Session(session) = row else { panic!() };
+    let leg = LegKey::new(session.context, session.downstream[1].legs[0]);
+    world.inbox.clear();
+    world.input(lost(leg, leg_lost::Reason::Slow));
+    let (_, bye) = world.request(phone(BOB2), &Method::Bye);
+    assert!(bye.headers.text(&Name::Reason).unwrap().contains("Too slow"));
+    assert!(world.next(phone(BOB)).is_none() && world.next(FOCUS).is_none());
+    assert_eq!(world.rows(Table::Session).len(), 1);
 }
