@@ -168,8 +168,10 @@ pub(crate) struct Conn {
     /// Reading is paused: something of `waits_for` is full or not there yet.
     pub(crate) blocked: bool,
     pub(crate) paused: bool,
-    /// It waits for a receiver that is behind, or for the disk (see [`super::spill`]).
-    pub(crate) spill_waits: bool,
+    /// By so many it waits for room on disk (see [`super::spill`]).
+    pub(crate) spill_waits: u32,
+    /// It waits for a receiver that is behind: for the first that is not any more.
+    pub(crate) spill_paced: bool,
     /// A leg of it is behind.
     pub(crate) spills: bool,
     /// Sessions bound to it.
@@ -192,6 +194,8 @@ pub(crate) struct Conn {
     pub(crate) blocks: Vec<ConnId>,
     /// By so many it is held up itself.
     pub(crate) waits: u32,
+    /// For all of them, or for the first that has room.
+    pub(crate) waits_for_all: bool,
     /// Too slow: no new messages, what is open was aborted. Since when.
     pub(crate) congested: Option<Instant>,
     /// Full since then.
@@ -222,7 +226,8 @@ impl Conn {
             held: VecDeque::new(),
             blocked: false,
             paused: false,
-            spill_waits: false,
+            spill_waits: 0,
+            spill_paced: false,
             spills: false,
             legs: Vec::new(),
             prefix: None,
@@ -236,6 +241,7 @@ impl Conn {
             hidden: false,
             blocks: Vec::new(),
             waits: 0,
+            waits_for_all: false,
             congested: None,
             full: None,
             paced: false,

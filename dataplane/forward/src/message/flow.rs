@@ -68,7 +68,7 @@ impl Message {
             return false;
         }
         let full = *to.full.get_or_insert(now.mono);
-        self.hold_up(conn, from);
+        self.hold_up(conn, from, false);
         self.arm(conn, full + STALL);
         true
     }
@@ -78,26 +78,28 @@ impl Message {
         let Some(to) = self.conns.get_mut(&conn) else { return };
         to.paced = true;
         let full = *to.full.get_or_insert(now.mono);
-        self.hold_up(conn, from);
+        self.hold_up(conn, from, true);
         self.arm(conn, full + PACE);
     }
 
-    /// A source waits for a receiver, among others perhaps.
-    pub(super) fn hold_up(&mut self, conn: ConnId, from: Option<ConnId>) {
+    /// A source waits for a receiver, and for all others for whom it waits too or for the first of them: who is behind the
+    /// others is behind on disk (see `spill`).
+    pub(super) fn hold_up(&mut self, conn: ConnId, from: Option<ConnId>, for_all: bool) {
         let Some(to) = self.conns.get_mut(&conn) else { return };
         let Some(from) = from.filter(|from| !to.blocks.contains(from)) else { return };
         to.blocks.push(from);
         if let Some(source) = self.conns.get_mut(&from) {
             source.waits += 1;
+            source.waits_for_all = for_all;
         }
     }
 
-    /// A receiver holds these up no longer; who waits for nobody else goes on.
+    /// A receiver holds these up no longer; who need not wait for others goes on.
     pub(super) fn let_go(&mut self, sources: &[ConnId]) {
         for from in sources {
             if let Some(source) = self.conns.get_mut(from) {
                 source.waits = source.waits.saturating_sub(1);
-                if source.waits > 0 {
+                if source.waits > 0 && source.waits_for_all {
                     continue;
                 }
             }
@@ -224,7 +226,8 @@ impl Message {
             }
             if let Some(row) = self.conns.get_mut(conn)
                 && row.blocked
-                && !row.spill_waits
+                && row.spill_waits == 0
+                && !row.spill_paced
                 // It waits for another shard too (see `across`), which says when it may go on.
                 && !row.legs.iter().any(|leg| self.rows.get(*leg as usize).is_some_and(super::Row::is_far_full))
             {

@@ -167,7 +167,7 @@ pub(crate) struct Spill {
     file: Option<File>,
     /// Sources that wait until there is room on disk.
     blocks: Vec<ConnId>,
-    /// Sources that nobody else paces: they wait until what is in memory goes on.
+    /// Sources all of whose receivers are behind: they wait until one is not.
     paced: Vec<ConnId>,
 }
 
@@ -233,7 +233,8 @@ impl Message {
         let max = self.limits.queue_bytes_max;
         let goes_on = |copy: &Copy| {
             let conn = self.conn_id(copy.leg).and_then(|conn| self.conns.get(&conn));
-            !copy.own && copy.stage == CopyStage::Live && conn.is_some_and(|conn| conn.load() <= max)
+            let live = copy.stage == CopyStage::Live && conn.is_some_and(|conn| conn.load() <= max);
+            !copy.own && (live || copy.stage == CopyStage::Held && !self.is_behind(copy.leg))
         };
         let free = p.copies.iter().any(goes_on);
         let mut block = false;
@@ -256,6 +257,11 @@ impl Message {
             }
         }
         block
+    }
+
+    /// Whether more waits for a receiver than what is in memory for it.
+    pub(super) fn is_behind(&self, leg: u32) -> bool {
+        self.row(leg).is_some_and(|row| row.has_late() || row.behind() > self.near_bytes())
     }
 
     fn near_bytes(&self) -> u64 {
@@ -326,25 +332,27 @@ impl Message {
         }
         self.wants_drain(target);
         let unwritten = self.disk.unwritten > self.limits.spill_unwritten_bytes_max;
-        let Some(row) = self.row_mut(target) else { return false };
+        let Some(row) = self.rows.get_mut(target as usize) else { return false };
         let (late, much) = (row.has_late(), row.behind() > near);
         let Some((from, spill)) = from.zip(row.spill.as_mut()) else { return late || unwritten };
-        let note = |list: &mut Vec<ConnId>| {
+        let Some(conn) = self.conns.get_mut(&from) else { return late || unwritten };
+        let mut note = |list: &mut Vec<ConnId>| {
             if !list.contains(&from) {
                 list.push(from);
+                conn.spill_waits += 1;
             }
         };
         if late {
             note(&mut spill.blocks);
         } else if alone && much {
-            note(&mut spill.paced);
+            conn.spill_paced = true;
+            if !spill.paced.contains(&from) {
+                spill.paced.push(from);
+            }
         } else if unwritten {
             note(&mut self.disk.blocks);
         } else {
             return false;
-        }
-        if let Some(conn) = self.conns.get_mut(&from) {
-            conn.spill_waits = true;
         }
         true
     }
@@ -466,6 +474,8 @@ impl Message {
                         row.written(mark);
                     }
                     self.wants_drain(leg);
+                    // Pieces on disk that are neighbours are one: there may be room for others.
+                    self.spill_settles(leg);
                 }
             }
             SpillWord::Fetched { file, mark, bytes } => {
@@ -522,24 +532,48 @@ impl Message {
         }
         self.place(leg);
         let near = self.near_bytes();
-        let Some(row) = self.row_mut(leg) else { return };
+        let Some(row) = self.rows.get_mut(leg as usize) else { return };
         let (late, much) = (row.has_late(), row.behind() > near);
         let Some(spill) = row.spill.as_mut() else { return };
-        let mut sources = if late { Vec::new() } else { std::mem::take(&mut spill.blocks) };
-        if !late && !much {
-            sources.append(&mut spill.paced);
+        if late {
+            return;
         }
-        self.release(&sources);
+        let blocks = std::mem::take(&mut spill.blocks);
+        let paced = if much { Vec::new() } else { std::mem::take(&mut spill.paced) };
+        // Whoever waits for others of its receivers goes on with this one: those are behind it from now on.
+        let open = |held: &Held| (held.spill && !held.finished).then(|| held.whose().0);
+        let open: Vec<u32> = if much { Vec::new() } else { row.held.iter().filter_map(open).collect() };
+        self.release(&blocks);
+        self.go_on(&paced);
+        open.into_iter().for_each(|source| self.goes_on_with(source));
     }
 
-    /// Sources need not wait for a receiver that is behind any more, nor for the disk.
+    /// Sources need not wait for room on disk any more.
     fn release(&mut self, sources: &[ConnId]) {
-        for conn in sources {
-            if let Some(conn) = self.conns.get_mut(conn) {
-                conn.spill_waits = false;
+        for id in sources {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.spill_waits = conn.spill_waits.saturating_sub(1);
             }
         }
         self.unblock(sources);
+    }
+
+    /// There is a receiver that is not behind any more.
+    fn go_on(&mut self, sources: &[ConnId]) {
+        for id in sources {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.spill_paced = false;
+            }
+        }
+        self.unblock(sources);
+    }
+
+    /// The same, of who says what this receiver has now.
+    fn goes_on_with(&mut self, source: u32) {
+        let Some(gate) = self.gate_of(source) else { return };
+        if self.conns.get(&gate).is_some_and(|conn| conn.waits == 0 || !conn.waits_for_all) {
+            self.go_on(&[gate]);
+        }
     }
 
     /// All of a message that waited has gone to the connection. What the far end says of it is awaited; whether its sender
@@ -576,6 +610,7 @@ impl Message {
         self.copy_of(source, passage, leg, |copy| {
             (copy.stage, copy.begun) = (CopyStage::Live, copy.begun || held.begun);
         });
+        self.goes_on_with(source);
     }
 
     /// Whether a receiver that is behind is the reason why somebody waits.
@@ -610,7 +645,7 @@ impl Message {
         }
         self.disk.receivers -= 1;
         self.release(&spill.blocks);
-        self.release(&spill.paced);
+        self.go_on(&spill.paced);
     }
 
     /// The legs of a connection that were behind, after something of it went to the kernel.

@@ -50,7 +50,11 @@ impl Message {
                     continue;
                 }
                 // Somebody else paces the sender, or nobody does.
-                let paces = |c: &super::Copy| c.leg != target && !c.own && c.stage == CopyStage::Live;
+                let paces = |c: &super::Copy| {
+                    let keeps_up =
+                        c.stage == CopyStage::Live || c.stage == CopyStage::Held && !self.is_behind(c.leg);
+                    c.leg != target && !c.own && keeps_up
+                };
                 let unpaced = !own && !p.copies.iter().any(paces);
                 block |= self.spill_piece(target, source, p, start, piece, unpaced, tx);
                 continue;

@@ -174,6 +174,62 @@ fn of_two_devices_the_fast_one_has_all_of_it_while_the_slow_one_has_read_nothing
     is_clean(&phones);
 }
 
+/// Both are full at once, and the source waits; the first that has room paces it, the other one is behind.
+#[test]
+fn of_two_devices_that_are_full_at_once_the_first_to_read_is_not_held_up_by_the_other() {
+    let mut phones = one_to_two(limits());
+    phones.rig.stalled.insert(3);
+    let body = text(1_000_000);
+    let mut sender = Sender::new(file(&phones, "big1", &body, SILENT));
+    sender.push(&mut phones);
+    assert!(sender.paused, "both are full");
+    let mut had = Vec::new();
+    for _ in 0..1000 {
+        let wire = phones.rig.wire.remove(&3).unwrap_or_default();
+        had.extend_from_slice(&wire);
+        let mut done = phones.rig.input(Input::Sent { conn: conn(3), bytes: wire.len() });
+        phones.rig.deliver(&mut done);
+        sender.heed(&done);
+        sender.push(&mut phones);
+    }
+    assert!(sender.is_over(), "held up by who reads nothing");
+    assert_eq!(came(&had, "big1"), (body.clone(), Some(Flag::Last)));
+    let mut late = Vec::new();
+    (0..1000).for_each(|_| drop(drink(&mut phones, &mut late)));
+    assert_eq!(came(&late, "big1"), (body, Some(Flag::Last)));
+}
+
+/// First one device is the slow one, then the other: whoever is quicker paces the sender, who never waits for the other.
+#[test]
+fn two_devices_that_are_slow_in_turns_hold_nobody_up() {
+    let mut phones = one_to_two(limits());
+    phones.rig.stalled.insert(3);
+    let body = text(2_000_000);
+    let mut sender = Sender::new(file(&phones, "big1", &body, SILENT));
+    let mut had = [Vec::new(), Vec::new()];
+    for turn in 0..2000 {
+        sender.push(&mut phones);
+        // Each reads alone for a while, and so much that it catches up and is full again.
+        let who = 2 + (turn / 25) % 2;
+        let wire = phones.rig.wire.remove(&who).unwrap_or_default();
+        had[who as usize - 2].extend_from_slice(&wire);
+        let mut done = phones.rig.input(Input::Sent { conn: conn(who), bytes: wire.len() });
+        phones.rig.deliver(&mut done);
+        sender.heed(&done);
+        let behind = &phones.rig.engine.totals();
+        assert!(
+            turn % 25 < 24 || !sender.paused,
+            "turn {turn}: leg {who} has read all there was: {behind:?}"
+        );
+        assert!(phones.rig.engine.totals().queued_bytes < 4 * QUEUE as u64);
+    }
+    assert!(sender.is_over());
+    for had in &had {
+        assert!(came(had, "big1") == (body.clone(), Some(Flag::Last)));
+    }
+    is_clean(&phones);
+}
+
 // RFC 4975 §7.3.1; the order in which one sender has said things is that in which they are read.
 #[test]
 fn what_is_said_meanwhile_and_afterwards_keeps_its_order_and_each_octet_its_place() {

@@ -148,7 +148,7 @@ impl Message {
         let full = to.load() > self.limits.queue_bytes_max;
         if full {
             let since = *to.full.get_or_insert(now.mono);
-            self.hold_up(target, Some(source));
+            self.hold_up(target, Some(source), false);
             self.arm(target, since + STALL);
             self.block(source);
         }
