@@ -131,6 +131,8 @@ drops! {
     MsrpTap => "msrp_tap",
     /// A copy that waited on disk for a slow receiver, and the disk failed.
     MsrpSpill => "msrp_spill",
+    /// A copy of a message to several that was not out yet when an answer to it was overdue (RFC 4975 §7.1.1).
+    MsrpUnanswered => "msrp_unanswered",
     /// A request that the relay's rules do not let pass: an AUTH without TLS or for too long or short a time (403, 423),
     /// a session's URI used by another peer than its first, or a next hop where none may be (403).
     MsrpRelayRefused => "msrp_relay_refused",

@@ -5,7 +5,8 @@ use crate::Drop;
 const REASONS: usize = Drop::ALL.len();
 
 /// Sums since the start. `packets_in = packets_forwarded + packets_consumed +` the drops of datagrams, and
-/// `requests_in = requests_taken +` the drops of requests. Of the latter, [`Drop::MsrpCongested`], [`Drop::MsrpTap`], [`Drop::MsrpSpill`] and `Drop::MsrpHeld*` count copies instead, and
+/// `requests_in = requests_taken +` the drops of requests. Of the latter, [`Drop::MsrpCongested`], [`Drop::MsrpTap`], [`Drop::MsrpSpill`],
+/// [`Drop::MsrpUnanswered`] and `Drop::MsrpHeld*` count copies instead, and
 /// [`Drop::MsrpLimit`] connections that found no room, too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {

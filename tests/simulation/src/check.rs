@@ -100,8 +100,14 @@ impl World {
             self.cover.add("disk", "read", fetches);
             let engine = &self.engines[shard];
             let totals = engine.totals();
-            let copies =
-                [Drop::MsrpCongested, Drop::MsrpHeldFull, Drop::MsrpHeldLate, Drop::MsrpTap, Drop::MsrpSpill];
+            let copies = [
+                Drop::MsrpCongested,
+                Drop::MsrpHeldFull,
+                Drop::MsrpHeldLate,
+                Drop::MsrpTap,
+                Drop::MsrpSpill,
+                Drop::MsrpUnanswered,
+            ];
             let of_requests =
                 Drop::ALL.iter().filter(|d| d.label().starts_with("msrp") && !copies.contains(d));
             let dropped: u64 = of_requests.map(|d| totals.dropped(*d)).sum();

@@ -416,7 +416,7 @@ impl Message {
                 self.nickname_answered(now, asks, Status::TIMEOUT, tx);
             }
             if let (Wait::Answer, Some((source, passage))) = (old.wait, old.carries) {
-                self.copy_failed(now, source, passage, old.target, Status::TIMEOUT, tx);
+                self.unanswered(now, source, passage, old.target, tx);
             }
             // No error came, and perhaps only because the chunk itself has not gone out yet: silence says nothing then.
             if let (Wait::Error, Some((source, passage)), true) = (old.wait, old.carries, is_stuck) {
@@ -425,6 +425,20 @@ impl Message {
                     copy.unsure = true;
                 }
             }
+        }
+    }
+
+    /// No answer came to a chunk in time (RFC 4975 §7.1.1). Where others have the message its sender hears of no failure: if
+    /// this copy is cut short by it, control does.
+    fn unanswered(&mut self, now: Now, source: u32, passage: u64, target: u32, tx: &mut Tx<'_>) {
+        let p = self.row_mut(source).and_then(|row| row.passages.of_mut(passage));
+        let is_cut = p.filter(|p| p.copies.len() > 1).and_then(|p| p.copy_mut(target)).is_some_and(|copy| {
+            matches!(copy.stage, CopyStage::Live | CopyStage::Held) && copy.begun && !copy.own
+        });
+        self.copy_failed(now, source, passage, target, Status::TIMEOUT, tx);
+        if is_cut {
+            self.not_held(target, Drop::MsrpUnanswered, tx);
+            self.relieve_held(target, tx);
         }
     }
 

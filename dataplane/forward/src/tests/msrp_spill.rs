@@ -581,6 +581,35 @@ fn a_slow_one_that_refuses_it_gets_no_more_of_it() {
     assert!(!phones.read(1).iter().any(|r| r.is(Method::Report)), "another one takes it");
 }
 
+// RFC 4975 §7.1.1: no answer in time is as good as a 408; where others have the message control hears of it.
+#[test]
+fn a_slow_one_that_stops_answering_in_the_midst_of_it_is_told_of_and_hears_the_end() {
+    let mut phones = one_to_two(limits());
+    let body = text(1_000_000);
+    let mut sender = Sender::new(file(&phones, "big1", &body, ""));
+    let mut done = sender.push(&mut phones);
+    let fast = phones.rig.wire.remove(&3).unwrap();
+    for read in parse(&fast).1.iter().filter(|read| read.is(Method::Send)) {
+        let tid = read.head.tid();
+        let to = format!("To-Path: {}\r\nFrom-Path: {}\r\n", phones.ours[&3], their(3));
+        phones.say_raw(3, format!("MSRP {tid} 200 OK\r\n{to}-------{tid}$\r\n").as_bytes());
+    }
+    assert!(came(&fast, "big1") == (body.clone(), Some(Flag::Last)));
+    let mut slow = Vec::new();
+    (0..3).for_each(|_| done.extend(drink(&mut phones, &mut slow)));
+    assert!(!told(&done).contains(&(true, false)));
+    done.extend(phones.rig.run(31_000));
+    for _ in 0..20 {
+        done.extend(drink(&mut phones, &mut slow));
+    }
+    let (had, flag) = came(&slow, "big1");
+    assert_eq!((flag, body.starts_with(&had), had.len() < 500_000), (Some(Flag::Abort), true, true));
+    assert_eq!(told(&done).iter().filter(|told| **told == (true, false)).count(), 1, "{:?}", told(&done));
+    assert_eq!(phones.rig.engine.dropped(Drop::MsrpUnanswered), 1);
+    assert!(!phones.read(1).iter().any(|r| r.is(Method::Report)), "another one has it");
+    is_clean(&phones);
+}
+
 // DESIGN §2, invariant 9: what control is told is over is with the peer, by its own word where it gives one.
 #[test]
 fn it_is_over_when_the_slow_one_has_reported_it() {

@@ -206,8 +206,8 @@ impl Phones {
     /// What arrived is what was taken and what was dropped.
     pub(crate) fn check_sum(&self) {
         let totals = self.rig.engine.totals();
-        use crate::Drop::{MsrpCongested, MsrpHeldFull, MsrpHeldLate, MsrpSpill, MsrpTap};
-        let copies = [MsrpCongested, MsrpHeldFull, MsrpHeldLate, MsrpTap, MsrpSpill];
+        use crate::Drop::{MsrpCongested, MsrpHeldFull, MsrpHeldLate, MsrpSpill, MsrpTap, MsrpUnanswered};
+        let copies = [MsrpCongested, MsrpHeldFull, MsrpHeldLate, MsrpTap, MsrpSpill, MsrpUnanswered];
         let drops = crate::Drop::ALL.iter().filter(|d| d.label().starts_with("msrp") && !copies.contains(d));
         let dropped: u64 = drops.map(|d| totals.dropped(*d)).sum();
         assert_eq!(totals.requests_in, totals.requests_taken + dropped, "{totals:?}");
