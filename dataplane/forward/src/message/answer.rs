@@ -101,12 +101,15 @@ impl Message {
             return self.keep(source, p);
         }
         let range = head.byte_range().unwrap_or_else(|| p.range());
-        // Of a rest only what went out can be there.
-        let went = p.is_rest() && range.end.is_some_and(|end| p.got.covers(range.start, end));
+        // Only what went out can be there: a part of a rest, or all octets before the chunk that ends them.
+        let last = p.last.or(p.total);
+        let went = range.end.is_some_and(|end| {
+            (p.is_rest() || last.is_some_and(|last| end >= last)) && p.got.covers(range.start, end)
+        });
         let is_sent = p
             .copy_mut(leg)
             .is_some_and(|c| !c.own && (c.stage == CopyStage::Sent || (went && c.stage == CopyStage::Live)));
-        let whole = ends_whole(range, p.last);
+        let whole = ends_whole(range, last);
         if p.success && !p.reported && is_sent {
             // Success REPORTs may be incremental (RFC 4975 §7.1.3): the last one ends it.
             self.report(now, source, &p, range, Status::OK, tx);

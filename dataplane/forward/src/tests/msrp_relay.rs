@@ -166,6 +166,24 @@ fn a_success_report_that_comes_too_early_is_none() {
     assert!(phones.read(1).is_empty());
 }
 
+// RFC 4975 §7.1.2: a receiver reports when it has all octets, which may be before the chunk that says so.
+#[test]
+fn a_success_report_for_all_octets_counts_before_the_last_chunk_has_ended() {
+    let lines = "Success-Report: yes\r\nByte-Range: 1-5/5\r\nContent-Type: text/plain\r\n";
+    let mut phones = pair();
+    phones.say(1, &Send { lines, flag: '+', ..Send::default() });
+    phones.read(1);
+    let read = phones.read(2);
+    phones.report(2, &read[0], 200);
+    let reports = phones.read(1);
+    assert_eq!(reports.iter().filter_map(|read| read.head.status()).collect::<Vec<_>>(), [Status::OK]);
+    phones.say(1, &Send { tid: "tid2end", lines, ..Send::default() });
+    let read = phones.read(2);
+    phones.report(2, &read[0], 200);
+    assert!(!phones.read(1).iter().any(|read| read.is(Method::Report)), "once");
+    phones.check_sum();
+}
+
 #[test]
 fn of_several_devices_one_success_is_enough_and_all_failures_are_one() {
     let lines = "Success-Report: yes\r\nContent-Type: text/plain\r\n";
