@@ -104,7 +104,7 @@ impl Message {
         // Only what went out can be there: a part of a rest, or all octets before the chunk that ends them.
         let last = p.last.or(p.total);
         let went = range.end.is_some_and(|end| {
-            (p.is_rest() || last.is_some_and(|last| end >= last)) && p.got.covers(range.start, end)
+            (p.is_rest() || last.is_some_and(|last| end >= last)) && p.has(range.start, end)
         });
         let is_sent = p
             .copy_mut(leg)

@@ -184,6 +184,12 @@ impl Passage {
         Ok(self.done)
     }
 
+    /// Whether these octets have come, those of the chunk that is open included.
+    pub(crate) fn has(&self, first: u64, last: u64) -> bool {
+        let mut got = self.got.clone();
+        got.insert(self.chunk_start, self.next - 1).is_ok() && got.covers(first, last)
+    }
+
     /// The place in what goes out of an octet that came in.
     pub(crate) fn out(&self, octet: u64) -> u64 {
         octet.saturating_add_signed(self.shift)

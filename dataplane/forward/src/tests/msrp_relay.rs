@@ -184,6 +184,32 @@ fn a_success_report_for_all_octets_counts_before_the_last_chunk_has_ended() {
     phones.check_sum();
 }
 
+// The same, of chunks in another order: the one that is still open has brought the last octets that were missing.
+#[test]
+fn a_success_report_counts_while_the_chunk_with_the_missing_octets_is_open() {
+    let mut phones = pair();
+    let lines = |range: &str| {
+        format!(
+            "Message-ID: message1\r\nSuccess-Report: yes\r\nByte-Range: {range}\r\nContent-Type: text/plain\r\n"
+        )
+    };
+    let end = phones.request(1, "SEND", "tid2", &lines("6-10/10"), Some(b"world"), '$');
+    phones.say_raw(1, &end);
+    let open = phones.request(1, "SEND", "tid1", &lines("1-*/10"), Some(b"hello"), '+');
+    let open = &open[..open.len() - "\r\n-------tid1+\r\n".len()];
+    phones.say_raw(1, open);
+    phones.read(1);
+    let wire = phones.rig.wire.remove(&2).unwrap();
+    assert!(wire.ends_with(b"hello"), "cut-through");
+    let (_, read) = parse(&wire);
+    let lines =
+        format!("Message-ID: {}\r\nByte-Range: 1-10/10\r\nStatus: 000 200 OK\r\n", read[0].head.message_id());
+    let report = phones.request(2, "REPORT", "rep2", &lines, None, '$');
+    phones.say_raw(2, &report);
+    assert_eq!(phones.read(1).iter().filter_map(|read| read.head.status()).collect::<Vec<_>>(), [Status::OK]);
+    phones.check_sum();
+}
+
 #[test]
 fn of_several_devices_one_success_is_enough_and_all_failures_are_one() {
     let lines = "Success-Report: yes\r\nContent-Type: text/plain\r\n";
