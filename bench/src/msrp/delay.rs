@@ -306,9 +306,8 @@ pub(super) fn run_many(arguments: &Arguments, report: &mut Report) -> anyhow::Re
     report.held("stalled_1000_p99", with / without, "ratio", Reach::AtMost(1.2), note);
     let limits = forward::Limits::default();
     let note = format!(
-        "octets that wait for him at the end, beside at most {} that the driver has, {} that are held for him and what the \
+        "octets that wait for him at the end, here and with the driver, beside {} that are held for him at most and what the \
          kernel's sockets hold, which were full before; he is cut loose after {} s",
-        limits.inflight_bytes_max,
         limits.held_bytes_max,
         limits.slow_ms / 1000
     );

@@ -164,7 +164,7 @@ impl Metrics {
                 "legs_silent",
                 "Legs whose peer may send and has been silent for ten seconds.",
             )?,
-            queued: gauge(r, "queued_bytes", "Octets that wait for connections.")?,
+            queued: gauge(r, "queued_bytes", "Octets that wait for connections, here or with the driver.")?,
             spill_bytes: gauge(
                 r,
                 "spill_bytes",

@@ -50,7 +50,7 @@ pub struct Totals {
     pub legs: u64,
     /// Connections that are up.
     pub connections: u64,
-    /// Octets that wait in connection queues.
+    /// Octets that wait for connections: queued, or handed to the driver and not taken by the kernel.
     pub queued_bytes: u64,
     /// Octets of files on disk in which messages wait for slow receivers.
     pub spill_bytes: u64,

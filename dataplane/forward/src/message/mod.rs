@@ -228,9 +228,9 @@ impl Message {
         tables
     }
 
-    /// Octets that wait in queues.
+    /// Octets that wait for connections, those that the driver has included.
     pub(crate) fn queued(&self) -> u64 {
-        self.conns.values().filter(|row| !row.hidden).map(|row| row.queue.len() as u64).sum()
+        self.conns.values().filter(|row| !row.hidden).map(|row| row.load() as u64).sum()
     }
 
     /// Connections all of whose legs are unseen.
