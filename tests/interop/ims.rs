@@ -4,31 +4,20 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use tests::workspace::root;
 
 use crate::kamailio::Kamailio;
 use crate::node::Node;
 use crate::sipp::{CALLEE, CALLER, Sipp};
+use crate::sniffer::Sniffer;
 
 /// Messages, and calls, that go through.
 const COUNT: usize = 20;
 
 fn core() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 15_090))
-}
-
-/// A sniffer that ends with the value, also where the test fails.
-struct Sniffer(Child);
-
-impl Drop for Sniffer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What passes between the core and us.
@@ -40,29 +29,13 @@ struct Trace {
 impl Trace {
     fn start() -> Trace {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("isc.pcap");
-        let sniffer = Command::new("dumpcap")
-            .args(["-i", "lo", "-q", "-f", "udp port 15060 and udp port 15090", "-w"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("tshark is installed");
-        let sniffer = Sniffer(sniffer);
-        let began = Instant::now();
-        while std::fs::metadata(&file).map_or(0, |m| m.len()) == 0 {
-            assert!(began.elapsed() < Duration::from_secs(30), "no capture");
-            sleep(Duration::from_millis(50));
-        }
+        let filter = "udp port 15060 and udp port 15090";
+        let sniffer = Sniffer::start_here(filter, &folder.path().join("isc.pcap"));
         Trace { sniffer, folder }
     }
 
-    fn stop(mut self) -> tempfile::TempDir {
-        // What was sent last is in the kernel's buffer for a moment.
-        sleep(Duration::from_secs(2));
-        let interrupted = Command::new("kill").args(["-INT", &self.sniffer.0.id().to_string()]).status();
-        assert!(interrupted.is_ok_and(|s| s.success()));
-        self.sniffer.0.wait().expect("a child");
+    fn stop(self) -> tempfile::TempDir {
+        self.sniffer.stop();
         self.folder
     }
 }

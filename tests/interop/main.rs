@@ -13,6 +13,7 @@ mod rtcp_long;
 mod sipjs;
 mod sipp;
 mod slots;
+mod sniffer;
 mod srtp;
 mod tshark;
 mod webdriver;

@@ -5,36 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use tests::namespace::Namespace;
+
+use crate::sniffer::Sniffer;
 
 /// What is recorded.
 const SUITE: &str = "kamailio_msrp::";
 /// Where Kamailio and the far end listen without TLS: tshark knows MSRP by its default port, or by SDP.
 const PLAIN: [u16; 2] = [12_856, 15_855];
-
-fn sniffer(host: &Namespace, file: &Path) -> Child {
-    let sniffer = host
-        .command("dumpcap")
-        .args(["-i", "lo", "-q", "-B", "64", "-w"])
-        .arg(file)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("tshark is installed");
-    sleep(Duration::from_secs(2));
-    sniffer
-}
-
-fn stop(mut sniffer: Child) {
-    sleep(Duration::from_secs(2));
-    let interrupted = Command::new("kill").args(["-INT", &sniffer.id().to_string()]).status();
-    assert!(interrupted.is_ok_and(|s| s.success()));
-    sniffer.wait().expect("a child");
-}
 
 /// A capture, and what it takes to read it.
 struct Capture<'a> {
@@ -76,7 +56,7 @@ impl Capture<'_> {
 fn tshark_finds_no_malformed_msrp_between_our_relay_kamailios_and_our_room() {
     let folder = tempfile::tempdir().expect("a folder");
     let host = Namespace::new();
-    let sniffer = sniffer(&host, &folder.path().join("msrp.pcap"));
+    let sniffer = Sniffer::start(&host, &folder.path().join("msrp.pcap"));
     let program = std::env::current_exe().expect("a path");
     let suite = host
         .command(program.to_str().expect("a path in UTF-8"))
@@ -84,7 +64,7 @@ fn tshark_finds_no_malformed_msrp_between_our_relay_kamailios_and_our_room() {
         .env("SSLKEYLOGFILE", folder.path().join("keys"))
         .output()
         .expect("it runs");
-    stop(sniffer);
+    sniffer.stop();
     assert!(suite.status.success(), "under capture:\n{}", String::from_utf8_lossy(&suite.stdout));
     let capture = Capture { folder: folder.path() };
     capture.reads_tls();

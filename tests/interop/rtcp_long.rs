@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use ue::audio::voice;
 
 use crate::baresip::Phone;
 use crate::node::Node;
+use crate::sniffer::Sniffer;
 
 /// The RTP ports of a [`Node`]'s data plane.
 const OURS: std::ops::RangeInclusive<u16> = 20_000..=27_999;
@@ -56,26 +57,6 @@ struct Told {
     senders: usize,
     /// Blocks about what came the other way.
     blocks: usize,
-}
-
-fn sniffer(host: &Namespace, file: &Path) -> Child {
-    let sniffer = host
-        .command("dumpcap")
-        .args(["-i", "lo", "-q", "-B", "64", "-w"])
-        .arg(file)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("tshark is installed");
-    sleep(Duration::from_secs(2));
-    sniffer
-}
-
-fn stop(mut sniffer: Child) {
-    sleep(Duration::from_secs(1));
-    let interrupted = Command::new("kill").args(["-INT", &sniffer.id().to_string()]).status();
-    assert!(interrupted.is_ok_and(|s| s.success()));
-    sniffer.wait().expect("a child");
 }
 
 fn read(file: &Path) -> Vec<Vec<Vec<i64>>> {
@@ -182,13 +163,13 @@ fn reports_of_a_long_call_are_what_went_over_the_wire() {
     let file = folder.path().join("call.pcap");
     let host = Namespace::new();
     let node = Node::start_in(&host);
-    let sniffer = sniffer(&host, &file);
+    let sniffer = Sniffer::start(&host, &file);
     let bob = Phone::start(&host, &node, "bob", 18_110, &voice(11, 25.0), None);
     sleep(Duration::from_secs(2));
     let target = format!("sip:bob@{}", node.domain());
     let ann = Phone::start(&host, &node, "ann", 18_120, &voice(12, 25.0), Some(&target));
     drop((bob.heard(), ann.heard()));
-    stop(sniffer);
+    sniffer.stop();
     enough("call", &judge(&read(&file)), 2);
 }
 
@@ -198,7 +179,7 @@ fn reports_of_a_long_conference_are_what_went_over_the_wire() {
     let file = folder.path().join("conference.pcap");
     let host = Namespace::new();
     let node = Node::start_in(&host);
-    let sniffer = sniffer(&host, &file);
+    let sniffer = Sniffer::start(&host, &file);
     let target = format!("sip:{}@{}", Node::GROUP, node.domain());
     let phones: Vec<Phone> = [("ann", 18_130), ("bob", 18_140), ("carol", 18_150)]
         .iter()
@@ -210,6 +191,6 @@ fn reports_of_a_long_conference_are_what_went_over_the_wire() {
     for phone in phones {
         drop(phone.heard());
     }
-    stop(sniffer);
+    sniffer.stop();
     enough("conference", &judge(&read(&file)), 3);
 }

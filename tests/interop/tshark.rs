@@ -4,12 +4,11 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
 use tests::namespace::Namespace;
 
 use crate::node::weir;
+use crate::sniffer::Sniffer;
 
 /// tshark knows MSRP on TCP only; what is inside TLS is the same.
 const MSRP_IN_TLS: &str = "DissectorTable.get(\"tls.port\"):add(2856, Dissector.get(\"msrp\"))\n";
@@ -43,22 +42,11 @@ impl Capture<'_> {
 /// Runs the demo under a sniffer, both inside the namespace.
 fn record(folder: &Path) {
     let host = Namespace::new();
-    let mut sniffer = host
-        .command("dumpcap")
-        .args(["-i", "lo", "-q", "-B", "64", "-w"])
-        .arg(folder.join("demo.pcap"))
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("tshark is installed");
-    sleep(Duration::from_secs(2));
+    let sniffer = Sniffer::start(&host, &folder.join("demo.pcap"));
     let program = weir();
     let mut demo = host.command(program.to_str().expect("a path in UTF-8"));
     let demo = demo.arg("demo").env("SSLKEYLOGFILE", folder.join("keys")).status().expect("the demo runs");
-    sleep(Duration::from_secs(2));
-    let interrupted = Command::new("kill").args(["-INT", &sniffer.id().to_string()]).status();
-    assert!(interrupted.is_ok_and(|s| s.success()));
-    sniffer.wait().expect("a child");
+    sniffer.stop();
     assert!(demo.success(), "the demo failed under capture");
 }
 
