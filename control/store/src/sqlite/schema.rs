@@ -43,6 +43,8 @@ pub(super) fn prepare(connection: &mut Connection, settings: &Settings) -> Resul
     };
     connection.pragma_update(None, "synchronous", sync)?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    // What a savepoint would need to go back is kept for the length of one commit: in memory, not in a file besides.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     if settings.pages_max > 0 {
         connection.pragma_update(None, "max_page_count", settings.pages_max)?;
     }

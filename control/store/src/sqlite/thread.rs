@@ -86,7 +86,7 @@ impl Engine {
 
     fn commit_group(&mut self, group: &mut Vec<Job>) {
         let begin = if group.iter().any(Job::writes) { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        if let Err(error) = self.connection.execute_batch(begin) {
+        if let Err(error) = self.say(begin) {
             let error = StoreError::from(error);
             group.drain(..).for_each(|job| job.fail(&error));
             return;
@@ -114,11 +114,16 @@ impl Engine {
         }
     }
 
+    /// One statement that has no values, compiled once.
+    fn say(&self, sql: &str) -> Result<(), rusqlite::Error> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
     fn finish(&mut self, modseq_before: u64) -> Result<(), StoreError> {
         if self.modseq != modseq_before {
             rows::set_number(&self.connection, "modseq", self.modseq)?;
         }
-        Ok(self.connection.execute_batch("COMMIT")?)
+        Ok(self.say("COMMIT")?)
     }
 
     /// Does one call inside the transaction. `lost` is set when the whole transaction can no longer succeed.
@@ -153,20 +158,20 @@ impl Engine {
     }
 
     fn commit(&mut self, changes: &[Change], lost: &mut Option<StoreError>) -> Result<(), StoreError> {
-        if let Err(error) = self.connection.execute_batch("SAVEPOINT one") {
+        if let Err(error) = self.say("SAVEPOINT one") {
             return watch(Err(error.into()), lost);
         }
         let outcome = changes.iter().try_for_each(|change| {
             self.modseq += 1;
             rows::change(&self.connection, change, self.modseq, self.body_max)
         });
-        let close = match &outcome {
-            Ok(()) => "RELEASE one",
+        let closed = match &outcome {
+            Ok(()) => self.say("RELEASE one"),
             // A conflict undoes this commit only; a fault of the engine undoes the whole transaction.
             Err(StoreError::Unavailable { .. }) => return watch(outcome, lost),
-            Err(_) => "ROLLBACK TO one; RELEASE one",
+            Err(_) => self.connection.execute_batch("ROLLBACK TO one; RELEASE one"),
         };
-        match self.connection.execute_batch(close) {
+        match closed {
             Ok(()) => outcome,
             Err(error) => watch(Err(error.into()), lost),
         }
