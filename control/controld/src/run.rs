@@ -61,7 +61,8 @@ pub fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 pub fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
     config.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)))
+        // One for each core that the process may use: a second one on one core only takes turns with the first.
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(8)))
         .thread_name("control")
         .enable_all()
         .build()

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use base::Private;
 use sip::digest::{Kind, Secrets, Verdict};
 use sip::typed::{PAssertedIdentity, PPreferredIdentity};
 use sip::{Name, NameAddr, Request, Response, Uri};
@@ -26,7 +27,11 @@ use crate::{Config, Key, Source, Table, UserId};
 
 /// Subscribers known without a store.
 #[derive(Debug, Default)]
-pub(crate) struct Directory(BTreeMap<UserId, Subscriber>);
+pub(crate) struct Directory {
+    users: BTreeMap<UserId, Subscriber>,
+    /// Who has a digest user name; of several the first by address.
+    names: Private<BTreeMap<String, UserId>>,
+}
 
 impl Directory {
     pub(crate) fn new(config: &Config) -> Self {
@@ -39,22 +44,27 @@ impl Directory {
             };
             (entry.address.clone(), subscriber)
         });
-        Directory(known.collect())
+        let users: BTreeMap<UserId, Subscriber> = known.collect();
+        let mut names = BTreeMap::new();
+        for (user, subscriber) in &users {
+            names.entry(digest_name(subscriber).to_owned()).or_insert_with(|| user.clone());
+        }
+        Directory { users, names: Private::new(names) }
     }
 
     /// The subscriber, from here or from the facts.
     pub(crate) fn find<'a>(&'a self, user: &UserId, facts: &'a Facts) -> Option<&'a Subscriber> {
-        self.0.get(user).or_else(|| facts.subscriber(user))
+        self.users.get(user).or_else(|| facts.subscriber(user))
     }
 
     /// The subscriber whose digest user name that is.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Subscriber> {
-        self.0.values().find(|s| digest_name(s) == name)
+        self.users.get(self.names.expose().get(name)?)
     }
 
     /// The key to ask the store for, when the user is not known here.
     pub(crate) fn need(&self, user: &UserId) -> Option<Key> {
-        (!self.0.contains_key(user)).then(|| Key::new(Table::Subscriber, user.as_str()))
+        (!self.users.contains_key(user)).then(|| Key::new(Table::Subscriber, user.as_str()))
     }
 }
 
@@ -240,4 +250,30 @@ fn is_for_us(config: &Config, request: &Request, digest_uri: &str) -> bool {
 fn challenge(turn: &mut Turn<'_>, request: &Request, kind: Kind, stale: bool) -> Box<Response> {
     turn.desk.counters.challenges += 1;
     Box::new(turn.desk.digest.demand(kind, request, turn.now.wall, stale))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By his own digest name, else by the user part of his address; of two with one name the first address counts.
+    #[test]
+    fn a_digest_name_finds_its_subscriber() {
+        let entry = |address: &str, name: &str| crate::SubscriberEntry {
+            address: UserId::parse(address).unwrap(),
+            name: name.to_owned().into(),
+            password: "secret".to_owned().into(),
+        };
+        let subscribers = vec![
+            entry("sip:zoe@weir.example", "z"),
+            entry("sip:ann@weir.example", ""),
+            entry("sip:ann@other.example", ""),
+        ];
+        let known = Directory::new(&Config { subscribers, ..Config::default() });
+        let of = |name: &str| known.by_name(name).map(|subscriber| subscriber.user.as_str().to_owned());
+        assert_eq!(of("z").as_deref(), Some("sip:zoe@weir.example"));
+        assert_eq!(of("zoe"), None);
+        assert_eq!(of("ann").as_deref(), Some("sip:ann@other.example"));
+        assert_eq!(of("sip:ann@weir.example"), None);
+    }
 }

@@ -120,6 +120,11 @@ pub(crate) fn lane_in(uri: &Uri) -> Option<LaneKey> {
 /// The subscriber whom a URI means. Our own addresses stand for the first domain: `sip:alice@127.0.0.1:5060`
 /// is a call to `sip:alice@weir.example` when we listen there.
 pub(crate) fn user_of(config: &Config, uri: &Uri) -> Option<UserId> {
+    // By a name and with nothing behind it, the usual one: there is nothing to take away from it.
+    let bare = uri.password.is_none() && uri.params.is_empty() && uri.headers.is_empty();
+    if bare && matches!(uri.host, sip::Host::Name(_)) {
+        return UserId::parse(&uri.to_string()).ok();
+    }
     let mut uri = uri.address_of_record();
     let host = uri.host.to_string();
     if uri.is_sip() && config.is_ours(&host) && !config.serves(&host) {
@@ -161,4 +166,39 @@ pub(crate) fn user_of_name(config: &Config, name: &str) -> Option<UserId> {
         None if name.contains('@') => UserId::parse(&format!("sip:{name}")).ok(),
         None => UserId::parse(&format!("sip:{name}@{}", config.domain())).ok(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The usual address is read by a shorter way: it means the same user as the longer spellings do.
+    #[test]
+    fn every_spelling_of_an_address_means_one_user() {
+        let mut config = Config::default();
+        config.node.domains = vec!["weir.example".to_owned()];
+        config.listeners.udp = Some(([192, 0, 2, 1], 5060).into());
+        let user = |text: &str| user_of(&config, &text.parse().unwrap());
+        let ann = UserId::parse("sip:ann@weir.example").ok();
+        assert!(ann.is_some());
+        for spelling in [
+            "sip:ann@weir.example",
+            "sips:ann@Weir.EXAMPLE",
+            "sip:ann@weir.example:5060",
+            "sip:ann:secret@weir.example",
+            "sip:ann@weir.example;transport=tcp",
+            "sip:ann@weir.example?Subject=x",
+            "sip:%61nn@weir.example",
+            "sip:ann@192.0.2.1",
+            "sip:ann@192.0.2.1:5060;lr",
+        ] {
+            assert_eq!(user(spelling), ann, "{spelling}");
+        }
+        let number = UserId::parse("tel:+15550100001").ok();
+        for spelling in ["tel:+1-555-010-0001", "sip:+15550100001@weir.example;user=phone"] {
+            assert_eq!(user(spelling), number, "{spelling}");
+        }
+        assert_ne!(user("sip:bob@weir.example"), ann);
+        assert_ne!(user("sip:ann@192.0.2.2"), ann);
+    }
 }

@@ -25,16 +25,26 @@ pub(super) enum Sent {
     Impossible,
 }
 
+/// A socket and where it is bound: asking the kernel for that would be a system call for each message.
+#[derive(Debug)]
+struct Listening {
+    socket: Arc<UdpSocket>,
+    local: SocketAddr,
+}
+
 /// Every UDP listener; requests leave from the one on which their peer was heard last.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    all: Vec<Arc<UdpSocket>>,
+    all: Vec<Listening>,
     recent: Mutex<Map<SocketAddr, usize>>,
 }
 
 impl Sockets {
     pub(super) fn new(all: Vec<Arc<UdpSocket>>, seed: HashSeed) -> Self {
-        Sockets { all, recent: Mutex::new(map(seed)) }
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let listening =
+            |socket: Arc<UdpSocket>| Listening { local: socket.local_addr().unwrap_or(nowhere), socket };
+        Sockets { all: all.into_iter().map(listening).collect(), recent: Mutex::new(map(seed)) }
     }
 
     /// True where there is one.
@@ -53,19 +63,19 @@ impl Sockets {
         recent.insert(peer, socket);
     }
 
-    fn towards(&self, peer: SocketAddr) -> Option<&Arc<UdpSocket>> {
+    fn towards(&self, peer: SocketAddr) -> Option<&Listening> {
         if self.all.len() > 1 {
             let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(socket) = recent.get(&peer).and_then(|i| self.all.get(*i)) {
                 return Some(socket);
             }
         }
-        self.all.iter().find(|s| s.local_addr().is_ok_and(|a| a.is_ipv4() == peer.is_ipv4()))
+        self.all.iter().find(|s| s.local.is_ipv4() == peer.is_ipv4())
     }
 
     pub(super) fn send(&self, to: SocketAddr, bytes: &Bytes) -> Sent {
-        let Some(socket) = self.towards(to) else { return Sent::Impossible };
-        let Ok(local) = socket.local_addr() else { return Sent::Impossible };
+        let Some(Listening { socket, local }) = self.towards(to) else { return Sent::Impossible };
+        let local = *local;
         match socket.try_send_to(bytes, to) {
             Ok(_) => Sent::Gone(local),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Blocked,
@@ -78,7 +88,7 @@ impl Sockets {
 
 /// Reads one listener until shutdown.
 pub(super) async fn receive(shared: Arc<Shared>, sockets: Arc<Sockets>, index: usize, local: SocketAddr) {
-    let Some(socket) = sockets.all.get(index).cloned() else { return };
+    let Some(socket) = sockets.all.get(index).map(|listening| listening.socket.clone()) else { return };
     let mut buffer = vec![0; DATAGRAM_MAX];
     loop {
         tokio::select! {
