@@ -47,11 +47,28 @@ enum What {
     Msrp(Box<msrp::Arguments>),
     /// SIP: messages, registrations, calls, beside other parsers and Kamailio.
     Sip(sip::Arguments),
+    /// How many users one core of this machine serves: a mix of what users do, raised until it breaks.
+    Capacity {
+        /// Writes the rows as JSON too.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// How often it is looked for; the middle one counts.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Is a data plane until it is ended: what `rtp` measures from outside.
     #[command(hide = true)]
     Plane {
         /// Its configuration, as JSON.
         config: PathBuf,
+    },
+    /// Is control and a data plane until it is ended: what `sip` measures from outside.
+    #[command(hide = true)]
+    Control {
+        /// Control's configuration.
+        config: PathBuf,
+        /// The data plane's core.
+        core: usize,
     },
     /// SRTP without sockets: what keys add to a packet, beside a bare loop that only encrypts.
     Srtp {
@@ -83,10 +100,12 @@ fn main() -> anyhow::Result<()> {
         }
         What::Msrp(arguments) => (msrp::run(&arguments)?, arguments.json),
         What::Sip(arguments) => (sip::run(&arguments)?, arguments.json),
+        What::Capacity { json, rounds } => (sip::capacity(rounds)?, json),
         What::Plane { config } => {
             let config = serde_json::from_slice(&std::fs::read(config)?)?;
             return dataplaned::run(config, dataplaned::Shutdown::default());
         }
+        What::Control { config, core } => return sip::servers::be_weir(&config, core),
         What::Srtp { json, rounds } => (srtp::run(rounds), json),
         What::Spool { json, folder, rounds } => {
             let own = tempfile::tempdir()?;

@@ -15,10 +15,10 @@ mod large;
 mod load;
 mod plane;
 mod plot;
-mod progress;
+pub(crate) mod progress;
 mod race;
 mod target;
-mod tls;
+pub(crate) mod tls;
 mod words;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 /// One row's line.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     row: String,
     steps: usize,
     done: usize,
@@ -11,19 +11,19 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(row: &str, steps: usize) -> Self {
+    pub(crate) fn new(row: &str, steps: usize) -> Self {
         Progress { row: row.to_owned(), steps, done: 0, lives: std::io::stderr().is_terminal() }
     }
 
     /// One more measurement.
-    pub(super) fn step(&mut self, what: &str, ns: f64) {
+    pub(crate) fn step(&mut self, what: &str, ns: f64) {
         self.done += 1;
         let (row, done, steps) = (&self.row, self.done, self.steps);
         self.line(&format!("{row}: {done}/{steps} {what} {ns:.1} ns"));
     }
 
     /// Anything else.
-    pub(super) fn say(&mut self, what: &str) {
+    pub(crate) fn say(&mut self, what: &str) {
         self.line(&format!("{}: {what}", self.row));
     }
 
@@ -35,7 +35,7 @@ impl Progress {
     }
 
     /// The line is done with.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         if self.lives {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }

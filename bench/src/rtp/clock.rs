@@ -35,9 +35,9 @@ pub(crate) enum Who {
     Family(u32),
 }
 
-/// Nanoseconds so far of a thread of this process, alone.
-pub(crate) fn busy_thread_ns(thread: u64) -> u64 {
-    own_ns(Who::Thread(thread))
+/// Nanoseconds so far of what is measured, alone.
+pub(crate) fn process_ns(who: Who) -> u64 {
+    own_ns(who)
 }
 
 /// Nanoseconds so far of what is measured, and of the ksoftirqd of its core.

@@ -13,7 +13,7 @@ pub(crate) mod legs;
 mod load;
 mod pace;
 mod race;
-mod rtpengine;
+pub(crate) mod rtpengine;
 mod scale;
 mod versus;
 pub(crate) mod weir;

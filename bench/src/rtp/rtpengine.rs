@@ -45,12 +45,12 @@ pub(crate) fn relay(ends: &[SocketAddr], core: usize) -> anyhow::Result<Running>
 }
 
 impl Rtpengine {
-    fn start(core: usize) -> anyhow::Result<Self> {
+    pub(crate) fn start(core: usize) -> anyhow::Result<Self> {
         let at = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut command = Command::new(PROGRAM);
         command
             .args(["--config-file=none", "--table=-1", "--interface=127.0.0.1", "--foreground"])
-            .args(["--log-stderr", "--log-level=1", "--num-threads=1"])
+            .args(["--log-stderr", "--log-level=1", "--num-threads=1", "--delete-delay=0"])
             .arg(format!("--listen-ng={at}"))
             .args([format!("--port-min={}", PORTS.0), format!("--port-max={}", PORTS.1)])
             .stdin(Stdio::null())
@@ -77,6 +77,11 @@ impl Rtpengine {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where it is asked.
+    pub(crate) fn at(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.control.peer_addr()?)
     }
 
     fn ask(&mut self, body: &str) -> anyhow::Result<Vec<u8>> {

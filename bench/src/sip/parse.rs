@@ -53,7 +53,7 @@ pub(super) fn run(plan: &Arguments, report: &mut Report) -> anyhow::Result<()> {
                 samples.push(measure(reader));
             }
         }
-        let ns = samples.map(|mut of| super::median(&mut of));
+        let ns = samples.map(|of| super::median(of.into_iter()));
         let of = |name| READERS.iter().position(|r| r.name == name).map_or(f64::NAN, |at| ns[at]);
         let note = format!("{} octets, {JUDGED} over {HELD}; read: {READ}", wire.len());
         report.held(row, of(JUDGED) / of(HELD), "ratio", Reach::AtMost(most), note);
@@ -71,8 +71,8 @@ pub(super) fn run(plan: &Arguments, report: &mut Report) -> anyhow::Result<()> {
 
 /// Nanoseconds of one, on the thread's own clock.
 fn time(times: u32, mut each: impl FnMut() -> usize) -> f64 {
-    let thread = clock::own_thread();
-    let now = || clock::busy_thread_ns(thread);
+    let thread = clock::Who::Thread(clock::own_thread());
+    let now = || clock::process_ns(thread);
     (0..times / 10).for_each(|_| _ = black_box(each()));
     let before = now();
     for _ in 0..times {
