@@ -379,6 +379,8 @@ fn ack_of_failure(invite: &Request, response: &Response) -> Request {
 fn cancel_of(invite: &Request, reason: Option<&Reason>) -> Request {
     let mut cancel = follow_up(invite, Method::Cancel);
     cancel.headers.copy(&invite.headers, &Name::To);
+    // RFC 7989 §6: the session has its name in every request.
+    cancel.headers.copy(&invite.headers, &Name::SessionId);
     if let Some(reason) = reason {
         cancel.headers.add(reason);
     }

@@ -252,6 +252,8 @@ fn our_invite() -> Request {
     request.headers.push(Name::CallId, "c1");
     request.headers.push(Name::CSeq, "7 INVITE");
     request.headers.push(Name::Route, "<sip:p;lr>");
+    let name = "ab30317f1a784dc48ff824d0d3715d86;remote=00000000000000000000000000000000";
+    request.headers.push(Name::SessionId, name);
     request
 }
 
@@ -323,6 +325,8 @@ fn our_ack_is_repeated_for_the_user() {
 fn our_cancel() {
     let mut rig = Rig::new(Limits::default());
     let invite = calling(&mut rig, Transport::Udp);
+    let name = invite.headers.text(&Name::SessionId).map(str::to_owned);
+    assert!(name.is_some());
     let reason = Some(Reason::sip(200, "Call completed elsewhere"));
     assert!(rig.give(Input::Cancel { key: KEY, reason }).is_empty());
     let outputs = rig.give(answer(&invite, 180, "t"));
@@ -333,6 +337,8 @@ fn our_cancel() {
         (Method::Cancel, 7, None)
     );
     assert_eq!(cancel.headers.typed::<Reason>().unwrap().unwrap().cause(), Some(200));
+    // RFC 7989 §6
+    assert_eq!(cancel.headers.text(&Name::SessionId), name.as_deref());
     assert!(rig.give(answer(&cancel, 200, "t")).is_empty());
     assert!(matches!(
         &rig.give(answer(&invite, 487, "t"))[..],

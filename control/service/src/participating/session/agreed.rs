@@ -49,13 +49,20 @@ impl Session {
         };
         let invite = request.method == Method::Invite;
         let contact = self.contact_of(turn, from);
-        let now = turn.now.mono;
+        let (now, early) = (turn.now.mono, self.is_early());
+        if let Some(setup) = self.setup.as_mut().filter(|_| sdp.is_some()) {
+            setup.reliable.change();
+        }
         let proposed = self.exchange.as_ref().map(|e| e.clocks[0].clone()).unwrap_or_default();
         let Some(side) = self.side_mut(from) else { return };
-        side.clock = proposed;
-        answer.headers.set(Name::Contact, contact);
+        if request.method != Method::Prack {
+            answer.headers.set(Name::Contact, contact);
+        }
         answer.headers.set(Name::Allow, supported::ALLOW);
-        clock::answer(now, &mut side.clock, &request, &mut answer);
+        if !early {
+            side.clock = proposed;
+            clock::answer(now, &mut side.clock, &request, &mut answer);
+        }
         if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
             body::replace_sdp_in(&mut answer, sdp.clone());
             side.sdp_sent = sdp;
@@ -65,6 +72,7 @@ impl Session {
             self.exchange = None;
         }
         self.save(turn);
+        self.change_over(turn);
     }
 
     /// The ACK of a 2xx of ours: of the first INVITE, or of a change.

@@ -161,14 +161,14 @@ impl Session {
             self.calling_until = None;
             self.cancel_calling(turn, None);
         }
+        if self.exchange.as_ref().and_then(super::Exchange::deadline).is_some_and(|at| at <= now) {
+            self.exchange_overdue(turn);
+        }
         if self.phase != Phase::Active {
             return;
         }
         if self.lingering.as_ref().is_some_and(|lingering| lingering.until() <= now) {
             return self.lingered(turn);
-        }
-        if self.exchange.as_ref().and_then(super::Exchange::deadline).is_some_and(|at| at <= now) {
-            self.exchange_overdue(turn);
         }
         if self.repair.as_ref().is_some_and(|r| r.next() <= now) {
             self.repair_tick(turn);

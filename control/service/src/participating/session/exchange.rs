@@ -22,7 +22,7 @@ use contract::refusal::Reason;
 use sip::{Method, Name, Request, Response};
 
 use super::clock::{self, Clock};
-use super::{Phase, Plan, Session, SideState};
+use super::{Phase, Plan, Session, SideState, UPSTREAM};
 use crate::b2b;
 use crate::body;
 use crate::supported;
@@ -30,7 +30,7 @@ use crate::turn::{Owner, Turn};
 use crate::{ClientTx, ServerTx};
 
 /// A device may ask its user before it answers a change.
-const OVERDUE: Duration = Duration::from_secs(180);
+pub(super) const OVERDUE: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
@@ -100,16 +100,18 @@ impl Session {
     /// A side wants to change or refresh the session.
     pub(super) fn modify(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: Request) {
         if let Some(busy) = &self.exchange {
-            let mut response =
-                request.respond(if busy.server.is_some() && busy.from == at { 500 } else { 491 });
-            if response.code == 500 {
-                // RFC 3261 §14.2: a random 0 to 10 s.
-                response.headers.push(Name::RetryAfter, turn.desk.entropy.below(11).to_string());
-            }
-            turn.respond(tx, response);
-            return;
+            let code = if busy.server.is_some() && busy.from == at { 500 } else { 491 };
+            return self.refuse_change(turn, tx, &request, code);
+        }
+        if self.is_early() && request.method == Method::Invite {
+            // RFC 3261 §14.2: the first one has no final answer; from the side that we called it is glare.
+            return self.refuse_change(turn, tx, &request, if at == UPSTREAM { 500 } else { 491 });
         }
         let offer = match body::sdp_in(&request.headers, &request.body) {
+            Some(offer) if self.is_early() => match self.may_change_early(at, &request) {
+                Err(code) if !offer.is_empty() => return self.refuse_change(turn, tx, &request, code),
+                _ => offer,
+            },
             // RFC 3264 §4: one offer at a time, and that of our 2xx has no answer yet.
             Some(offer) if self.phase == Phase::Active && self.unacknowledged().is_none() => offer,
             Some(_) => return turn.respond(tx, request.respond(491)),
@@ -117,6 +119,7 @@ impl Session {
         };
         let Some(side) = self.side(at) else { return };
         let proposed = match clock::accept(turn, &request, &side.route) {
+            Ok(_) if self.is_early() => Clock::default(),
             Ok(clock) => clock,
             Err(response) => return turn.respond(tx, *response),
         };
@@ -144,10 +147,15 @@ impl Session {
             self.conclude(turn, sdp.filter(|_| !(offer.is_empty() && self.is_update())));
             return;
         }
+        self.prepare(turn, at, &offer);
+    }
+
+    /// The other side is asked, once the data plane has what the asker offers.
+    pub(super) fn prepare(&mut self, turn: &mut Turn<'_>, at: usize, offer: &Bytes) {
         match self.plan {
             Plan::Pass => self.hand_over(turn),
-            Plan::FanOut => self.answer_here(turn, at, &offer),
-            Plan::Relay => match self.sound_offered(turn, at, &offer) {
+            Plan::FanOut => self.answer_here(turn, at, offer),
+            Plan::Relay => match self.sound_offered(turn, at, offer) {
                 Ok(()) if self.ask.is_none() => self.hand_over(turn),
                 Ok(()) => {}
                 Err(code) => self.refuse_exchange(turn, code),
@@ -211,22 +219,27 @@ impl Session {
         };
         let contact = self.contact_of(turn, to);
         let id = self.id;
-        let Some((_, request)) = self.exchange.as_ref().and_then(|e| e.server.as_ref()) else { return };
-        let original = request.clone();
-        let Some(side) = self.sides.get_mut(to) else { return };
-        let Some(dialog) = side.dialog.as_mut() else { return };
-        let mut next = dialog.request(original.method.clone());
+        let (early, Some(exchange)) = (self.is_early(), &self.exchange) else { return };
+        let Some((_, original)) = exchange.server.clone() else { return };
+        let method = exchange.method.clone();
+        let (Some(route), Some(dialog)) = (self.route_with(turn, to), self.dialog_with(to)) else {
+            return self.refuse_exchange(turn, 481);
+        };
+        let mut next = dialog.request(method);
         let seq = dialog.local_seq.unwrap_or(1);
-        b2b::pass_within(turn.config(), &side.route, &original, &mut next);
+        b2b::pass_within(turn.config(), &route, &original, &mut next);
         next.headers.set(Name::Contact, contact);
         next.headers.set(Name::Allow, supported::ALLOW);
-        let proposed = clock::propose(turn, &mut next, &side.route);
-        let before = std::mem::replace(&mut side.clock, proposed);
+        let Some(side) = self.sides.get_mut(to) else { return };
+        let before = side.clock.clone();
+        if !early {
+            side.clock = clock::propose(turn, &mut next, &side.route);
+        }
         if let Some(sdp) = sdp.filter(|s| !s.is_empty()) {
             body::replace_sdp(&mut next, sdp.clone());
             side.sdp_sent = sdp;
         }
-        let tx = turn.send(Owner::Session(id), side.route.clone(), next);
+        let tx = turn.send(Owner::Session(id), route, next);
         if let Some(exchange) = &mut self.exchange {
             exchange.to = to;
             exchange.seq = seq;
@@ -310,17 +323,23 @@ impl Session {
             return;
         }
         let sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
-        let now = turn.now.mono;
-        let Some(side) = self.side_mut(to) else { return };
-        side.clock = clock::agreed(now, side.clock.clone(), &response);
-        let Some(dialog) = side.dialog.as_mut() else { return };
-        if dialog.update(&response).is_err() {
+        let (now, early) = (turn.now.mono, self.is_early());
+        let Some(dialog) = self.dialog_with(to) else { return };
+        // Its target only: an early dialog is confirmed by the INVITE's 2xx, not by this one.
+        let phase = std::mem::replace(&mut dialog.phase, sip::Phase::Confirmed);
+        let read = dialog.update(&response);
+        dialog.phase = phase;
+        let ack = dialog.ack(seq);
+        if read.is_err() {
             // A Contact that does not parse: the old target stays (RFC 3261 §12.2.1.2).
             turn.desk.counters.contacts_unread += 1;
         }
+        let Some(side) = self.side_mut(to) else { return };
+        if !early {
+            side.clock = clock::agreed(now, side.clock.clone(), &response);
+        }
         let late_offer = method == Method::Invite && !had_offer;
         if let (Method::Invite, false, Some(client)) = (&method, late_offer, client) {
-            let ack = dialog.ack(seq);
             turn.ack(client, side.route.clone(), ack);
         }
         if !sdp.is_empty() {
@@ -359,11 +378,12 @@ impl Session {
             }
         }
         // RFC 3261 §12.2.1.2: the dialog is over, or as good as.
-        let over = matches!(response.code, 408 | 481);
+        let over = matches!(response.code, 408 | 481) && !self.is_early();
         if let Some((tx, request)) = &exchange.server {
             self.sound_rollback(turn, exchange.from);
             turn.respond(*tx, b2b::relay(request, response));
         }
+        self.change_over(turn);
         if over {
             if let Some(side) = self.side_mut(exchange.to) {
                 side.state = SideState::Gone;
@@ -391,6 +411,10 @@ impl Session {
     }
 
     pub(super) fn exchange_silent(&mut self, turn: &mut Turn<'_>) {
+        if self.is_early() {
+            // The INVITE goes on: whoever called may take it back.
+            return self.refuse_exchange(turn, 408);
+        }
         if let Some((tx, request)) = self.exchange.take().and_then(|e| e.server) {
             turn.respond(tx, request.respond(408));
         }
@@ -418,12 +442,13 @@ impl Session {
         }
     }
 
-    fn refuse_exchange(&mut self, turn: &mut Turn<'_>, code: u16) {
+    pub(super) fn refuse_exchange(&mut self, turn: &mut Turn<'_>, code: u16) {
         let Some(exchange) = self.exchange.take() else { return };
         if let Some((tx, request)) = &exchange.server {
             self.sound_rollback(turn, exchange.from);
             turn.respond(*tx, b2b::refuse(turn.config(), request, code));
         }
+        self.change_over(turn);
     }
 
     /// The session ends: whoever waits for an answer gets one.

@@ -24,12 +24,13 @@
 //!
 //! Each file is one concern: `setup` and `race` (fork, first answer, merge), `late` (an INVITE without an
 //! offer: it is Inviting at once, and the data plane is asked at the first 2xx), `exchange` and
-//! `agreed` (re-INVITE and UPDATE), `passing` (the
+//! `agreed` (re-INVITE and UPDATE), `early` (the same before the first answer), `passing` (the
 //! other in-dialog requests), `reliable` (PRACK and early media), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
 //! the anchor). This file holds the state and takes events to them.
 
 mod agreed;
 pub(crate) mod clock;
+mod early;
 mod end;
 mod exchange;
 mod late;
@@ -335,6 +336,7 @@ impl Session {
     fn media_ready(&mut self, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Allocating => self.call_legs(turn),
+            Phase::Inviting | Phase::Joining if self.exchange.is_some() => self.exchange_ready(turn),
             Phase::Joining => self.answer_upstream(turn),
             Phase::Active if self.repair.is_some() => self.repair_ready(turn),
             Phase::Active => self.exchange_ready(turn),
@@ -345,6 +347,9 @@ impl Session {
 
     fn media_refused(&mut self, turn: &mut Turn<'_>, refusal: &Refusal) {
         match self.phase {
+            Phase::Inviting | Phase::Joining if self.exchange.is_some() => {
+                self.exchange_refused(turn, refusal);
+            }
             Phase::Allocating | Phase::Inviting | Phase::Joining => self.setup_refused(turn, refusal),
             Phase::Active if self.repair.is_some() => self.repair_refused(turn),
             Phase::Active => self.exchange_refused(turn, refusal),
@@ -392,7 +397,7 @@ impl Session {
     fn opposite(&self, at: usize) -> Option<usize> {
         let upstream = || self.side(UPSTREAM).is_some_and(|side| side.state != SideState::Gone);
         if at == UPSTREAM {
-            self.others(UPSTREAM).first().copied()
+            self.others(UPSTREAM).first().copied().or_else(|| self.early_side())
         } else {
             Some(UPSTREAM).filter(|_| upstream())
         }

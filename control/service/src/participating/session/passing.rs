@@ -22,7 +22,7 @@ pub(super) struct Passing {
 impl Session {
     /// A request inside one of the dialogs.
     pub(super) fn in_dialog(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: Request) {
-        let Some(dialog) = self.side_mut(at).and_then(|s| s.dialog.as_mut()) else {
+        let Some(dialog) = self.dialog_of(at, &request) else {
             turn.respond(tx, request.respond(481));
             return;
         };
@@ -32,12 +32,13 @@ impl Session {
             return;
         }
         match request.method {
-            Method::Prack => self.prack(turn, at, tx, &request),
+            Method::Prack => self.prack(turn, at, tx, request),
             // RFC 3261 §15: the caller may leave an early dialog, the callee answers the INVITE instead.
             Method::Bye if self.setup.is_some() && self.phase != Phase::Ending && at == UPSTREAM => {
                 turn.respond(tx, request.respond(200));
                 self.fail(turn, 487);
             }
+            Method::Bye if self.is_early() => turn.respond(tx, b2b::refuse(turn.config(), &request, 481)),
             Method::Bye => self.bye(turn, at, tx, &request),
             Method::Invite | Method::Update => self.modify(turn, at, tx, request),
             Method::Options => {
@@ -75,12 +76,13 @@ impl Session {
         }
         let contact = self.contact_of(turn, to);
         let id = self.id;
-        let Some(side) = self.side_mut(to) else { return };
-        let Some(dialog) = side.dialog.as_mut() else { return };
+        let (Some(route), Some(dialog)) = (self.route_with(turn, to), self.dialog_with(to)) else {
+            turn.respond(tx, request.respond(481));
+            return;
+        };
         let mut next = dialog.request(request.method.clone());
-        b2b::pass_within(turn.config(), &side.route, &request, &mut next);
+        b2b::pass_within(turn.config(), &route, &request, &mut next);
         next.headers.set(Name::Contact, contact);
-        let route = side.route.clone();
         let client = turn.send(Owner::Session(id), route, next);
         self.passing.push(Passing { server: tx, request, client });
         self.save(turn);

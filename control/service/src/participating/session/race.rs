@@ -93,6 +93,9 @@ impl Session {
         }
         let mut sdp = body::sdp_in(&response.headers, &response.body).unwrap_or_default();
         let shown = self.was_shown(at, &dialog.id.remote_tag, &sdp) == Some(true);
+        if !shown {
+            self.change_overtaken(turn);
+        }
         let Some(side) = self.side_mut(at) else { return };
         if shown {
             sdp = side.sdp_got.clone();

@@ -46,9 +46,18 @@ const QUEUE_MAX: usize = 4;
 /// An early dialog with a device.
 #[derive(Debug)]
 pub(super) struct Early {
-    dialog: Dialog,
+    pub(super) dialog: Dialog,
     /// RSeq of its latest reliable response; 0 = none yet.
     rseq: u32,
+    /// The device allows UPDATE (RFC 3311).
+    pub(super) update: bool,
+}
+
+impl Early {
+    /// It is the dialog with this tag of the device's.
+    pub(super) fn is_of(&self, tag: &str) -> bool {
+        self.dialog.id.remote_tag == tag
+    }
 }
 
 /// A description that the caller has been shown, or is about to be.
@@ -60,6 +69,11 @@ pub(super) struct Shown {
     sdp: Bytes,
     /// The response that brought it, until the data plane has its media.
     waiting: Option<Response>,
+    /// The device's response was reliable, and the caller has acknowledged ours.
+    reliable: bool,
+    acknowledged: bool,
+    /// Something else has been agreed since.
+    changed: bool,
 }
 
 /// What waits for the caller's PRACK.
@@ -95,6 +109,29 @@ impl Reliable {
     /// A description is on its way to the caller, or there.
     pub(super) fn has_told(&self) -> bool {
         self.shown.as_ref().is_some_and(|s| s.waiting.is_none())
+    }
+
+    /// The early dialog of that side whose description is shown.
+    pub(super) fn shown_tag(&self, side: usize) -> Option<String> {
+        self.shown.as_ref().filter(|s| s.side == side).map(|s| s.tag.clone())
+    }
+
+    /// Whose answer both ends have reliably (RFC 3262 §5, RFC 3311 §5.1).
+    pub(super) fn agreed(&self) -> Option<(usize, &str)> {
+        let shown = self.shown.as_ref().filter(|s| s.waiting.is_none() && s.reliable && s.acknowledged)?;
+        Some((shown.side, &shown.tag))
+    }
+
+    /// Something else is agreed now than the first answer.
+    pub(super) fn change(&mut self) {
+        if let Some(shown) = &mut self.shown {
+            shown.changed = true;
+        }
+    }
+
+    /// What was shown is not what is agreed any more.
+    pub(super) fn has_changed(&self) -> bool {
+        self.shown.as_ref().is_some_and(|s| s.changed)
     }
 
     /// RSeq of what the final response leaves without a PRACK.
@@ -135,11 +172,12 @@ impl Session {
                 if side.early.len() >= max {
                     return false;
                 }
-                side.early.push(Early { dialog, rseq: 0 });
+                side.early.push(Early { dialog, rseq: 0, update: false });
                 side.early.len() - 1
             }
         };
         let Some(early) = side.early.get_mut(known) else { return false };
+        early.update |= leg::allows_update(&response.headers);
         if !reliable {
             return true;
         }
@@ -190,7 +228,15 @@ impl Session {
         let Some(side) = self.side_mut(at) else { return };
         side.sdp_got = sdp.clone();
         let Some(setup) = self.setup.as_mut() else { return };
-        setup.reliable.shown = Some(Shown { side: at, tag, sdp, waiting: Some(response.clone()) });
+        setup.reliable.shown = Some(Shown {
+            side: at,
+            tag,
+            sdp,
+            waiting: Some(response.clone()),
+            reliable: number_of(response).is_some(),
+            acknowledged: false,
+            changed: false,
+        });
         if self.plan == Plan::Relay && self.sound_joined(turn, at).is_err() {
             // The answer fits no offer of ours: the 2xx will say so again, and end it.
             if let Some(setup) = self.setup.as_mut() {
@@ -229,7 +275,8 @@ impl Session {
     /// in the reliable response (RFC 3262 §5).
     pub(super) fn was_shown(&self, at: usize, tag: &str, sdp: &Bytes) -> Option<bool> {
         let shown = self.setup.as_ref()?.reliable.shown.as_ref()?;
-        Some(shown.side == at && shown.tag == tag && (sdp.is_empty() || *sdp == shown.sdp))
+        // RFC 3261 §13.2.1: what was agreed is not answered again.
+        Some(shown.side == at && shown.tag == tag && (shown.changed || sdp.is_empty() || *sdp == shown.sdp))
     }
 
     /// A provisional response to the caller, reliable where it takes that and it is worth it.
@@ -327,9 +374,9 @@ impl Session {
     }
 
     /// PRACK of the caller (§3): 200 where it acknowledges what waits for it, 481 else.
-    pub(super) fn prack(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: &Request) {
+    pub(super) fn prack(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: Request) {
         let Ok(Some(rack)) = request.headers.typed::<RAck>() else {
-            return turn.respond(tx, b2b::refuse(turn.config(), request, 400));
+            return turn.respond(tx, b2b::refuse(turn.config(), &request, 400));
         };
         let invite = self.invite_seq.filter(|_| at == UPSTREAM && rack.method == Method::Invite);
         let waits = match &self.setup {
@@ -338,16 +385,22 @@ impl Session {
             None => self.unpracked,
         };
         if invite != Some(rack.seq) || waits != Some(rack.rseq) {
-            return turn.respond(tx, b2b::refuse(turn.config(), request, 481));
+            return turn.respond(tx, b2b::refuse(turn.config(), &request, 481));
         }
         self.unpracked = None;
-        // An offer of its own (§5) is not passed to the device any more, whose PRACK went out with its response: what
-        // was agreed stays. The response is acknowledged all the same.
-        let offers = body::sdp_in(&request.headers, &request.body).is_none_or(|sdp| !sdp.is_empty());
-        let answer = if offers { b2b::refuse(turn.config(), request, 488) } else { request.respond(200) };
-        turn.respond(tx, answer);
+        // The response is acknowledged, whatever becomes of an offer in its PRACK (§5).
+        if let Some(setup) = self.setup.as_mut() {
+            let told = setup.reliable.unacknowledged.take().is_some_and(|u| !u.response.body.is_empty());
+            if let (true, Some(shown)) = (told, &mut setup.reliable.shown) {
+                shown.acknowledged = true;
+            }
+        }
+        if body::sdp_in(&request.headers, &request.body).is_none_or(|sdp| !sdp.is_empty()) {
+            self.change_by_prack(turn, tx, request);
+        } else {
+            turn.respond(tx, request.respond(200));
+        }
         let Some(setup) = self.setup.as_mut() else { return };
-        setup.reliable.unacknowledged = None;
         if self.phase == Phase::Joining && self.ask.is_none() {
             self.answer_upstream(turn);
         } else if let Some(next) = setup.reliable.queue.pop_front() {

@@ -231,7 +231,7 @@ impl Session {
 
     /// Both sides are agreed: 2xx upstream. What it promises is in the row that this same call writes.
     pub(super) fn answer_upstream(&mut self, turn: &mut Turn<'_>) {
-        if self.setup.as_ref().is_some_and(|s| s.reliable.holds_success()) {
+        if self.exchange.is_some() || self.setup.as_ref().is_some_and(|s| s.reliable.holds_success()) {
             self.phase = Phase::Joining;
             return;
         }
@@ -247,7 +247,10 @@ impl Session {
             self.tags_before.push(std::mem::replace(&mut side.tag, turn.desk.entropy.token(128)));
             side.dialog = None;
         }
+        // RFC 3262 §5: the answer is there, and what has been agreed since is not said again.
+        let changed = shown == Some(true) && self.setup.as_ref().is_some_and(|s| s.reliable.has_changed());
         let sdp = match self.plan {
+            _ if changed => None,
             _ if shown == Some(true) => self.side(UPSTREAM).map(|s| s.sdp_sent.clone()),
             Plan::Pass => None,
             Plan::Relay | Plan::FanOut if self.unacknowledged().is_some() => {
@@ -263,6 +266,10 @@ impl Session {
         if let Some(sdp) = &sdp {
             body::replace_sdp_in(&mut answer, sdp.clone());
         }
+        if changed {
+            answer.body = Bytes::new();
+            answer.headers.remove(&Name::ContentType);
+        }
         let got = self.side(winner).map(|s| s.sdp_got.clone()).unwrap_or_default();
         let now = turn.now.mono;
         let Some(side) = self.sides.first_mut() else { return };
@@ -270,7 +277,9 @@ impl Session {
         answer.headers.set(Name::Contact, contact);
         answer.headers.set(Name::Allow, supported::ALLOW);
         clock::answer(now, &mut side.clock, &setup.request, &mut answer);
-        side.sdp_sent = sdp.unwrap_or(got);
+        if !changed {
+            side.sdp_sent = sdp.unwrap_or(got);
+        }
         let early = side.dialog.take().map(|mut dialog| {
             dialog.phase = sip::Phase::Confirmed;
             dialog
@@ -324,6 +333,7 @@ impl Session {
 
     /// Final failure upstream; what is still called is CANCELled, what has answered is ended.
     pub(super) fn fail_with(&mut self, turn: &mut Turn<'_>, response: Option<Response>) {
+        self.drop_exchange(turn);
         let tag = self.sides.first().map(|s| s.tag.clone()).unwrap_or_default();
         if let Some(setup) = self.setup.as_mut() {
             let mut answer = match response {

@@ -226,7 +226,7 @@ impl Session {
         if self.plan != Plan::Relay {
             return;
         }
-        let other = if at == UPSTREAM { self.others(UPSTREAM).first().copied() } else { Some(UPSTREAM) };
+        let other = self.opposite(at);
         for (side, told) in [(Some(at), asked), (other, answered)] {
             let leg = side.and_then(|side| self.side(side)?.legs.get(index).copied());
             if let (Some(id), Some(anchor)) = (leg, &mut self.anchor) {
@@ -240,7 +240,7 @@ impl Session {
         if self.plan != Plan::Relay {
             return;
         }
-        let other = if at == UPSTREAM { self.others(UPSTREAM).first().copied() } else { Some(UPSTREAM) };
+        let other = self.opposite(at);
         let Some(id) = other.and_then(|o| self.side(o)).and_then(|s| s.legs.get(index)).copied() else {
             return;
         };

@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod bundle;
+mod early;
 mod file;
 mod group;
 mod late_offer;
