@@ -10,8 +10,8 @@ use base::{Private, UnixTime};
 use serde::{Deserialize, Serialize};
 
 pub use bodies::{
-    AcceptedMessage, Binding, ContextRow, DialogRow, EndedLeg, FileRow, Group, ImdnState, RelayEnd, RelayRow,
-    RosterRow, SessionRow, Side, Subscriber, SubscriptionRow,
+    AcceptedMessage, Binding, ContextRow, DialogRow, EndedLeg, FileRow, Group, ImdnState, ReferralRow,
+    ReferralsRow, RelayEnd, RelayRow, RosterRow, SessionRow, Side, Subscriber, SubscriptionRow,
 };
 
 use crate::LaneKey;
@@ -35,7 +35,8 @@ pub enum Table {
     Roster,
     /// Event subscriptions: key = focus/dialog.
     Subscription,
-    /// Subscriptions that pass through a Participating Function: key = our tag.
+    /// Subscriptions that pass through a Participating Function: key = our tag; those that REFERs inside a session imply:
+    /// key = `refer-` and the session id.
     Relay,
     /// Pager messages that were accepted and not yet delivered: key = message.
     Message,
@@ -183,6 +184,8 @@ pub enum Record {
     Ended(Box<EndedLeg>),
     /// See [`Table::Roster`].
     File(FileRow),
+    /// See [`Table::Relay`].
+    Referrals(Box<ReferralsRow>),
 }
 
 impl Record {

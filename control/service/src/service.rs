@@ -330,6 +330,7 @@ fn restore(turn: &mut Turn<'_>, functions: &mut Functions, row: Row) {
         Record::Binding(binding) => functions.bindings.restore(turn, key, row.version, binding),
         Record::Session(session) => part.sessions.restore(turn, &key, row.version, *session),
         Record::Relay(relay) => part.relays.restore(turn, row.version, *relay),
+        Record::Referrals(open) => part.sessions.restore_referrals(row.version, *open),
         // Its devices may be in a later part.
         Record::Message(message) => functions.restored.push((key, row.version, *message)),
         Record::Context(context) => match Anchor::restore(&context, row.version) {

@@ -5,6 +5,7 @@ mod dialogs;
 mod invite;
 mod message;
 mod options;
+mod refer;
 mod register;
 mod subscribe;
 pub(crate) mod within;
@@ -211,7 +212,7 @@ pub(crate) fn decide(turn: &mut Turn<'_>, functions: &mut Functions, mut arrival
             Method::Message | Method::Options => {
                 message::decide(turn, functions, arrival, caller, &case, facts);
             }
-            _ => subscribe::decide(turn, functions, arrival, caller, &case),
+            _ => subscribe::decide(turn, functions, arrival, caller, &case, facts),
         },
     }
 }

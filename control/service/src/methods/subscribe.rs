@@ -1,11 +1,12 @@
 //! SUBSCRIBE and REFER outside a dialog: between a user and a focus (CPM-FACTS §2.6 "Add", REQ-IF-CONV-02,
-//! -03), and to one's own registrations (RFC 3680; REQ-PF-32). Other event packages and other targets are not served here.
+//! -03), and to one's own registrations (RFC 3680; REQ-PF-32); REFER between users is `refer`'s. Other event packages and other targets are not served here.
 
 use sip::Method;
 use sip::typed::Event;
 
 use super::{Arrival, Case};
 use crate::b2b;
+use crate::facts::Facts;
 use crate::functions::{Addressee, Functions};
 use crate::participating::{Caller, Opening};
 use crate::registrar::notifier::Asking;
@@ -18,6 +19,7 @@ pub(super) fn decide(
     arrival: Arrival,
     caller: Caller,
     case: &Case,
+    facts: &Facts,
 ) {
     let request = &arrival.request;
     let refuse = |turn: &mut Turn<'_>, code| {
@@ -36,6 +38,9 @@ pub(super) fn decide(
         return turn.respond(arrival.tx, response);
     }
     let addressee = Addressee::of(turn.config(), request);
+    if !subscribe && matches!(addressee, Addressee::User(_) | Addressee::Elsewhere) {
+        return super::refer::decide(turn, functions, arrival, caller, case, facts);
+    }
     let (Case::Originating(user), Addressee::Conference(_)) = (case, &addressee) else {
         return refuse(turn, if subscribe { 404 } else { 403 });
     };

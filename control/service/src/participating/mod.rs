@@ -23,6 +23,7 @@ pub(crate) use imdn::{About, States, about, key_of as imdn_key, names};
 pub(crate) use leg::{Caller, Target, choose};
 pub(crate) use message::{Job, MessageId, Messages, Undo};
 pub(crate) use relay::{Opening, Relays};
+pub(crate) use session::referral::vouch;
 pub(crate) use session::{Plan, Start};
 pub(crate) use sessions::Sessions;
 

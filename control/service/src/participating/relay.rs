@@ -124,7 +124,11 @@ impl Relays {
         }
         let id = turn.desk.serial();
         let lane = LaneKey::of_user(&user);
-        let (next, tag) = leg::request(turn, lane, request.method.clone(), &request, &caller, &target);
+        let (mut next, tag) = leg::request(turn, lane, request.method.clone(), &request, &caller, &target);
+        if let (Method::Refer, Ok(cseq)) = (&request.method, request.cseq()) {
+            // RFC 3515 §2.4.6: the subscription is named by it, on both sides of us.
+            next.headers.set(Name::CSeq, cseq.to_string());
+        }
         let client = turn.send(Owner::Relay(id), target.route.clone(), next.clone());
         let own = turn.token();
         let life = life_of(&request);

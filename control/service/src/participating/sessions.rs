@@ -7,11 +7,11 @@ use contract::{Applied, News, Refusal};
 use sip::typed::Reason;
 use sip::{Request, Response};
 
-use super::session::{Across, Session, Start, session_of};
+use super::session::{Across, Session, Start, referrals_row, session_of};
 use crate::b2b;
 use crate::media::Anchor;
 use crate::methods::within::Peer;
-use crate::records::SessionRow;
+use crate::records::{ReferralsRow, SessionRow};
 use crate::turn::{Desk, Turn};
 use crate::{Ask, ClientTx, ServerTx, UserId};
 
@@ -41,6 +41,7 @@ pub(crate) struct Sessions {
     contexts: Map<u64, u64>,
     users: Map<UserId, usize>,
     anchors: BTreeMap<u64, Anchor>,
+    referrals: BTreeMap<u64, (u64, ReferralsRow)>,
     backlog: VecDeque<Chore>,
     max: usize,
     per_user_max: usize,
@@ -57,6 +58,7 @@ impl Sessions {
             contexts: map(desk.seed),
             users: map(desk.seed),
             anchors: BTreeMap::new(),
+            referrals: BTreeMap::new(),
             backlog: VecDeque::new(),
             max: limits.sessions_max,
             per_user_max: limits.sessions_per_user_max,
@@ -279,6 +281,11 @@ impl Sessions {
         self.anchors.insert(session, anchor);
     }
 
+    /// What REFERs of a session have implied; its own row may come later.
+    pub(crate) fn restore_referrals(&mut self, version: u64, row: ReferralsRow) {
+        self.referrals.insert(row.session, (version, row));
+    }
+
     /// Every row is here.
     pub(crate) fn restored(&mut self, turn: &mut Turn<'_>) {
         for (id, mut anchor) in std::mem::take(&mut self.anchors) {
@@ -289,6 +296,12 @@ impl Sessions {
                 }
                 // The session's row is gone: so shall its context be.
                 None => anchor.remove(turn),
+            }
+        }
+        for (id, (version, row)) in std::mem::take(&mut self.referrals) {
+            match self.table.get_mut(&id) {
+                Some(session) => session.take_referrals(turn, version, row),
+                None => turn.remove_row(referrals_row(id)),
             }
         }
         let mut ids: Vec<u64> = self.table.keys().copied().collect();

@@ -292,3 +292,25 @@ pub struct ImdnState {
     /// The recipient's address as the originator used it: what he is told in `recipient-uri`.
     pub recipient: Private<String>,
 }
+
+/// The subscriptions that REFERs inside a session have implied (RFC 3515).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReferralsRow {
+    /// The session.
+    pub session: u64,
+    /// Those whose last word has not been said.
+    pub open: Vec<ReferralRow>,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReferralRow {
+    /// Our tag in the asker's dialog.
+    pub tag: String,
+    /// CSeq of the REFER as it came.
+    pub theirs: u32,
+    /// And as it went on.
+    pub ours: u32,
+    /// When it ends at the latest.
+    pub expires: UnixTime,
+}

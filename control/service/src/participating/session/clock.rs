@@ -170,6 +170,9 @@ impl Session {
         if self.lingering.as_ref().is_some_and(|lingering| lingering.until() <= now) {
             return self.lingered(turn);
         }
+        if self.referrals.next().is_some_and(|at| at <= now) {
+            self.referrals_tick(turn);
+        }
         if self.repair.as_ref().is_some_and(|r| r.next() <= now) {
             self.repair_tick(turn);
         }

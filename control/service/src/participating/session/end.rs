@@ -113,6 +113,7 @@ impl Session {
         let reason = (!reason.is_empty()).then_some(reason);
         self.drop_exchange(turn);
         self.drop_passing(turn);
+        self.drop_referrals(turn);
         if self.setup.is_some() {
             self.fail(turn, 480);
             return;

@@ -25,7 +25,7 @@
 //! Each file is one concern: `setup` and `race` (fork, first answer, merge), `late` (an INVITE without an
 //! offer: it is Inviting at once, and the data plane is asked at the first 2xx), `exchange` and
 //! `agreed` (re-INVITE and UPDATE), `early` (the same before the first answer), `passing` (the
-//! other in-dialog requests), `reliable` (PRACK and early media), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
+//! other in-dialog requests), `referral` (REFER between two users), `reliable` (PRACK and early media), `clock` (RFC 4028, idle), `repair` (media lost), `end`, `row`, `sound` (SDP and
 //! the anchor). This file holds the state and takes events to them.
 
 mod agreed;
@@ -36,6 +36,7 @@ mod exchange;
 mod late;
 mod passing;
 mod race;
+pub(crate) mod referral;
 mod reliable;
 mod repair;
 mod row;
@@ -50,6 +51,7 @@ use contract::{Applied, News, Refusal};
 use sip::typed::Reason;
 use sip::{Dialog, Request, Response};
 
+pub(crate) use referral::referrals_row;
 pub(crate) use row::session_of;
 pub(crate) use setup::Start;
 
@@ -166,6 +168,7 @@ pub(crate) struct Session {
     tags_before: Vec<String>,
     exchange: Option<Exchange>,
     passing: Vec<Passing>,
+    referrals: referral::Referrals,
     anchor: Option<Anchor>,
     lines: Lines,
     repair: Option<repair::Repair>,
@@ -411,12 +414,14 @@ impl Session {
         let repair = self.repair.as_ref().map(repair::Repair::next);
         let exchange = self.exchange.as_ref().and_then(Exchange::deadline);
         let lingering = self.lingering.as_ref().map(end::Lingering::until);
+        let referrals = self.referrals.next();
         setup
             .into_iter()
             .chain(reliable)
             .chain(lingering)
             .chain(clocks)
             .chain(repair)
+            .chain(referrals)
             .chain(exchange)
             .chain(self.calling_until)
             .min()

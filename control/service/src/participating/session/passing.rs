@@ -1,7 +1,9 @@
 //! In-dialog requests: sorting them, and passing those on that are meant for the other end.
 
+use sip::typed::Event;
 use sip::{Method, Name, Request, Response};
 
+use super::referral::Passage;
 use super::{Phase, Plan, Session, UPSTREAM};
 use crate::b2b;
 use crate::supported;
@@ -47,17 +49,44 @@ impl Session {
                 turn.respond(tx, answer);
             }
             Method::Info | Method::Message => self.pass_on(turn, at, tx, request),
-            // Between a participant and the focus these are group control (REQ-IF-CONV-02, -03); between two
-            // users REFER would move the session, which is not for the peer to order.
+            // Between a participant and the focus these are group control (REQ-IF-CONV-02, -03).
             Method::Refer | Method::Subscribe | Method::Notify if self.group => {
                 self.pass_on(turn, at, tx, request);
             }
-            Method::Refer => turn.respond(tx, b2b::refuse(turn.config(), &request, 403)),
+            Method::Refer => self.refer_on(turn, at, tx, request),
+            Method::Subscribe | Method::Notify => match self.of_referral(turn, at, &request) {
+                Passage::With(event) => self.pass_with(turn, at, tx, request, event),
+                Passage::Refused(code) => turn.respond(tx, b2b::refuse(turn.config(), &request, code)),
+            },
             _ => turn.respond(tx, b2b::refuse(turn.config(), &request, 405)),
         }
     }
 
+    /// Between two users it asks the other one to call somebody (RFC 3515); whether he does is his phone's business.
+    fn refer_on(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, mut request: Request) {
+        let refused = match self.phase {
+            Phase::Active => self.refers(turn.config(), at, &mut request).err(),
+            _ => Some(403),
+        };
+        match refused {
+            Some(code) => turn.respond(tx, b2b::refuse(turn.config(), &request, code)),
+            None => self.pass_on(turn, at, tx, request),
+        }
+    }
+
     fn pass_on(&mut self, turn: &mut Turn<'_>, at: usize, tx: ServerTx, request: Request) {
+        self.pass_with(turn, at, tx, request, None);
+    }
+
+    /// Passes it on, with another Event than it came with.
+    fn pass_with(
+        &mut self,
+        turn: &mut Turn<'_>,
+        at: usize,
+        tx: ServerTx,
+        request: Request,
+        event: Option<Event>,
+    ) {
         let to = match self.referrer {
             Some(device) if at == UPSTREAM && self.plan == Plan::FanOut => Some(device),
             _ => self.opposite(at),
@@ -82,7 +111,14 @@ impl Session {
         };
         let mut next = dialog.request(request.method.clone());
         b2b::pass_within(turn.config(), &route, &request, &mut next);
+        let seq = dialog.local_seq.unwrap_or(1);
         next.headers.set(Name::Contact, contact);
+        if let Some(event) = &event {
+            next.headers.set(Name::Event, event.to_string());
+        }
+        if request.method == Method::Refer && !self.group {
+            self.referred(turn, at, &request, seq);
+        }
         let client = turn.send(Owner::Session(id), route, next);
         self.passing.push(Passing { server: tx, request, client });
         self.save(turn);
@@ -95,13 +131,25 @@ impl Session {
         }
         if let Some(passed) = self.take_passing(tx) {
             turn.respond(passed.server, b2b::relay(&passed.request, &response));
+            self.passed_on(turn, &passed.request, response);
         }
     }
 
     /// The other side did not.
     pub(super) fn passed_silent(&mut self, turn: &mut Turn<'_>, tx: ClientTx) {
         if let Some(passed) = self.take_passing(tx) {
-            turn.respond(passed.server, passed.request.respond(408));
+            let silence = passed.request.respond(408);
+            turn.respond(passed.server, silence.clone());
+            self.passed_on(turn, &passed.request, silence);
+        }
+    }
+
+    fn passed_on(&mut self, turn: &mut Turn<'_>, request: &Request, response: Response) {
+        match request.method {
+            _ if self.group => {}
+            Method::Refer => self.refer_answered(turn, request, response),
+            Method::Notify if matches!(response.code, 408 | 481) => self.notify_refused(turn, request),
+            _ => {}
         }
     }
 

@@ -122,6 +122,7 @@ impl Session {
             tags_before: Vec::new(),
             exchange: None,
             passing: Vec::new(),
+            referrals: super::referral::Referrals::default(),
             anchor: None,
             lines: Lines::default(),
             repair: None,

@@ -118,6 +118,7 @@ impl Session {
             tags_before: Vec::new(),
             exchange: None,
             passing: Vec::new(),
+            referrals: super::referral::Referrals::default(),
             anchor: None,
             lines: super::Lines::default(),
             repair: None,

@@ -8,6 +8,7 @@ mod group;
 mod late_offer;
 mod message;
 mod passage;
+mod refer;
 mod reliable;
 mod replaces;
 pub(crate) mod session;

@@ -444,7 +444,7 @@ fn other_requests_pass_or_are_answered() {
     let tx = world.send(phone(ALICE), inside("OPTIONS", 3, &alice, true, ""));
     assert_eq!(world.code(tx), Some(200));
     let tx = world.send(phone(ALICE), inside("REFER", 4, &alice, true, ""));
-    assert_eq!(world.code(tx), Some(403));
+    assert_eq!(world.code(tx), Some(400), "whom to call?");
     let tx = world.send(phone(ALICE), inside("PUBLISH", 5, &alice, true, ""));
     assert_eq!(world.code(tx), Some(405));
 }
