@@ -201,7 +201,6 @@ fn registrations_are_told_to_their_own_user() {
         ("reg_brief_423", "20"),
         ("reg_of_another_403", "20"),
         ("event_unknown_489", "20"),
-        ("publish_405", "20"),
     ] {
         Sipp::start(&node, scenario, CALLER, &rows, &["-m", count, "-r", "10"]).verdict();
     }

@@ -45,6 +45,8 @@ pub struct Config {
     pub controlling: Controlling,
     /// Behind an IMS core.
     pub ims: Ims,
+    /// What users publish of themselves.
+    pub publications: Publishing,
     /// Media that we anchor.
     pub media: Media,
     /// Ways to other domains.
@@ -241,6 +243,24 @@ impl Default for Ims {
     }
 }
 
+/// Event state that devices publish (RFC 3903).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Publishing {
+    /// Seconds that are granted when nothing is asked, and at most.
+    pub expires_s: u32,
+    /// Less is refused with 423, seconds.
+    pub expires_min_s: u32,
+    /// Octets of one document; more are refused with 413.
+    pub body_max_bytes: usize,
+}
+
+impl Default for Publishing {
+    fn default() -> Self {
+        Publishing { expires_s: 3600, expires_min_s: 60, body_max_bytes: 16 << 10 }
+    }
+}
+
 /// Media that we anchor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -392,6 +412,10 @@ pub struct Limits {
     pub reg_events_max: usize,
     /// Others' to one user's.
     pub reg_events_per_user_max: usize,
+    /// Published event states.
+    pub publications_max: usize,
+    /// Those of one user.
+    pub publications_per_user_max: usize,
     /// Early dialogs that one INVITE of ours may bring (RFC 3261 §12.1).
     pub early_dialogs_max: usize,
     /// Media lines of one session description.
@@ -418,6 +442,8 @@ impl Default for Limits {
             fork_max: 10,
             reg_events_max: 50_000,
             reg_events_per_user_max: 10,
+            publications_max: 10_000,
+            publications_per_user_max: 10,
             early_dialogs_max: 8,
             media_lines_max: 16,
             nonces_max: 100_000,
@@ -442,7 +468,8 @@ impl Limits {
             .row("timers", all(self.timers_max), 96)
             .row("nonces", all(self.nonces_max), 128)
             .row("relayed subscriptions", all(self.relays_max), 4 << 10)
-            .row("subscriptions to registrations", all(self.reg_events_max), 2 * (4 << 10));
+            .row("subscriptions to registrations", all(self.reg_events_max), 2 * (4 << 10))
+            .row("published event states", all(self.publications_max), 16 << 10);
         budget
     }
 }

@@ -35,4 +35,6 @@ pub struct Counters {
     pub conferences: u64,
     /// Live now: files on their way to groups.
     pub files: u64,
+    /// Live now: published event states.
+    pub publications: u64,
 }

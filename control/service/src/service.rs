@@ -91,6 +91,7 @@ impl Service {
             relays: count(part.relays.len()),
             conferences: count(self.functions.focus.len()),
             files: count(self.functions.focus.files()),
+            publications: count(self.functions.notifier.publications()),
             ..self.desk.counters
         }
     }
@@ -320,6 +321,7 @@ fn wake(turn: &mut Turn<'_>, functions: &mut Functions, due: Wake) {
         Wake::Focus(number) => functions.focus.wake(turn, number),
         Wake::Watch(id) => functions.watches.wake(turn, id),
         Wake::Notifier(id) => functions.notifier.wake(turn, &functions.bindings, id),
+        Wake::Publication(user) => functions.notifier.wake_publication(turn, &functions.bindings, &user),
     }
 }
 

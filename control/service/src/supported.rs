@@ -21,8 +21,7 @@ const OPTIONS: [&str; 12] = [
 ];
 
 /// Methods that we take, as the value of `Allow`.
-pub(crate) const ALLOW: &str =
-    "INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, MESSAGE, REFER, SUBSCRIBE, NOTIFY, INFO, UPDATE, PRACK";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, REGISTER, OPTIONS, MESSAGE, REFER, SUBSCRIBE, NOTIFY, PUBLISH, INFO, UPDATE, PRACK";
 
 /// What a driver may refuse before any lane sees it.
 pub fn rules() -> Rules {

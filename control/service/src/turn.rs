@@ -63,6 +63,8 @@ pub(crate) enum Wake {
     Watch(u64),
     /// A subscription to registrations here is over.
     Notifier(u64),
+    /// What this user has published may be over.
+    Publication(UserId),
 }
 
 /// What a lane's machines share.

@@ -87,6 +87,7 @@ pub(crate) fn screen(turn: &Turn<'_>, arrival: &mut Arrival) -> Result<(), Box<R
         | Method::Options
         | Method::Register
         | Method::Subscribe
+        | Method::Publish
         | Method::Refer => Ok(()),
         // Those exist inside dialogs only.
         Method::Bye | Method::Update | Method::Info | Method::Notify | Method::Prack => refuse(481),
@@ -212,6 +213,7 @@ pub(crate) fn decide(turn: &mut Turn<'_>, functions: &mut Functions, mut arrival
             Method::Message | Method::Options => {
                 message::decide(turn, functions, arrival, caller, &case, facts);
             }
+            Method::Publish => subscribe::publish(turn, functions, &arrival, &case),
             _ => subscribe::decide(turn, functions, arrival, caller, &case, facts),
         },
     }

@@ -3,6 +3,9 @@
 mod bindings;
 pub(crate) mod notifier;
 #[cfg(test)]
+mod publication_tests;
+mod publications;
+#[cfg(test)]
 mod reg_event_tests;
 mod register;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The reg event of those who register here, for their own devices and for neighbours whom we trust (RFC 3680, RFC 6665
-//! §4.2).
+//! The reg event of those who register here, and what they publish of their presence (`publications`), for their own
+//! devices and for neighbours whom we trust (RFC 3680, RFC 3856, RFC 6665 §4.2).
 //!
 //! ```text
 //!   SUBSCRIBE ──406 403 423 503──▶ ·
@@ -19,11 +19,13 @@
 use std::time::Duration;
 
 use base::{Map, TimerId, UnixTime, map};
+use bytes::Bytes;
 use cpm::reginfo::{self, Contact, RegInfo, Registration, State};
 use sip::typed::{Event, Expires, SubscriptionState, Value as _};
 use sip::{Dialog, Method, Name, NameAddr, Request, Response};
 
 use super::bindings::{Bindings, Bound};
+use super::publications::{self, Publications};
 use crate::b2b;
 use crate::methods::within::Peer;
 use crate::turn::{Desk, Owner, Turn, Wake};
@@ -32,8 +34,39 @@ use crate::{ClientTx, LaneKey, Route, ServerTx, UserId};
 /// RFC 3680 §4.2: what is granted when nothing is asked, seconds.
 const DEFAULT_S: u32 = 3761;
 
+/// What is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Package {
+    /// Registrations.
+    Reg,
+    /// What was published.
+    Presence,
+}
+
+impl Package {
+    /// The one of that name.
+    pub(crate) fn of(name: &str) -> Option<Package> {
+        [Package::Reg, Package::Presence].into_iter().find(|package| package.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Package::Reg => reginfo::EVENT,
+            Package::Presence => publications::EVENT,
+        }
+    }
+
+    const fn media_type(self) -> &'static str {
+        match self {
+            Package::Reg => reginfo::MEDIA_TYPE,
+            Package::Presence => publications::MEDIA_TYPE,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Subscription {
+    package: Package,
     user: UserId,
     /// Who is told; a neighbour has none.
     subscriber: Option<UserId>,
@@ -57,6 +90,7 @@ pub(crate) struct Notifier {
     table: Map<u64, Subscription>,
     tags: Map<String, u64>,
     users: Map<UserId, Vec<u64>>,
+    published: Publications,
     max: usize,
     per_user_max: usize,
 }
@@ -68,6 +102,7 @@ pub(crate) struct Asking {
     pub(crate) route: Route,
     pub(crate) user: UserId,
     pub(crate) subscriber: Option<UserId>,
+    pub(crate) package: Package,
 }
 
 impl Notifier {
@@ -77,6 +112,7 @@ impl Notifier {
             table: map(desk.seed),
             tags: map(desk.seed),
             users: map(desk.seed),
+            published: Publications::new(desk),
             max: limits.reg_events_max,
             per_user_max: limits.reg_events_per_user_max,
         }
@@ -95,8 +131,8 @@ impl Notifier {
 
     /// A new subscription, or the refusal.
     pub(crate) fn subscribe(&mut self, turn: &mut Turn<'_>, bindings: &Bindings, asking: Asking) {
-        let Asking { tx, request, route, user, subscriber } = asking;
-        let expires_s = match wish(turn, &request) {
+        let Asking { tx, request, route, user, subscriber, package } = asking;
+        let expires_s = match wish(turn, &request, package) {
             Ok(expires_s) => expires_s,
             Err(response) => return turn.respond(tx, *response),
         };
@@ -115,6 +151,7 @@ impl Notifier {
             request.headers.typed::<Event>().ok().flatten().and_then(|e| e.id().map(str::to_owned));
         let life = Duration::from_secs(expires_s.into());
         let it = Subscription {
+            package,
             user: user.clone(),
             subscriber,
             tag: tag.clone(),
@@ -154,10 +191,11 @@ impl Notifier {
             return turn.respond(tx, request.respond(fault.code()));
         }
         let event = request.headers.typed::<Event>().ok().flatten();
-        if event.and_then(|e| e.id().map(str::to_owned)) != it.event_id {
+        let named = event.map(|e| (e.id().map(str::to_owned), e.package));
+        if named != Some((it.event_id.clone(), it.package.name().to_owned())) {
             return turn.respond(tx, request.respond(481));
         }
-        let expires_s = match wish(turn, request) {
+        let expires_s = match wish(turn, request, it.package) {
             Ok(expires_s) => expires_s,
             Err(response) => return turn.respond(tx, *response),
         };
@@ -176,7 +214,7 @@ impl Notifier {
         let mut due = Vec::new();
         for (user, gone) in changes {
             for id in self.users.get(&user).into_iter().flatten() {
-                if let Some(it) = self.table.get_mut(id) {
+                if let Some(it) = self.table.get_mut(id).filter(|it| it.package == Package::Reg) {
                     it.dirty = true;
                     // As many as a user may have: who reads slowly hears of the latest.
                     if it.gone.len() >= turn.config().limits.bindings_per_user_max && gone.is_some() {
@@ -190,6 +228,40 @@ impl Notifier {
         due.dedup();
         for id in due {
             if self.table.get(&id).is_some_and(|it| it.dirty) {
+                self.tell(turn, bindings, id, None);
+            }
+        }
+    }
+
+    /// How many event states are published.
+    pub(crate) fn publications(&self) -> usize {
+        self.published.len()
+    }
+
+    /// A user publishes; who watches is told when that changes what is known.
+    pub(crate) fn publish(
+        &mut self,
+        turn: &mut Turn<'_>,
+        bindings: &Bindings,
+        user: &UserId,
+        tx: ServerTx,
+        request: &Request,
+    ) {
+        if self.published.publish(turn, user, tx, request) {
+            self.tell_watchers(turn, bindings, user);
+        }
+    }
+
+    /// The time of something published may be over.
+    pub(crate) fn wake_publication(&mut self, turn: &mut Turn<'_>, bindings: &Bindings, user: &UserId) {
+        if self.published.wake(turn, user) {
+            self.tell_watchers(turn, bindings, user);
+        }
+    }
+
+    fn tell_watchers(&mut self, turn: &mut Turn<'_>, bindings: &Bindings, user: &UserId) {
+        for id in self.users.get(user).cloned().unwrap_or_default() {
+            if self.table.get(&id).is_some_and(|it| it.package == Package::Presence) {
                 self.tell(turn, bindings, id, None);
             }
         }
@@ -244,7 +316,11 @@ impl Notifier {
         }
         let now = turn.now.wall;
         let gone = std::mem::take(&mut it.gone);
-        let document = document(bindings, &it.user, it.version, gone, now);
+        let document: Option<Bytes> = match it.package {
+            Package::Reg => Some(document(bindings, &it.user, it.version, gone, now).write().into()),
+            // RFC 3856 §6.6.2: nothing is known, or it is not said any more.
+            Package::Presence => self.published.state(&it.user, now).cloned(),
+        };
         it.version = it.version.wrapping_add(1);
         it.dirty = false;
         let contact = b2b::contact(turn.config(), LaneKey::of_user(&it.user), &it.route, &it.tag, "");
@@ -256,13 +332,15 @@ impl Notifier {
         };
         let mut notify = it.dialog.request(Method::Notify);
         notify.headers.push(Name::Contact, contact);
-        let mut event = Event::new(reginfo::EVENT);
+        let mut event = Event::new(it.package.name());
         if let Some(event_id) = &it.event_id {
             event.params.set("id", Some(event_id));
         }
         notify.headers.add(&event);
         notify.headers.add(&state);
-        notify.set_body(reginfo::MEDIA_TYPE, document.write());
+        if let Some(document) = document {
+            notify.set_body(it.package.media_type(), document);
+        }
         let (route, over) = (it.route.clone(), over.is_some());
         let owner = if over { Owner::Nobody } else { Owner::Notifier(id) };
         let pending = turn.send(owner, route, notify);
@@ -289,10 +367,10 @@ impl Notifier {
 }
 
 /// How long, or the refusal.
-fn wish(turn: &Turn<'_>, request: &Request) -> Result<u32, Box<Response>> {
+fn wish(turn: &Turn<'_>, request: &Request, package: Package) -> Result<u32, Box<Response>> {
     let refuse = |code| Box::new(b2b::refuse(turn.config(), request, code));
     let accepts: Vec<&str> = request.headers.tokens(&Name::Accept).map(cpm::media_type::essence).collect();
-    if !accepts.is_empty() && !cpm::media_type::accepted(&accepts, reginfo::MEDIA_TYPE) {
+    if !accepts.is_empty() && !cpm::media_type::accepted(&accepts, package.media_type()) {
         return Err(refuse(406));
     }
     let ims = &turn.config().ims;

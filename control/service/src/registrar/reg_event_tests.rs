@@ -169,10 +169,13 @@ fn malformed_and_excessive_subscriptions_are_refused() {
         let tx = world.send(peer(BOB), subscribe("bob", &format!("s{n}"), extra));
         assert_eq!(world.code(tx), Some(code), "{extra}");
     }
-    let other = request("SUBSCRIBE", "bob", "bob", "p1", "Event: presence\r\n", "", "");
+    let other = request("SUBSCRIBE", "bob", "bob", "p1", "Event: dialog\r\n", "", "");
     let tx = world.send(peer(BOB), other);
     let refused = world.answer(tx).unwrap();
-    assert_eq!((refused.code, refused.headers.text(&Name::AllowEvents)), (489, Some("conference, reg")));
+    assert_eq!(
+        (refused.code, refused.headers.text(&Name::AllowEvents)),
+        (489, Some("conference, reg, presence"))
+    );
 }
 
 /// Carol registers at the S-CSCF; its answer to our SUBSCRIBE is still to come.

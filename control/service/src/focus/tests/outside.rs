@@ -71,7 +71,7 @@ fn other_packages_and_targets_are_refused() {
     let [alice, ..] = &mut phones;
     for (method, to, extra, code) in [
         ("SUBSCRIBE", "sip:bob@weir.example", "Event: conference\r\n", 404),
-        ("SUBSCRIBE", "sip:bob@weir.example", "Event: presence\r\n", 489),
+        ("SUBSCRIBE", "sip:bob@weir.example", "Event: dialog\r\n", 489),
         ("REFER", "sip:bob@weir.example", "Refer-To: <sip:carol@weir.example>\r\n", 403),
     ] {
         let request = alice.request(method, to, extra, "", "");
