@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use base::{Map, Private, TimerId, UnixTime, map};
-use sip::{Limits, Message as SipMessage, Method, Name, Request, Response};
+use sip::{Limits, Message as SipMessage, Name, Request, Response};
 
 use super::imdn::States;
 use super::leg::{self, Caller, Target};
@@ -159,7 +159,8 @@ impl Messages {
     ) {
         let lane = LaneKey::of_user(user);
         for (at, target) in targets.iter().enumerate() {
-            let (next, _) = leg::request(turn, lane, Method::Message, &message.request, caller, target);
+            let (next, _) =
+                leg::request(turn, lane, message.request.method.clone(), &message.request, caller, target);
             let leg = u16::try_from(at).unwrap_or(u16::MAX);
             let tx = Some(turn.send(Owner::Message(id, leg), target.route.clone(), next));
             message.legs.push(Leg { tx, device: target.device.clone() });

@@ -30,6 +30,11 @@ impl Session {
         self.setup.is_some()
     }
 
+    /// That device has not answered yet.
+    pub(super) fn is_called(&self, at: usize) -> bool {
+        self.side(at).is_some_and(|side| side.state == SideState::Calling)
+    }
+
     /// The dialog with a side: the one that an INVITE has confirmed, else the early one whose description was shown.
     pub(super) fn dialog_with(&mut self, at: usize) -> Option<&mut Dialog> {
         let shown = self.setup.as_ref().and_then(|s| s.reliable.shown_tag(at));

@@ -40,7 +40,7 @@ impl Session {
                 turn.respond(tx, request.respond(200));
                 self.fail(turn, 487);
             }
-            Method::Bye if self.is_early() => turn.respond(tx, b2b::refuse(turn.config(), &request, 481)),
+            Method::Bye if self.is_called(at) => turn.respond(tx, b2b::refuse(turn.config(), &request, 481)),
             Method::Bye => self.bye(turn, at, tx, &request),
             Method::Invite | Method::Update => self.modify(turn, at, tx, request),
             Method::Options => {

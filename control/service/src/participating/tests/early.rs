@@ -281,3 +281,17 @@ fn a_device_of_another_early_dialog_changes_nothing_and_ends_nothing() {
     call.world.reply(client, info.respond(200));
     assert_eq!(code(&call.world, tx), Some(200));
 }
+
+#[test]
+fn a_device_that_ends_the_call_before_its_media_is_there_is_heard() {
+    let mut world = world();
+    let tx =
+        world.send(phone(ALICE), request("INVITE", "alice", "bob", "c1", BOTH, "application/sdp", &offer()));
+    let (leg, called) = world.request(phone(BOB), &Method::Invite);
+    world.dataplane_slow = true;
+    let ok = reply(&called, 200, "b1", &answer());
+    world.reply(leg, ok.clone());
+    assert!(matches!(world.next(phone(BOB)), Some(Event::Ack(_))));
+    let bye = world.send(phone(BOB), inside("BYE", 1, &ok, false, ""));
+    assert_eq!((code(&world, bye), code(&world, tx)), (Some(200), Some(480)));
+}

@@ -179,3 +179,16 @@ fn rfc7315_s5_nothing_of_the_core_reaches_a_device_within_a_dialog() {
         }
     }
 }
+
+// RFC 3261 §11: what a user's device can is asked of the device.
+#[test]
+fn options_to_a_user_are_options_at_his_device() {
+    let mut world = one_each();
+    let tx = world.send(phone(ALICE), request("OPTIONS", "alice", "bob", "o1", "", "", ""));
+    let (client, asked) = world.request(phone(BOB), &Method::Options);
+    assert_eq!(asked.cseq().unwrap().method, Method::Options);
+    let mut ok = reply(&asked, 200, "b1", "");
+    ok.headers.set(Name::Allow, "INVITE, MESSAGE");
+    world.reply(client, ok);
+    assert_eq!(world.code(tx), Some(200));
+}
