@@ -6,18 +6,21 @@
 //!   {"ask":"conferences"}                               {"ok":true,"conferences":[...]}   1000 at most
 //!   {"ask":"ended"}                                     {"ok":true,"ended":[...]}         1000 at most, the newest first
 //!   {"ask":"capture","context":7,"on":true,"file":"a.pcap","max_bytes":0}
+//!   {"ask":"trace","call_id":"a","seconds":60}          {"ok":true,"seconds":60}, and then an event a line (`trace`)
 //!   {"ask":"drain","on":true}  {"ask":"shutdown"}
 //!                                                       {"ok":false,"error":"..."}
 //! ```
 //!
 //! Who may open the socket may do all of this; the file is for its owner only.
 
+mod follow;
 mod serve;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::trace::Wanted;
 pub(crate) use serve::{Admin, bind, serve};
 
 /// The section `[admin]`.
@@ -62,6 +65,8 @@ pub enum Ask {
         /// Refuse them.
         on: bool,
     },
+    /// Follow one call or message: the answer is followed by an event a line until the trace ends or the socket is closed.
+    Trace(Wanted),
     /// End the process.
     Shutdown {},
 }

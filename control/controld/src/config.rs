@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AdminConfig, DataplaneConfig, DnsConfig, EndedConfig, MetricsConfig, SipConfig};
+use crate::{AdminConfig, DataplaneConfig, DnsConfig, EndedConfig, MetricsConfig, SipConfig, TraceConfig};
 
 /// Everything that control can be told. Each key has a default that works on a laptop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub ended: EndedConfig,
     /// The socket that `weir status` speaks to.
     pub admin: AdminConfig,
+    /// How much may be followed at once.
+    pub trace: TraceConfig,
     /// The Prometheus endpoint.
     pub metrics: MetricsConfig,
     /// Every decision: domains, registrations, trust, functions.
@@ -65,6 +67,7 @@ impl Default for Config {
             dataplane: DataplaneConfig::default(),
             ended: EndedConfig::default(),
             admin: AdminConfig::default(),
+            trace: TraceConfig::default(),
             metrics: MetricsConfig::default(),
             service: service::Config::default(),
         }

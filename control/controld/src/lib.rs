@@ -18,6 +18,7 @@ mod run;
 mod shutdown;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod upkeep;
 
 pub use admin::{Ask as AdminAsk, Settings as AdminConfig};
@@ -32,3 +33,4 @@ pub use metrics::Settings as MetricsConfig;
 pub use resolve::Settings as DnsConfig;
 pub use run::{Addresses, Running, run, start};
 pub use shutdown::Shutdown;
+pub use trace::{Event as TraceEvent, Kind as TraceKind, Settings as TraceConfig, Wanted as TraceWanted};

@@ -33,6 +33,7 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::lane::{Event, LaneRef, Lanes};
 use crate::metrics::{Label, Metrics, Outcome};
+use crate::trace::Bus;
 use crate::{Shutdown, ended};
 pub(crate) use remote::Remote;
 
@@ -168,6 +169,7 @@ pub(crate) struct Parts {
     pub(crate) ended: ended::Settings,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) trace: Bus,
     pub(crate) shutdown: Shutdown,
 }
 

@@ -107,6 +107,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_closed: Counters<Close>,
     pub(crate) certificates: Counters<Reload>,
     pub(crate) copies: Counters<Copied>,
+    /// Events for tracers.
+    pub(crate) traced: Counters<Copied>,
     /// Names that were located.
     pub(crate) located: Counters<Located>,
     pub(crate) fail_over: Counters<FailOver>,
@@ -176,6 +178,11 @@ impl Metrics {
                 r,
                 "weir_control_hep_copies_total",
                 "Copies of SIP messages for a collector (HEP3).",
+            )?,
+            traced: Counters::new(
+                r,
+                "weir_control_trace_events_total",
+                "Events of traces (weir trace): shown, or lost because their tracer was too slow.",
             )?,
             certificates: Counters::new(
                 r,

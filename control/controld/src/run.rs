@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::edge::{self, Bound};
 use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
+use crate::trace::Bus;
 use crate::{Config, Shutdown, Transport, front, lane, link, upkeep};
 
 /// Where a run can be reached: what was bound, after port 0 and taken default ports were resolved.
@@ -179,6 +180,9 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
     let metrics = Arc::new(Metrics::new().context("the metrics")?);
     let mut entropy = system_entropy()?;
     let service = Arc::new(service_config(&config, &opened.addresses, &mut entropy)?);
+    // The conference factory is nobody: its name may be seen.
+    let open = vec![service.controlling.factory.clone()];
+    let trace = Bus::new(config.trace, open, clock, metrics.clone());
     // The front and the edge end after the lanes have.
     let last = Shutdown::new();
 
@@ -200,6 +204,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
             front: ordered.clone(),
             link: unstarted.link(),
             metrics: metrics.clone(),
+            trace: trace.clone(),
             shutdown: shutdown.clone(),
         };
         let (task, is_ready) = lane::start(parts, inbox);
@@ -212,6 +217,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         framing: config.sip.stack.clone(),
         front: arrived,
         metrics: metrics.clone(),
+        trace: trace.clone(),
         shutdown: last.clone(),
         seed: entropy.hash_seed(),
     })?;
@@ -252,6 +258,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         ended: config.ended,
         clock,
         metrics: metrics.clone(),
+        trace: trace.clone(),
         shutdown: shutdown.clone(),
     };
     let (link, store) = (unstarted.link(), opened.store.clone());
@@ -283,6 +290,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         store,
         front: ordered,
         metrics,
+        trace,
         clock,
         shutdown: shutdown.clone(),
     };
@@ -369,6 +377,7 @@ fn budget(config: &Config) -> Budget {
         .row("orders before the link", config.dataplane.orders_max as u64, 1024)
         .row("requests to names", config.dns.requests_max as u64, 2048)
         .row("answers of the DNS", config.dns.answers_max, 512)
+        .row("events before tracers", (config.trace.tracers_max * config.trace.queue_max) as u64, 1024)
         .extend(&config.sip.stack.budget());
     budget.extend(&config.service.limits.budget(lanes));
     budget

@@ -17,7 +17,7 @@ use crate::registrar::Bindings;
 use crate::registrar::notifier::Notifier;
 use crate::registrar::watch::Watches;
 use crate::turn::{Desk, Orderer, Turn};
-use crate::{Config, LaneKey, ServerTx, UserId};
+use crate::{Config, Function, LaneKey, ServerTx, UserId};
 
 /// Strays that are removed in one turn.
 const STRAYS_STEP: usize = 64;
@@ -64,15 +64,19 @@ impl Functions {
     /// A request of a dialog's peer goes to the function that holds it.
     pub(crate) fn in_dialog(&mut self, turn: &mut Turn<'_>, tag: &str, tx: ServerTx, request: Request) {
         let part = &mut self.participating;
+        turn.acts(Function::Participating);
         if part.sessions.has(tag) {
             part.sessions.request(turn, tag, tx, request);
         } else if part.relays.has(tag) {
             part.relays.request(turn, tag, tx, request);
         } else if self.watches.has(tag) {
+            turn.acts(Function::Registrar);
             self.watches.request(turn, &mut self.bindings, tag, tx, &request);
         } else if self.notifier.has(tag) {
+            turn.acts(Function::Registrar);
             self.notifier.request(turn, &self.bindings, tag, tx, &request);
         } else {
+            turn.acts(Function::Controlling);
             self.focus.in_dialog(turn, tag, tx, request);
         }
     }

@@ -27,6 +27,7 @@
 //!
 //! Deliberately not here: sockets, clocks, the store, retransmissions.
 
+mod acted;
 mod auth;
 mod b2b;
 mod body;
@@ -51,6 +52,7 @@ pub mod supported;
 mod testing;
 mod turn;
 
+pub use acted::{Acted, Function};
 pub use config::{
     Away, Config, ConfigError, FlowTrust, Identity, Limits, Listeners, Media, Node, Participating, Registrar,
     SubscriberEntry,

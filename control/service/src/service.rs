@@ -9,7 +9,7 @@ use crate::media::Anchor;
 use crate::methods::{self, Arrival};
 use crate::records::{Record, Row};
 use crate::turn::{Desk, Orderer, Owner, Turn, Wake};
-use crate::{Ask, Config, Counters, Input, Key, Output, Source, b2b};
+use crate::{Acted, Ask, Config, Counters, Function, Input, Key, Output, Source, b2b};
 
 /// Timers that one call works off; the driver calls again at once when more are due.
 const TIMERS_STEP: usize = 32;
@@ -41,6 +41,7 @@ impl Service {
     /// Takes one event.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Outbox<Output>) {
         let Service { desk, functions, waiting } = self;
+        desk.acted = Acted::default();
         let mut turn = Turn::new(now, desk, out);
         take(&mut turn, functions, waiting, input);
         functions.notifier.changed(&mut turn, &mut functions.bindings);
@@ -50,6 +51,7 @@ impl Service {
     /// Does what is due. Call it again while [`Service::next_timeout`] is not in the future.
     pub fn timeout(&mut self, now: Now, out: &mut Outbox<Output>) {
         let Service { desk, functions, .. } = self;
+        desk.acted = Acted::default();
         let mut turn = Turn::new(now, desk, out);
         let sessions = &mut functions.participating.sessions;
         if sessions.has_backlog() {
@@ -78,6 +80,11 @@ impl Service {
             return Some(Instant::ZERO);
         }
         self.desk.next_timeout()
+    }
+
+    /// Which function took the last event: for a trace.
+    pub fn acted(&self) -> Acted {
+        self.desk.acted
     }
 
     /// What the lane has counted, and how full its tables are.
@@ -111,13 +118,17 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
         Input::Disconnected { connection } => functions.bindings.disconnected(connection),
         Input::Ack { source, request } => acknowledged(turn, functions, &source, &request),
         Input::Cancelled { tx, reason } => {
+            turn.acts(Function::Participating);
             if !functions.participating.sessions.cancelled(turn, tx, reason.as_ref()) {
+                turn.acts(Function::Controlling);
                 waiting.retain(|_, w| w.arrival.tx != tx || !take_back(turn, &w.arrival));
                 functions.focus.cancelled(turn, tx, reason.as_ref());
             }
         }
         Input::AckMissing { tx } => {
+            turn.acts(Function::Participating);
             if !functions.participating.sessions.ack_missing(turn, tx) {
+                turn.acts(Function::Controlling);
                 functions.focus.ack_missing(turn, tx);
             }
         }
@@ -130,12 +141,12 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
                 functions.auths.facts(turn, &functions.directory, ask, rows);
             }
         }
-        Input::Applied { ask, applied } => match turn.desk.take_orderer(ask) {
+        Input::Applied { ask, applied } => match ordered(turn, ask) {
             Some(Orderer::Session(id)) => functions.participating.sessions.applied(turn, id, ask, &applied),
             Some(Orderer::Focus(number)) => functions.focus.applied(turn, number, ask, &applied),
             Some(Orderer::Nobody) | None => {}
         },
-        Input::Refused { ask, refusal } => match turn.desk.take_orderer(ask) {
+        Input::Refused { ask, refusal } => match ordered(turn, ask) {
             Some(Orderer::Session(id)) => functions.participating.sessions.refused(turn, id, ask, &refusal),
             Some(Orderer::Focus(number)) => functions.focus.refused(turn, number, ask, &refusal),
             Some(Orderer::Nobody) | None => {}
@@ -161,6 +172,27 @@ fn take(turn: &mut Turn<'_>, functions: &mut Functions, waiting: &mut Map<Ask, W
                 functions.focus.restored(turn);
             }
         }
+    }
+}
+
+/// Who ordered the data plane, and is told now.
+fn ordered(turn: &mut Turn<'_>, ask: Ask) -> Option<Orderer> {
+    let orderer = turn.desk.take_orderer(ask);
+    match orderer {
+        Some(Orderer::Session(_)) => turn.acts(Function::Participating),
+        Some(Orderer::Focus(_)) => turn.acts(Function::Controlling),
+        Some(Orderer::Nobody) | None => {}
+    }
+    orderer
+}
+
+/// Which function a request belongs to.
+fn function_of(owner: Owner) -> Option<Function> {
+    match owner {
+        Owner::Message(..) | Owner::Session(_) | Owner::Relay(_) => Some(Function::Participating),
+        Owner::Focus(_) => Some(Function::Controlling),
+        Owner::Watch(_) | Owner::Notifier(_) => Some(Function::Registrar),
+        Owner::Nobody => None,
     }
 }
 
@@ -231,8 +263,10 @@ fn acknowledged(turn: &mut Turn<'_>, functions: &mut Functions, source: &Source,
     let tag = request.to_tag().unwrap_or_default();
     let takes = methods::within::takes_ack(turn, functions, &tag, source, request);
     if takes && functions.participating.sessions.has(&tag) {
+        turn.acts(Function::Participating);
         functions.participating.sessions.ack(turn, &tag, request);
     } else if takes && functions.focus.has(&tag) {
+        turn.acts(Function::Controlling);
         functions.focus.ack(turn, &tag, request);
     } else {
         turn.desk.counters.acks_stray += 1;
@@ -241,6 +275,7 @@ fn acknowledged(turn: &mut Turn<'_>, functions: &mut Functions, source: &Source,
 
 fn answered(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx, response: sip::Response) {
     let Some(owner) = turn.desk.owner(tx) else { return };
+    turn.desk.acted.function = function_of(owner);
     let part = &mut functions.participating;
     if response.code >= 200 {
         turn.desk.answered(tx, &response);
@@ -259,6 +294,7 @@ fn answered(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx,
 fn expired(turn: &mut Turn<'_>, functions: &mut Functions, tx: crate::ClientTx) {
     let Some(owner) = turn.desk.owner(tx) else { return };
     turn.desk.forget(tx);
+    turn.desk.acted.function = function_of(owner);
     let part = &mut functions.participating;
     match owner {
         Owner::Message(id, leg) => part.messages.silent(turn, &mut part.states, id, leg),
@@ -305,8 +341,12 @@ fn told(turn: &mut Turn<'_>, functions: &mut Functions, news: &contract::News) {
 
 fn tell(turn: &mut Turn<'_>, functions: &mut Functions, context: u64, news: &contract::News) {
     if functions.participating.sessions.owns_context(context) {
+        turn.acts(Function::Participating);
         functions.participating.sessions.news(turn, context, news);
     } else {
+        if functions.focus.owns_context(context) {
+            turn.acts(Function::Controlling);
+        }
         functions.focus.news(turn, context, news);
     }
 }

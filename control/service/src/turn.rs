@@ -11,7 +11,9 @@ use sip::typed::{CSeq, Reason};
 use sip::{Method, Request, Response};
 
 use crate::records::Row;
-use crate::{Ask, Change, ClientTx, Config, Counters, Key, LaneKey, Output, Route, ServerTx, UserId};
+use crate::{
+    Acted, Ask, Change, ClientTx, Config, Counters, Function, Key, LaneKey, Output, Route, ServerTx, UserId,
+};
 
 /// Accepted INVITEs that may still bring another 2xx; the oldest ones are forgotten beyond it.
 const ACCEPTED_MAX: usize = 4096;
@@ -73,6 +75,8 @@ pub(crate) struct Desk {
     pub(crate) entropy: Entropy,
     pub(crate) seed: HashSeed,
     pub(crate) counters: Counters,
+    /// Who took the event of this call.
+    pub(crate) acted: Acted,
     pub(crate) digest: Server,
     pub(crate) replays: Replays,
     timers: Timers<Wake>,
@@ -106,6 +110,7 @@ impl Desk {
             dtls_fingerprint: None,
             media: config.media.clone(),
             counters: Counters::default(),
+            acted: Acted::default(),
             digest: digest_server(&config),
             replays: Replays::with_max(config.limits.nonces_max),
             seed,
@@ -191,6 +196,11 @@ pub(crate) struct Turn<'a> {
 impl<'a> Turn<'a> {
     pub(crate) fn new(now: Now, desk: &'a mut Desk, out: &'a mut Outbox<Output>) -> Self {
         Turn { now, desk, out, changes: Vec::new() }
+    }
+
+    /// That function takes the event.
+    pub(crate) fn acts(&mut self, function: Function) {
+        self.desk.acted.by(function);
     }
 
     /// Puts out the one Write of this call.

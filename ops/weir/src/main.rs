@@ -13,6 +13,7 @@ mod ports;
 mod roles;
 mod status;
 mod supervise;
+mod trace;
 mod up;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Dataplane(roles::Options),
     /// Say how a running node is.
     Status(status::Options),
+    /// Follow one call or message through a running node, live, or draw it as a ladder.
+    Trace(trace::Options),
     /// Look at this host, and at the node if one runs here: what is wrong, and what to do about it.
     Doctor(doctor::Options),
     /// Start a node, drive it with real clients, print what came of it; exit 0 only if all went as it should.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Control(options) => roles::control(&options),
         Command::Dataplane(options) => roles::dataplane(&options),
         Command::Status(options) => status::run(&options),
+        Command::Trace(options) => trace::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Ue(options) => hand::run(options),

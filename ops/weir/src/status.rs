@@ -150,14 +150,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     runtime.block_on(show(options))
 }
 
-async fn show(options: &Options) -> anyhow::Result<ExitCode> {
-    // What runs wrote down how; a node that was started from a file of its own has the file's paths.
-    let config = Config::read(&options.folder.join("running.toml")).ok();
-    let socket = match (&options.socket, &config) {
-        (Some(socket), _) => socket.clone(),
+/// What runs wrote down how; a node that was started from a file of its own has the file's paths.
+fn running(folder: &Path) -> Option<Config> {
+    Config::read(&folder.join("running.toml")).ok()
+}
+
+/// The admin socket of the node in a folder, unless another one is meant.
+pub(crate) fn socket_of(folder: &Path, own: Option<&Path>) -> PathBuf {
+    match (own, running(folder)) {
+        (Some(socket), _) => socket.to_owned(),
         (None, Some(config)) => config.admin_socket(),
-        (None, None) => options.folder.join("control.sock"),
-    };
+        (None, None) => folder.join("control.sock"),
+    }
+}
+
+async fn show(options: &Options) -> anyhow::Result<ExitCode> {
+    let config = running(&options.folder);
+    let socket = socket_of(&options.folder, options.socket.as_deref());
     if options.ended {
         let answer =
             question(&socket, &json!({ "ask": "ended" })).await.context("control does not answer")?;

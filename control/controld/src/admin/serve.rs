@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::Ask;
+use super::{Ask, follow};
 use crate::Shutdown;
 use crate::clock::Clock;
 use crate::edge::Edge;
@@ -23,6 +23,7 @@ use crate::lane::Lanes;
 use crate::link::{Link, Order};
 use crate::metrics::{Metrics, Question};
 use crate::run::Addresses;
+use crate::trace::Bus;
 
 /// Octets of one question at most.
 const LINE_MAX: u64 = 64 * 1024;
@@ -45,6 +46,7 @@ pub(crate) struct Admin {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) front: mpsc::Sender<front::Order>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) trace: Bus,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
 }
@@ -110,6 +112,13 @@ async fn converse(stream: UnixStream, admin: &Admin) -> io::Result<()> {
         }
         let whole = line.ends_with(b"\n");
         let (outcome, answer) = match serde_json::from_slice(&line) {
+            Ok(Ask::Trace(wanted)) => match admin.trace.open(&wanted) {
+                Ok(tracing) => {
+                    admin.metrics.questions.count(Question::Answered);
+                    return follow::tell(tracing, &mut reader, &mut writer, &admin.shutdown).await;
+                }
+                Err(why) => (Question::Refused, Err(why)),
+            },
             Ok(ask) => match admin.answer(ask).await {
                 Ok(answer) => (Question::Answered, Ok(answer)),
                 Err(why) => (Question::Refused, Err(why)),
@@ -143,6 +152,8 @@ impl Admin {
                 self.capture(contract::Capture { context, file, on, max_bytes, leg }).await
             }
             Ask::Drain { on } => self.drain(on).await,
+            // It has a conversation of its own.
+            Ask::Trace(_) => Err("no trace".to_owned()),
             Ask::Shutdown {} => {
                 tracing::info!("shutting down: asked on the admin socket");
                 self.shutdown.trigger();

@@ -19,6 +19,7 @@ use super::table::Table;
 use super::{Arrival, Edge, Shared, connection, datagram, identity, tls};
 use crate::Shutdown;
 use crate::metrics::{Close, Metrics};
+use crate::trace::Bus;
 
 /// The port of SIP (RFC 3261 §19.1.2).
 const PORT: u16 = 5060;
@@ -104,7 +105,7 @@ impl Bound {
 
     /// Starts reading.
     pub(crate) fn start(self, parts: Parts) -> anyhow::Result<Edge> {
-        let Parts { settings, framing, front, metrics, shutdown, seed } = parts;
+        let Parts { settings, framing, front, metrics, trace, shutdown, seed } = parts;
         let peers = identity::Peers::open(&settings.tls)?;
         let shown = tls::Shown::new(&settings.tls)?;
         let acceptor = match self.streams.iter().any(|(transport, ..)| transport.is_secure()) {
@@ -125,6 +126,7 @@ impl Bound {
             table: Table::new(seed),
             peers,
             hep: Hep::open(&settings.hep)?,
+            trace,
         });
         let (locals, sockets): (Vec<_>, Vec<_>) = self.udp.into_iter().map(|(l, s)| (l, Arc::new(s))).unzip();
         let udp = Arc::new(datagram::Sockets::new(sockets, seed));
@@ -145,6 +147,7 @@ pub(crate) struct Parts {
     pub(crate) framing: sip::Limits,
     pub(crate) front: mpsc::Sender<Arrival>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) trace: Bus,
     pub(crate) shutdown: Shutdown,
     pub(crate) seed: HashSeed,
 }

@@ -284,7 +284,7 @@ impl<'a> Connection<'a> {
 
     /// A message of ours is for the collector too.
     pub(super) fn copy_out(&self, bytes: &Bytes) {
-        self.shared.copy(self.peer.transport, self.local, self.peer.addr, || bytes.clone());
+        self.shared.copy(self.peer, true, self.local, || bytes.clone());
     }
 
     async fn wrote<W: AsyncWrite + Unpin>(&mut self, octets: usize, writer: &mut W) -> Result<(), Close> {
@@ -361,7 +361,7 @@ impl<'a> Connection<'a> {
     /// A message of this peer, in one of its places: waits until one is free.
     pub(super) async fn arrival(&self, message: sip::Message) -> Arrival {
         let (peer, connection, local) = (self.peer, self.ticket.id, self.local);
-        self.shared.copy(peer.transport, peer.addr, local, || message.to_bytes());
+        self.shared.copy(peer, false, local, || message.to_bytes());
         let trusted = self.trusted;
         if trusted && let sip::Message::Request(request) = &message {
             self.alias(request);

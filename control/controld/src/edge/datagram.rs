@@ -121,7 +121,7 @@ fn take(shared: &Shared, peer: Peer, local: SocketAddr, datagram: &[u8]) {
     let bytes = Bytes::copy_from_slice(datagram);
     let read = sip::datagram(bytes.clone(), &shared.framing);
     if !matches!(read, Ok(None)) {
-        shared.copy(peer.transport, peer.addr, local, || bytes);
+        shared.copy(peer, false, local, || bytes);
     }
     let arrival = match read {
         Ok(None) => return metrics.pings.count(peer.transport),

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::Shutdown;
 use crate::metrics::{Close, Copied, Discard, Metrics};
+use crate::trace::Bus;
 
 pub(crate) use bind::{Bound, Parts};
 pub use settings::{Hep, Limits, Listener, Settings, Tls, TlsPeer, Transport};
@@ -82,18 +83,22 @@ struct Shared {
     /// Who is known by a certificate.
     peers: Option<Arc<identity::Peers>>,
     hep: Option<hep::Hep>,
+    trace: Bus,
 }
 
 impl Shared {
-    /// A message went from one address to the other.
-    fn copy(
-        &self,
-        transport: sip::Transport,
-        from: SocketAddr,
-        to: SocketAddr,
-        message: impl FnOnce() -> Bytes,
-    ) {
-        let copied = self.hep.as_ref().map(|hep| hep.copy(transport, from, to, &message()));
+    /// A message went to the peer from an address of ours, or came from it: whoever looks on gets a copy.
+    fn copy(&self, peer: Peer, outgoing: bool, local: SocketAddr, message: impl FnOnce() -> Bytes) {
+        let traced = self.trace.is_on();
+        if !traced && self.hep.is_none() {
+            return;
+        }
+        let message = message();
+        if traced {
+            self.trace.wire(peer, outgoing, &message);
+        }
+        let (from, to) = if outgoing { (local, peer.addr) } else { (peer.addr, local) };
+        let copied = self.hep.as_ref().map(|hep| hep.copy(peer.transport, from, to, &message));
         if let Some(copied) = copied {
             self.metrics.copies.count(if copied { Copied::Sent } else { Copied::Lost });
         }
@@ -129,7 +134,7 @@ impl Edge {
                     return Ok(());
                 }
                 datagram::Sent::Gone(local) => {
-                    self.shared.copy(peer.transport, local, peer.addr, || bytes);
+                    self.shared.copy(peer, true, local, || bytes);
                     Ok(())
                 }
                 datagram::Sent::Impossible => Err(Unsendable),

@@ -43,6 +43,7 @@ fn bench(change: impl FnOnce(&mut Settings)) -> Bench {
         framing: settings.stack.clone(),
         front,
         metrics: metrics.clone(),
+        trace: crate::trace::Bus::idle(metrics.clone()),
         shutdown: shutdown.clone(),
         seed: HashSeed(1),
         settings,

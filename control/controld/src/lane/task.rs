@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::front;
 use crate::link::{Link, Order};
 use crate::metrics::{Discard, Metrics, Outcome};
+use crate::trace::{Bus, Heard, Trail};
 
 /// A life shorter than this is followed by a pause as long as this.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) front: mpsc::Sender<front::Order>,
     pub(crate) link: Link,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) trace: Bus,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -92,6 +94,7 @@ pub(super) struct Lane {
     pub(super) of_lanes: Map<Origin, ServerTx>,
     /// Requests that we sent, until their final answer.
     pub(super) clients: Map<ClientTx, Way>,
+    trail: Trail,
     ready: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
@@ -121,6 +124,7 @@ pub(crate) fn start(
         servers: map(seed),
         of_lanes: map(seed),
         clients: map(seed),
+        trail: Trail::default(),
         ready: Some(ready),
         parts,
     };
@@ -269,17 +273,21 @@ impl Lane {
     }
 
     async fn decide(&mut self, input: Input) {
+        let heard = self.parts.trace.is_on().then(|| {
+            let serving = |tx| self.servers.get(&tx).map(|serving| &*serving.refusal);
+            self.trail.hear(&input, serving)
+        });
         self.service.handle(self.parts.clock.now(), input, &mut self.out);
-        self.decided().await;
+        self.decided(heard).await;
     }
 
     async fn timeout(&mut self) {
         self.service.timeout(self.parts.clock.now(), &mut self.out);
-        self.decided().await;
+        self.decided(self.parts.trace.is_on().then(Heard::default)).await;
     }
 
     /// Commits what was decided, and performs it now if nothing has to be waited for.
-    async fn decided(&mut self) {
+    async fn decided(&mut self, heard: Option<Heard>) {
         let (mut changes, mut outputs) = (Vec::new(), Vec::with_capacity(self.out.len()));
         let mut needs = Vec::new();
         for output in self.out.drain() {
@@ -288,6 +296,14 @@ impl Lane {
                 Output::Need { ask, keys } => needs.push((ask, keys)),
                 other => outputs.push(other),
             }
+        }
+        match heard {
+            Some(heard) => {
+                let asks = needs.iter().map(|(ask, _)| ask.0);
+                let (acted, outcome) = (self.service.acted(), (outputs.as_slice(), changes.as_slice()));
+                self.trail.decided(&self.parts.trace, &heard, acted, asks, outcome);
+            }
+            None => self.trail.clear(),
         }
         self.serial += 1;
         let (life, serial, mut committed) = (self.life, self.serial, changes.is_empty());

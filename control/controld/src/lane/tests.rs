@@ -149,6 +149,7 @@ impl Bench {
             front,
             link: unstarted.link(),
             metrics: metrics.clone(),
+            trace: crate::trace::Bus::idle(metrics.clone()),
             shutdown: shutdown.clone(),
         };
         let (_, ready) = start(parts, inboxes.pop().unwrap());

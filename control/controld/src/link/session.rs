@@ -210,6 +210,9 @@ impl Runner {
                 batch.epoch = self.parts.epoch;
                 let by = Instant::now() + Duration::from_millis(self.parts.settings.answer_ms);
                 waiting.batches.insert(batch.generation, (from, ask, by));
+                if self.parts.trace.is_on() {
+                    self.parts.trace.ordered(&batch);
+                }
                 session.put(to_dataplane::Body::Batch(batch));
             }
             Order::Decide(decide) => session.put(to_dataplane::Body::Decide(decide)),
@@ -234,14 +237,25 @@ impl Runner {
             from_dataplane::Body::Applied(applied) => {
                 let Some((from, ask, _)) = waiting.batches.remove(&applied.generation) else { return };
                 self.parts.metrics.batches.count(Outcome::Done);
+                if self.parts.trace.is_on() {
+                    self.parts.trace.answered(applied.generation, Ok(&applied));
+                }
                 self.lanes.tell(from.lane, Event::Applied { life: from.life, ask, applied });
             }
             from_dataplane::Body::Refusal(refusal) => {
                 if let Some((from, ask, _)) = waiting.batches.remove(&refusal.generation) {
+                    if self.parts.trace.is_on() {
+                        self.parts.trace.answered(refusal.generation, Err(&refusal));
+                    }
                     self.refused(from, ask, refusal);
                 }
             }
-            from_dataplane::Body::News(news) => self.spread(news),
+            from_dataplane::Body::News(news) => {
+                if self.parts.trace.is_on() {
+                    self.parts.trace.news(&news);
+                }
+                self.spread(news);
+            }
             from_dataplane::Body::Audited(part) => self.audited_part(part, waiting),
             from_dataplane::Body::CaptureState(state) => {
                 if let Some(at) = waiting.captures.iter().position(|(context, _)| *context == state.context) {

@@ -48,6 +48,7 @@ impl Bench {
             ended: ended::Settings::default(),
             clock: Clock::start(),
             metrics: metrics.clone(),
+            trace: crate::trace::Bus::idle(metrics.clone()),
             shutdown: shutdown.clone(),
         };
         unstarted.start(parts, lanes);

@@ -22,7 +22,7 @@ use crate::lane_key::{is_originating, lane_in, user_of};
 use crate::participating::{Caller, Target, choose};
 use crate::supported;
 use crate::turn::Turn;
-use crate::{Key, Route, ServerTx, Source, Table, UserId};
+use crate::{Function, Key, Route, ServerTx, Source, Table, UserId};
 
 /// A request that opens something.
 #[derive(Clone, Debug)]
@@ -181,6 +181,7 @@ pub(crate) fn needs(turn: &Turn<'_>, functions: &Functions, arrival: &Arrival) -
 /// Does what the request asks, or refuses it.
 pub(crate) fn decide(turn: &mut Turn<'_>, functions: &mut Functions, mut arrival: Arrival, facts: &Facts) {
     if arrival.request.method == Method::Register {
+        turn.acts(Function::Registrar);
         register::decide(turn, functions, &arrival, facts);
         return;
     }
@@ -202,7 +203,14 @@ pub(crate) fn decide(turn: &mut Turn<'_>, functions: &mut Functions, mut arrival
     };
     // Credentials end here (RFC 3261 §22.3).
     arrival.request.headers.remove(&Name::ProxyAuthorization);
-    match case(turn, &arrival, &caller) {
+    let case = case(turn, &arrival, &caller);
+    match case {
+        Case::Originating(_) => turn.acts(Function::Originating),
+        Case::Terminating(_) => turn.acts(Function::Terminating),
+        Case::Conference => turn.acts(Function::Controlling),
+        Case::Nobody(_) => {}
+    }
+    match case {
         Case::Nobody(code) => {
             let response = b2b::refuse(turn.config(), &arrival.request, code);
             turn.respond(arrival.tx, response);
@@ -230,13 +238,17 @@ fn next(turn: &Turn<'_>, arrival: &Arrival) -> Option<Target> {
 
 /// Where a terminating request goes: back to whoever brought it, who knows the user's devices; else to those that are
 /// registered here. Nowhere, when none is.
-fn devices(turn: &Turn<'_>, functions: &Functions, arrival: &Arrival, user: &UserId) -> Vec<Target> {
+fn devices(turn: &mut Turn<'_>, functions: &Functions, arrival: &Arrival, user: &UserId) -> Vec<Target> {
     match Trigger::of(turn.config(), &arrival.source, &arrival.request) {
         Some(trigger) if trigger.registered => vec![trigger.target(arrival.request.uri.clone())],
         Some(_) => Vec::new(),
         None => {
             let max = turn.config().limits.fork_max;
-            choose(&arrival.request, functions.bindings.live(user, turn.now.wall), max)
+            let mut contacts = 0;
+            let live = functions.bindings.live(user, turn.now.wall).inspect(|_| contacts += 1);
+            let chosen = choose(&arrival.request, live, max);
+            turn.desk.acted.devices = Some((chosen.len(), contacts));
+            chosen
         }
     }
 }
