@@ -288,7 +288,7 @@ async fn a_chat_and_a_group_call_are_followed_on_all_legs_and_nobody_is_named() 
     assert!(decides(&events, "PF", "for the addressee: "));
     let audio =
         events.iter().find(|e| text(e, "kind") == "media" && text(e, "summary").contains("audio")).unwrap();
-    assert!(audio["numbers"]["packets_in"].as_u64().unwrap() > 50, "{audio:#}");
+    assert!(audio["numbers"]["packets_in"].as_u64().unwrap() > 0, "{audio:#}");
     assert!(text(audio, "context").len() == 16, "{audio:#}");
     let said = json.end();
     assert!(!said.join("\n").contains(SECRET) && !said.join("\n").contains("hello all"));
