@@ -45,7 +45,9 @@ impl Message {
             self.copy_failed(now, source, passage, target, status, tx);
             // Of what its sender does not wait for any more, something may still wait here.
             self.forget_held(now, target, source, passage, tx);
+            self.expects_no_report(target, source, passage);
         }
+        self.spill_over(target, tx);
         // RFC 4975 §10.5, §10.9, §10.11: the session is no more.
         if matches!(status, Status::NO_SESSION | Status::OTHER_CONNECTION) {
             self.unbind(now, target, tx);

@@ -167,6 +167,8 @@ impl Message {
             row.counts.bytes_in += piece.len() as u64;
         }
         if !p.refused {
+            // A chunk may be as long as its message: what still comes is not given up.
+            p.until = p.until.max(now.mono + Duration::from_millis(self.limits.incomplete_ms));
             let passed = match p.advance(piece) {
                 Err(status) => Err(status),
                 Ok(()) if p.holds == super::Holds::Nothing => Ok(self.spread(now, leg, &mut p, piece, tx)),

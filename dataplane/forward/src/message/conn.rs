@@ -174,6 +174,8 @@ pub(crate) struct Conn {
     pub(crate) spill_paced: bool,
     /// A leg of it is behind.
     pub(crate) spills: bool,
+    /// Counts which of its legs has its room first.
+    pub(crate) turn: u8,
     /// Sessions bound to it.
     pub(crate) legs: Vec<u32>,
     /// What was read before the first request was whole (for a hand-over).
@@ -229,6 +231,7 @@ impl Conn {
             spill_waits: 0,
             spill_paced: false,
             spills: false,
+            turn: 0,
             legs: Vec::new(),
             prefix: None,
             queue: Queue::default(),

@@ -187,7 +187,13 @@ impl Message {
             }
             self.let_go(&sources);
             let legs = self.conns.get_mut(&conn).map(|row| std::mem::take(&mut row.legs)).unwrap_or_default();
-            legs.iter().for_each(|leg| self.wants_drain(*leg));
+            // Sessions that share a connection have its room by turns.
+            let turn = self.conns.get_mut(&conn).map_or(0, |row| {
+                row.turn = row.turn.wrapping_add(1);
+                usize::from(row.turn)
+            });
+            let (before, after) = legs.split_at(turn % legs.len().max(1));
+            after.iter().chain(before).for_each(|leg| self.wants_drain(*leg));
             if let Some(row) = self.conns.get_mut(&conn) {
                 row.legs = legs;
             }
@@ -251,6 +257,7 @@ impl Message {
         self.relay_mourns(now, tx);
         self.see_guests_off();
         self.drain_all(now, tx);
+        self.room_again();
         while tx.out.room() > 16
             && let Some(conn) = self.unblocked.pop_front()
         {
@@ -368,6 +375,7 @@ impl Message {
             self.congest(now, conn, tx);
         }
         self.expire_transactions(now, conn, tx);
+        self.spills_over(conn, tx);
         let Some(row) = self.conns.get(&conn) else { return };
         let waits = [
             row.arrival,
@@ -436,6 +444,7 @@ impl Message {
             matches!(copy.stage, CopyStage::Live | CopyStage::Held) && copy.begun && !copy.own
         });
         self.copy_failed(now, source, passage, target, Status::TIMEOUT, tx);
+        self.expects_no_report(target, source, passage);
         if is_cut {
             self.not_held(target, Drop::MsrpUnanswered, tx);
             self.relieve_held(target, tx);

@@ -135,6 +135,11 @@ impl Held {
         self.tap
     }
 
+    /// Octets of what its chunks' heads are made of.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.head.block().len() + self.shown_id.len()
+    }
+
     pub(super) fn shown_id(&self) -> &str {
         &self.shown_id
     }
@@ -436,6 +441,7 @@ impl Message {
             if held.spill {
                 self.spill_settles(leg);
                 self.wants_drain(leg);
+                self.spill_over(leg, tx);
             }
         }
     }

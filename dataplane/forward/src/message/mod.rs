@@ -215,6 +215,7 @@ impl Message {
             ("timers", self.timers.len()),
             ("messages", rows(|row| row.passages.iter().count())),
             ("held messages", rows(|row| row.held.len())),
+            ("pieces held", rows(|row| row.held.iter().map(|held| held.pieces.len()).sum())),
             ("reports expected", rows(|row| row.expects.len())),
             ("questions", rows(|row| usize::from(row.asked.is_some()))),
             ("transactions", conns(|conn| conn.transactions.len())),
@@ -244,7 +245,8 @@ impl Message {
             && self.drains.is_empty()
             && self.letters.is_empty()
             && self.partings.is_empty()
-            && self.disk.orders.is_empty();
+            && self.disk.orders.is_empty()
+            && !self.disk.freed;
         if is_idle && !self.relay.has_lost() { self.timers.next_timeout() } else { Some(Instant::ZERO) }
     }
 }

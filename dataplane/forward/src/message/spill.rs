@@ -32,8 +32,12 @@ use crate::{ConnId, Drop};
 const NEAR_BYTES: u64 = 128 << 10;
 /// Pieces of one receiver: neighbours in the file are one, so it takes many messages at a time to have as many.
 const PIECES_MAX: usize = 4096;
-/// What a piece costs that is not written yet, besides its octets.
+/// Of them so many may be in memory before anything goes to disk, where neighbours become one.
+const NEAR_PIECES: usize = PIECES_MAX / 4;
+/// What a piece costs besides its octets.
 const PIECE_COST: usize = 256;
+/// What all messages that wait for one receiver, and their pieces, cost besides their octets: many may have few, or none.
+const COSTS_MAX: usize = 1 << 20;
 /// A chunk of what waited ends when it has as much: its far end answers, and keeps what it has, chunk by chunk.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;
 /// What one read brings at most.
@@ -185,7 +189,7 @@ struct File {
 impl Spill {
     /// The memory of one at most, besides what is not written.
     pub(crate) const fn octets_max() -> usize {
-        2 * NEAR_BYTES as usize + 2 * READ_BYTES + PIECES_MAX * size_of::<Piece>()
+        2 * NEAR_BYTES as usize + 2 * READ_BYTES + COSTS_MAX
     }
 }
 
@@ -198,6 +202,17 @@ impl Row {
     /// Octets that wait, in memory and on disk.
     fn behind(&self) -> u64 {
         self.held.iter().filter(|held| held.spill).map(|held| held.bytes as u64).sum()
+    }
+
+    /// What waits is so much in number that nothing more may.
+    fn is_crowded(&self) -> bool {
+        let cost = |held: &Held| size_of::<Held>() + held.head_bytes() + held.pieces.len() * PIECE_COST;
+        self.held.iter().filter(|held| held.spill).map(cost).sum::<usize>() > COSTS_MAX
+    }
+
+    /// Its sources wait: for room on disk, or until less waits.
+    fn must_wait(&self) -> bool {
+        self.has_late() || self.is_crowded()
     }
 
     fn has_late(&self) -> bool {
@@ -313,6 +328,7 @@ impl Message {
         let (from, near) = (self.gate_of(source), self.near_bytes());
         let Some(row) = self.row_mut(target) else { return false };
         let (behind, late) = (row.behind(), row.has_late());
+        let few = row.held.iter().map(|held| held.pieces.len()).sum::<usize>() < NEAR_PIECES;
         let Some(held) = row.held.iter_mut().find(|held| open(held)) else { return false };
         held.total = p.total.map(|total| p.out(total));
         if piece.is_empty() {
@@ -320,6 +336,7 @@ impl Message {
         }
         let bytes = if piece.len() <= COPY_MAX { Bytes::copy_from_slice(piece) } else { piece.clone() };
         let is_near = !late
+            && few
             && row.spill.as_ref().is_some_and(|spill| spill.file.is_none())
             && behind + bytes.len() as u64 <= near;
         held.bytes += bytes.len();
@@ -333,7 +350,7 @@ impl Message {
         self.wants_drain(target);
         let unwritten = self.disk.unwritten > self.limits.spill_unwritten_bytes_max;
         let Some(row) = self.rows.get_mut(target as usize) else { return false };
-        let (late, much) = (row.has_late(), row.behind() > near);
+        let (late, much) = (row.must_wait(), row.behind() > near);
         let Some((from, spill)) = from.zip(row.spill.as_mut()) else { return late || unwritten };
         let Some(conn) = self.conns.get_mut(&from) else { return late || unwritten };
         let mut note = |list: &mut Vec<ConnId>| {
@@ -358,8 +375,15 @@ impl Message {
     }
 
     /// The chunk with the last octet ended, or the message is whole: of what waits the same is so. They need not be one: chunks
-    /// may come in any order.
-    pub(super) fn spill_ends(&mut self, target: u32, source: u32, p: &Passage, flag: Flag, tx: &mut Tx<'_>) {
+    /// may come in any order. True: its source must wait.
+    pub(super) fn spill_ends(
+        &mut self,
+        target: u32,
+        source: u32,
+        p: &Passage,
+        flag: Flag,
+        tx: &mut Tx<'_>,
+    ) -> bool {
         let open = |held: &Held| held.is_of(source, p.id) && !held.finished;
         let next = p.out(p.next);
         if self.row(target).is_some_and(|row| !row.held.iter().any(open)) {
@@ -374,6 +398,20 @@ impl Message {
             held.finished = p.done;
         }
         self.wants_drain(target);
+        // A message, or a chunk, may have no octets: those are not counted by them.
+        let from = self.gate_of(source);
+        let row = self.rows.get_mut(target as usize).filter(|row| row.is_crowded());
+        let spill = row.and_then(|row| row.spill.as_mut());
+        let Some((spill, (from, conn))) =
+            spill.zip(from.and_then(|from| Some((from, self.conns.get_mut(&from)?))))
+        else {
+            return false;
+        };
+        if !spill.blocks.contains(&from) {
+            spill.blocks.push(from);
+            conn.spill_waits += 1;
+        }
+        true
     }
 
     /// Gives to the disk what waits for room there, as far as there is some.
@@ -403,6 +441,7 @@ impl Message {
             let Some((start, bytes)) = piece.and_then(|piece| Some((piece.start, piece.bytes()?.clone())))
             else {
                 row.spill = Some(spill);
+                self.disk.short.insert(leg);
                 return;
             };
             let first = bytes.slice(..length as usize);
@@ -518,6 +557,8 @@ impl Message {
             self.held_failed(now, leg, held, tx);
         }
         self.spill_settles(leg);
+        // What was behind it may go.
+        self.wants_drain(leg);
         self.relieve_held(leg, tx);
         self.spill_over(leg, tx);
     }
@@ -533,7 +574,7 @@ impl Message {
         self.place(leg);
         let near = self.near_bytes();
         let Some(row) = self.rows.get_mut(leg as usize) else { return };
-        let (late, much) = (row.has_late(), row.behind() > near);
+        let (late, much) = (row.must_wait(), row.behind() > near);
         let Some(spill) = row.spill.as_mut() else { return };
         if late {
             return;
@@ -546,6 +587,22 @@ impl Message {
         self.release(&blocks);
         self.go_on(&paced);
         open.into_iter().for_each(|source| self.goes_on_with(source));
+    }
+
+    /// Somebody's file has ended: there may be room for what waits for others.
+    pub(super) fn room_again(&mut self) {
+        if std::mem::take(&mut self.disk.freed) {
+            let short = std::mem::take(&mut self.disk.short);
+            short.into_iter().for_each(|leg| self.spill_settles(leg));
+        }
+    }
+
+    /// The far end of a receiver has refused a message, or does not answer: what it may still report is not waited for.
+    pub(super) fn expects_no_report(&mut self, leg: u32, source: u32, passage: u64) {
+        let expects = self.row_mut(leg).map(|row| row.expects.iter_mut()).into_iter().flatten();
+        for expect in expects.filter(|expect| (expect.source, expect.passage) == (source, passage)) {
+            expect.spilled = false;
+        }
     }
 
     /// Sources need not wait for room on disk any more.
@@ -711,12 +768,17 @@ pub(crate) struct Disk {
     pub(crate) spilled: u64,
     /// Sources that wait for the disk.
     blocks: Vec<ConnId>,
+    /// Legs for which something waits that had no room.
+    short: std::collections::BTreeSet<u32>,
+    /// There is more room since they were looked at.
+    pub(super) freed: bool,
 }
 
 impl Disk {
     fn end(&mut self, file: &File) {
         self.files.remove(&file.id);
         self.bytes -= file.extent;
+        self.freed |= !self.short.is_empty();
         self.orders.push_back(Box::new(SpillOrder::End { file: file.id }));
     }
 

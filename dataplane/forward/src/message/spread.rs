@@ -125,12 +125,14 @@ impl Message {
         let until = self.answer_until(now);
         let remembered = now.mono + std::time::Duration::from_millis(self.limits.report_ms);
         self.hand_end(source, p, flag);
+        let mut block = false;
+        let (max, room) = (self.limits.queue_bytes_max, p.room);
         for at in 0..p.copies.len() {
             let Some(copy) = p.copies.get(at).copied() else { continue };
             if copy.stage == CopyStage::Held && p.room && p.done {
                 self.held_whole(copy.leg, source, p);
             } else if copy.stage == CopyStage::Held && (p.done || flag == Flag::Last) && !p.room {
-                self.spill_ends(copy.leg, source, p, flag, tx);
+                block |= self.spill_ends(copy.leg, source, p, flag, tx);
             }
             if copy.stage != CopyStage::Live {
                 continue;
@@ -143,11 +145,13 @@ impl Message {
             let (Some(row), Some(to)) = (self.rows.get(copy.leg as usize), self.conns.get_mut(&conn)) else {
                 continue;
             };
+            let mut is_full = false;
             if !to.carries(source, p.id, copy.leg) && flag == Flag::Last {
                 // It was interrupted after its last octet: an empty chunk says that this is the end.
                 let start = p.out(p.next);
                 open_chunk(to, row, p, source, copy.leg, start, until, 0, &mut self.entropy);
                 tx.totals.requests_out += 1;
+                is_full = to.load() > if room { max / 5 * 4 } else { max };
             }
             if to.carries(source, p.id, copy.leg) {
                 to.close_chunk(flag, until);
@@ -175,6 +179,14 @@ impl Message {
             if p.done {
                 self.copy_sent(source, p, copy.leg, at, remembered);
             }
+            if is_full {
+                // What has no octets takes room all the same. It is no chatter of many: its source waits.
+                let octets = if room { u64::MAX } else { p.next };
+                block |= self.mind_the_load(now, conn, source, room, octets, tx);
+            }
+        }
+        if block {
+            self.block_source(source);
         }
         if p.done {
             self.tap_ends(now, source, p, tx);

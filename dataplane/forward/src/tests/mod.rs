@@ -10,6 +10,7 @@ mod msrp_held;
 mod msrp_hostile;
 mod msrp_relay;
 mod msrp_spill;
+mod msrp_spill_bounds;
 mod msrp_switch;
 mod msrp_tap;
 mod outposts;

@@ -8,9 +8,9 @@ use super::phone::*;
 use super::rig::*;
 use crate::{CloseReason, Drop, Input, Limits, Output};
 
-const QUEUE: usize = 50_000;
+pub(super) const QUEUE: usize = 50_000;
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         queue_bytes_max: QUEUE,
         inflight_bytes_max: 10_000,
@@ -22,7 +22,7 @@ fn limits() -> Limits {
 }
 
 /// Leg 1 sends to legs 2 and 3, and they answer; the peer of leg 2 reads nothing by itself.
-fn one_to_two(limits: Limits) -> Phones {
+pub(super) fn one_to_two(limits: Limits) -> Phones {
     let legs = vec![msrp_leg(1), msrp_leg(2), msrp_leg(3)];
     let paths = vec![path(1, Mode::Distribute, &[1], &[2, 3]), path(2, Mode::Distribute, &[2, 3], &[1])];
     let mut phones = Phones::up_with(limits, legs, paths);
@@ -30,12 +30,12 @@ fn one_to_two(limits: Limits) -> Phones {
     phones
 }
 
-fn text(octets: usize) -> Vec<u8> {
+pub(super) fn text(octets: usize) -> Vec<u8> {
     (0..octets as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 /// A message in chunks of 20,000 octets.
-fn file(phones: &Phones, id: &str, body: &[u8], more: &str) -> Vec<u8> {
+pub(super) fn file(phones: &Phones, id: &str, body: &[u8], more: &str) -> Vec<u8> {
     let (mut wire, size, mut at) = (Vec::new(), body.len(), 0);
     while at < size {
         let end = size.min(at + 20_000);
@@ -49,9 +49,9 @@ fn file(phones: &Phones, id: &str, body: &[u8], more: &str) -> Vec<u8> {
     wire
 }
 
-const SILENT: &str = "Failure-Report: no\r\n";
+pub(super) const SILENT: &str = "Failure-Report: no\r\n";
 
-fn pauses(done: &[Done]) -> i32 {
+pub(super) fn pauses(done: &[Done]) -> i32 {
     let of = |d: &Done| match d {
         Done::Stream(Output::Pause { .. }) => 1,
         Done::Stream(Output::Resume { .. }) => -1,
@@ -61,27 +61,27 @@ fn pauses(done: &[Done]) -> i32 {
 }
 
 /// A sender that heeds a pause.
-struct Sender {
-    bytes: Vec<u8>,
-    at: usize,
-    paused: bool,
+pub(super) struct Sender {
+    pub(super) bytes: Vec<u8>,
+    pub(super) at: usize,
+    pub(super) paused: bool,
     /// How often it had to wait.
-    waits: usize,
+    pub(super) waits: usize,
 }
 
 impl Sender {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
         Sender { bytes, at: 0, paused: false, waits: 0 }
     }
 
-    fn heed(&mut self, done: &[Done]) {
+    pub(super) fn heed(&mut self, done: &[Done]) {
         let now = i32::from(self.paused) + pauses(done);
         self.waits += usize::from(now > 0 && !self.paused);
         self.paused = now > 0;
     }
 
     /// Sends until it must wait, or to the end.
-    fn push(&mut self, phones: &mut Phones) -> Vec<Done> {
+    pub(super) fn push(&mut self, phones: &mut Phones) -> Vec<Done> {
         let mut all = Vec::new();
         while !self.paused && self.at < self.bytes.len() {
             let end = self.bytes.len().min(self.at + 8192);
@@ -93,13 +93,13 @@ impl Sender {
         all
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.at == self.bytes.len()
     }
 }
 
 /// The peer of leg 2 reads what is on its wire.
-fn drink(phones: &mut Phones, had: &mut Vec<u8>) -> Vec<Done> {
+pub(super) fn drink(phones: &mut Phones, had: &mut Vec<u8>) -> Vec<Done> {
     let wire = phones.rig.wire.remove(&2).unwrap_or_default();
     had.extend_from_slice(&wire);
     let mut done = phones.rig.input(Input::Sent { conn: conn(2), bytes: wire.len() });
@@ -108,7 +108,7 @@ fn drink(phones: &mut Phones, had: &mut Vec<u8>) -> Vec<Done> {
 }
 
 /// What came of a message, octet by octet in its place, and its last flag.
-fn came(wire: &[u8], id: &str) -> (Vec<u8>, Option<Flag>) {
+pub(super) fn came(wire: &[u8], id: &str) -> (Vec<u8>, Option<Flag>) {
     let (rest, read) = parse(wire);
     assert!(rest.is_empty(), "{} octets of a chunk without its end", rest.len());
     let (mut body, mut last) = (Vec::new(), None);
@@ -124,7 +124,7 @@ fn came(wire: &[u8], id: &str) -> (Vec<u8>, Option<Flag>) {
 }
 
 /// What control was told of leg 2: `(on, kept)`.
-fn told(done: &[Done]) -> Vec<(bool, bool)> {
+pub(super) fn told(done: &[Done]) -> Vec<(bool, bool)> {
     let of = |what: &news::What| match what {
         news::What::Pressure(Pressure { leg, on, kept, .. }) if *leg == Some(key(2)) => Some((*on, *kept)),
         _ => None,
@@ -133,7 +133,7 @@ fn told(done: &[Done]) -> Vec<(bool, bool)> {
 }
 
 /// Nothing of it is left anywhere.
-fn is_clean(phones: &Phones) {
+pub(super) fn is_clean(phones: &Phones) {
     assert!(phones.rig.disk.files.is_empty(), "{:?}", phones.rig.disk.files.keys());
     let totals = phones.rig.engine.totals();
     assert_eq!((totals.spill_bytes, totals.spill_files), (0, 0));

@@ -59,7 +59,7 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Does what is next.
-    fn next(&mut self) -> Option<SpillWord> {
+    pub(crate) fn next(&mut self) -> Option<SpillWord> {
         while let Some(order) = self.waiting.pop_front() {
             match order {
                 SpillOrder::Write { file, bytes, .. } if self.writes_fail => {

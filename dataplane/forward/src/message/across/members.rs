@@ -111,6 +111,7 @@ impl Message {
         tx: &mut Tx<'_>,
     ) {
         p.next = next;
+        p.until = p.until.max(now.mono + Duration::from_millis(self.limits.incomplete_ms));
         let full = !p.refused && self.spread(now, guest, &mut p, bytes, tx);
         self.keep(guest, p);
         if let Some(here) = self.row_mut(guest).and_then(Row::guest) {
@@ -156,6 +157,15 @@ impl Message {
     pub(in crate::message) fn gate_of(&self, source: u32) -> Option<ConnId> {
         let row = self.row(source)?;
         if row.is_guest() { Some(ConnId(GUEST | u64::from(source))) } else { row.conn() }
+    }
+
+    /// A source must wait, of whom no octet is being spread just now.
+    pub(in crate::message) fn block_source(&mut self, source: u32) {
+        if let Some(guest) = self.row_mut(source).and_then(Row::guest) {
+            guest.blocked = true;
+        } else if let Some(conn) = self.conn_id(source) {
+            self.block(conn);
+        }
     }
 
     /// A full member has room again. True: it held up a guest.
