@@ -7,5 +7,6 @@ pub mod msrp_peer;
 pub mod namespace;
 pub mod node;
 pub mod requirements;
+pub mod sipp;
 pub mod webrtc;
 pub mod workspace;
