@@ -206,14 +206,15 @@ impl Media {
             && !body.contains(&format!("/{SESSION};tcp"))
     }
 
-    /// What a client says that it wants of the other one.
-    const fn wanted(self) -> &'static str {
+    /// What a client says that it wants of the other one. Each is a contribution of its own: two of one name are one group.
+    fn wanted(self, unit: &Unit) -> String {
+        let id = unit.call_id();
         match self {
-            Media::Audio => "",
-            Media::Chat => {
+            Media::Audio => String::new(),
+            Media::Chat => format!(
                 "Accept-Contact: *;+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.session\"\r\n\
-                 Conversation-ID: c\r\nContribution-ID: c\r\n"
-            }
+                 Conversation-ID: {id}\r\nContribution-ID: {id}\r\n"
+            ),
         }
     }
 }
@@ -249,7 +250,7 @@ impl Script for Call {
         let more = format!(
             "Contact: <{}>\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\n{}Content-Type: application/sdp\r\n",
             own.uri(format!("u{from}")),
-            self.media.wanted()
+            self.media.wanted(unit)
         );
         request("INVITE", unit, own, from, to, &more, &self.media.describe(own))
     }
@@ -309,7 +310,7 @@ impl Script for Group {
             "Contact: <{}>\r\nRequire: recipient-list-invite\r\nSubject: The weir\r\n{}\
              Content-Type: multipart/mixed;boundary=eight\r\n",
             own.uri(format!("u{from}")),
-            Media::Chat.wanted()
+            Media::Chat.wanted(unit)
         );
         let list: String =
             (1..=OTHERS).map(|n| format!("<entry uri=\"sip:u{}@{DOMAIN}\"/>", (from + n) % USERS)).collect();
