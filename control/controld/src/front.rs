@@ -8,13 +8,14 @@
 //! waits in `named` until the name is located.
 
 mod named;
+mod overload;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{HashSeed, Instant, Map, Outbox, map};
+use base::{Entropy, HashSeed, Instant, Map, Outbox, map};
 use service::{ClientTx, Named, Source, lane_of};
 use sip::screen::Rules;
 use sip::tries::Tries;
@@ -82,6 +83,8 @@ fn of_client_key(key: ClientKey) -> (usize, u32, ClientTx) {
 /// What a front is made of.
 pub(crate) struct Parts {
     pub(crate) stack: Stack,
+    pub(crate) control: sip::overload::Server,
+    pub(crate) entropy: Entropy,
     pub(crate) rules: Rules,
     /// For finding the lane of a request.
     pub(crate) config: Arc<service::Config>,
@@ -102,6 +105,10 @@ struct Way {
     connection: u64,
     local: SocketAddr,
     trusted: bool,
+    /// When it came.
+    at: Instant,
+    /// Of a new request.
+    lane: Option<usize>,
 }
 
 struct Front {
@@ -139,11 +146,13 @@ pub(crate) async fn run(
     loop {
         let deadline = front.parts.stack.next_timeout().map(|at| front.parts.clock.at(at));
         let wake = deadline.unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
+        let tick = front.parts.clock.at(front.parts.control.next_tick());
         tokio::select! {
             biased;
             Some(order) = orders.recv() => front.carry_out(order),
             () = shutdown.triggered() => return,
             () = sleep_until(wake), if deadline.is_some() => front.timeout(),
+            () = sleep_until(tick), if front.parts.control.settings().on => front.tick(),
             Some(found) = found.recv() => front.found(found),
             _ = &mut open, if !is_open => is_open = true,
             Some(arrival) = arrivals.recv(), if is_open => front.take(arrival),
@@ -158,9 +167,11 @@ impl Front {
 
     fn take(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Message { peer, connection, local, trusted, message, place } => {
+            Arrival::Message { peer, connection, local, trusted, message, at, place } => {
                 self.place = place;
-                self.input(Input::Received { peer, message }, Some(Way { connection, local, trusted }));
+                let way = Way { connection, local, trusted, at, lane: None };
+                let (input, way) = self.admit(peer, way, message);
+                self.input(input, Some(way));
                 self.place = None;
             }
             Arrival::Malformed { peer, malformed } => self.input(Input::Malformed { peer, malformed }, None),
@@ -185,9 +196,7 @@ impl Front {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Respond { server, response } => self.respond(ServerKey(server), response),
-            Order::Send { key, to: To::Peer(to), request } => {
-                self.input(Input::Send { key, to, request }, None);
-            }
+            Order::Send { key, to: To::Peer(to), request } => self.send(key, to, request),
             Order::Send { key, to: To::Name(named), request } => self.send_by_name(key, &named, request),
             Order::Ack { to: To::Peer(to), request } => self.input(Input::Ack { to, request }, None),
             Order::Ack { to: To::Name(named), request } => self.ack_by_name(&named, request),
@@ -281,20 +290,25 @@ impl Front {
     }
 
     fn source(&self, peer: Peer, way: Option<Way>) -> Source {
-        let nowhere = Way { connection: 0, local: peer.addr, trusted: false };
-        let Way { connection, local, trusted } = way.unwrap_or(nowhere);
-        Source::Network { peer, connection, local, trusted }
+        match way {
+            Some(Way { connection, local, trusted, .. }) => {
+                Source::Network { peer, connection, local, trusted }
+            }
+            None => Source::Network { peer, connection: 0, local: peer.addr, trusted: false },
+        }
     }
 
     fn lane(&self, source: &Source, request: &Request) -> usize {
-        let config = &self.parts.config;
-        let trusted = match source {
+        self.parts.lanes.of(lane_of(&self.parts.config, request, self.believes(source)))
+    }
+
+    fn believes(&self, source: &Source) -> bool {
+        match source {
             Source::Network { peer, trusted, .. } => {
-                *trusted || config.identity.trusted_peers.contains(&peer.addr.ip())
+                *trusted || self.parts.config.identity.trusted_peers.contains(&peer.addr.ip())
             }
             Source::Lane(_) => true,
-        };
-        self.parts.lanes.of(lane_of(config, request, trusted))
+        }
     }
 
     fn request(&mut self, server: ServerKey, peer: Peer, way: Option<Way>, request: Request) {
@@ -306,11 +320,12 @@ impl Front {
             return self.refuse(server, Discard::Draining, unavailable(&request));
         }
         let (source, invite) = (self.source(peer, way), request.method == Method::Invite);
-        let (lane, method) = (self.lane(&source, &request), MethodLabel::of(&request.method));
-        let refusal = unavailable(&request);
-        let event =
-            Event::Request { origin: Origin::Network(server.0), source, request, place: self.place.take() };
-        match self.parts.lanes.offer(lane, event) {
+        let method = MethodLabel::of(&request.method);
+        let lane = way.and_then(|way| way.lane).unwrap_or_else(|| self.lane(&source, &request));
+        let (refusal, now) = (unavailable(&request), self.now());
+        let (origin, at) = (Origin::Network(server.0), way.map_or(now, |way| way.at));
+        let event = Event::Request { origin, source, request, at, place: self.place.take() };
+        match self.parts.lanes.offer(now, lane, event) {
             Ok(()) => {
                 self.parts.metrics.requests.count(method);
                 if invite {

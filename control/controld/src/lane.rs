@@ -6,15 +6,18 @@
 mod perform;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod unsaved;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use base::Instant;
 use contract::{Applied, News, Refusal, Welcome};
 use serde::Serialize;
 use service::{Ask, ClientTx, LaneKey, Source};
+use sip::overload::{Meter, Sample};
 use sip::typed::Reason;
 use sip::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +47,7 @@ pub(crate) enum Origin {
 /// What a lane is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Request { origin: Origin, source: Source, request: Request, place: Option<Place> },
+    Request { origin: Origin, source: Source, request: Request, at: Instant, place: Option<Place> },
     Ack { source: Source, request: Request },
     Cancelled { origin: Origin, reason: Option<Reason> },
     AckMissing { server: u64 },
@@ -151,6 +154,14 @@ struct Inbox {
     send: mpsc::UnboundedSender<Event>,
     waiting: AtomicUsize,
     down: AtomicBool,
+    /// How long its requests wait. Held for a few instructions at a time.
+    meter: Mutex<Meter>,
+}
+
+impl Inbox {
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The way to every lane; all clones are the same.
@@ -171,7 +182,8 @@ impl Lanes {
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count.max(1))
             .map(|_| {
                 let (send, receive) = mpsc::unbounded_channel();
-                (Inbox { send, waiting: AtomicUsize::new(0), down: AtomicBool::new(true) }, receive)
+                let (waiting, down) = (AtomicUsize::new(0), AtomicBool::new(true));
+                (Inbox { send, waiting, down, meter: Mutex::default() }, receive)
             })
             .unzip();
         (Lanes { inboxes: inboxes.into(), queue_max, metrics }, receivers)
@@ -190,13 +202,16 @@ impl Lanes {
     }
 
     /// Gives a lane a new request, if it takes one.
-    pub(crate) fn offer(&self, lane: usize, event: Event) -> Result<(), Busy> {
+    pub(crate) fn offer(&self, now: Instant, lane: usize, event: Event) -> Result<(), Busy> {
         let Some(inbox) = self.inboxes.get(lane) else { return Err(Busy::Down) };
         if inbox.down.load(Ordering::Relaxed) {
             return Err(Busy::Down);
         }
         if inbox.waiting.load(Ordering::Relaxed) >= self.queue_max / 2 {
             return Err(Busy::Full);
+        }
+        if let Event::Request { origin, .. } = &event {
+            inbox.meter().put(now, matches!(origin, Origin::Lane { .. }));
         }
         self.put(inbox, event);
         Ok(())
@@ -230,6 +245,24 @@ impl Lanes {
         if let Some(inbox) = self.inboxes.get(lane) {
             inbox.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// A request left the inbox, which came to us at `at`.
+    fn took_request(&self, lane: usize, now: Instant, at: Instant) {
+        if let Some(inbox) = self.inboxes.get(lane) {
+            let waited = inbox.meter().took(now, at);
+            self.metrics.waits.observe(waited.as_secs_f64());
+        }
+    }
+
+    /// How long a request would wait in a lane's inbox.
+    pub(crate) fn expected(&self, lane: usize, now: Instant) -> Duration {
+        self.inboxes.get(lane).map_or(Duration::ZERO, |inbox| inbox.meter().expected(now))
+    }
+
+    /// What each lane has measured since it was asked last.
+    pub(crate) fn samples(&self, now: Instant) -> Vec<Sample> {
+        self.inboxes.iter().map(|inbox| inbox.meter().look(now)).collect()
     }
 
     fn set_down(&self, lane: usize, down: bool) {

@@ -121,6 +121,12 @@ pub(crate) struct Metrics {
     pub(crate) lane_reloads: IntCounter,
     pub(crate) commits: Counters<Outcome>,
     pub(crate) commit_seconds: Histogram,
+    /// How long requests waited for their lane.
+    pub(crate) waits: Histogram,
+    pub(crate) overload_loss: IntGauge,
+    pub(crate) overload_lanes: IntGauge,
+    pub(crate) overload_hops: IntGauge,
+    pub(crate) withheld: IntCounter,
     pub(crate) rows: Gauges<service::Table>,
     pub(crate) dataplane_up: IntGauge,
     pub(crate) dataplane_links: IntCounter,
@@ -149,6 +155,14 @@ impl Metrics {
                 .buckets(vec![0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]),
         )?;
         registry.register(Box::new(seconds.clone()))?;
+        let waits = Histogram::with_opts(
+            HistogramOpts::new(
+                "weir_control_requests_waiting_seconds",
+                "From a request's last octet until its lane takes it.",
+            )
+            .buckets(vec![0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]),
+        )?;
+        registry.register(Box::new(waits.clone()))?;
         let r = &registry;
         Ok(Metrics {
             received: Counters::new(
@@ -223,6 +237,23 @@ impl Metrics {
             )?,
             commits: Counters::new(r, "weir_control_store_commits_total", "Commits of lanes.")?,
             commit_seconds: seconds,
+            waits,
+            overload_loss: gauge(
+                "weir_control_overload_loss_percent",
+                "Of a hundred requests, how many clients are told not to send (RFC 7339).",
+            )?,
+            overload_lanes: gauge(
+                "weir_control_overload_limited_lanes",
+                "Lanes that take only a part of what comes.",
+            )?,
+            overload_hops: gauge(
+                "weir_control_overload_asking_hops",
+                "Next hops that have asked us to send less.",
+            )?,
+            withheld: counter(
+                "weir_control_requests_withheld_total",
+                "Requests of ours that were not sent because their next hop asked for less: 503.",
+            )?,
             rows: Gauges::new(r, "weir_control_store_held_rows", "Rows in the store.")?,
             dataplane_up: gauge("weir_control_dataplane_link_up", "1 while the data plane is linked.")?,
             dataplane_links: counter(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use base::{Budget, Entropy};
+use sip::overload;
 use sip::tries::Tries;
 use sip::{Host, HostPort, Stack};
 use store::{Sqlite, Store, wait};
@@ -60,6 +61,15 @@ pub fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 /// Starts control and returns when every listener is bound and every lane has its rows. Must not be called from
 /// inside a tokio runtime (start a thread).
 pub fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
+    start_over(config, shutdown, None)
+}
+
+/// The same over a store of the caller's.
+pub(crate) fn start_over(
+    config: Config,
+    shutdown: Shutdown,
+    store: Option<Arc<dyn Store>>,
+) -> anyhow::Result<Running> {
     config.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One for each core that the process may use: a second one on one core only takes turns with the first.
@@ -68,7 +78,7 @@ pub fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
         .enable_all()
         .build()
         .context("the runtime")?;
-    let started = runtime.block_on(assemble(config, shutdown.clone()));
+    let started = runtime.block_on(assemble(config, shutdown.clone(), store));
     match started {
         Ok((addresses, main)) => {
             Ok(Running { addresses, shutdown, runtime: Some(runtime), main: Some(main) })
@@ -123,12 +133,15 @@ struct Opened {
     addresses: Addresses,
 }
 
-async fn open(config: &Config) -> anyhow::Result<Opened> {
+async fn open(config: &Config, store: Option<Arc<dyn Store>>) -> anyhow::Result<Opened> {
     make_folder(config)?;
     let file = config.place(&config.store.file, "control.sqlite");
-    let store: Arc<dyn Store> = Arc::new(
-        Sqlite::open(&file, &config.store).with_context(|| format!("the store {}", file.display()))?,
-    );
+    let store: Arc<dyn Store> = match store {
+        Some(store) => store,
+        None => Arc::new(
+            Sqlite::open(&file, &config.store).with_context(|| format!("the store {}", file.display()))?,
+        ),
+    };
     let epoch = wait(|done| store.take_epoch(done)).context("the store")?;
     let instance = wait(|done| store.number(link::INSTANCE, done)).context("the store")?;
     let dataplane = match link::Remote::new(&config.dataplane)? {
@@ -172,9 +185,13 @@ async fn bind_metrics(settings: &metrics::Settings) -> anyhow::Result<TcpListene
     anyhow::bail!("metrics.address: no free port up to {address}")
 }
 
-async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Addresses, JoinHandle<()>)> {
+async fn assemble(
+    config: Config,
+    shutdown: Shutdown,
+    store: Option<Arc<dyn Store>>,
+) -> anyhow::Result<(Addresses, JoinHandle<()>)> {
     shutdown.watch_signals().context("signal handlers")?;
-    let opened = open(&config).await?;
+    let opened = open(&config, store).await?;
     say(&config, &opened);
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new().context("the metrics")?);
@@ -219,6 +236,7 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
         metrics: metrics.clone(),
         trace: trace.clone(),
         shutdown: last.clone(),
+        clock,
         seed: entropy.hash_seed(),
     })?;
     let (resolver, found) = Resolver::new(&config.dns, edge.speaks(), entropy.child(), metrics.clone());
@@ -227,7 +245,14 @@ async fn assemble(config: Config, shutdown: Shutdown) -> anyhow::Result<(Address
     let (open, is_open) = oneshot::channel();
     let front = tokio::spawn(front::run(
         front::Parts {
-            stack: Stack::new(stack_config(&config, &opened.addresses), entropy.child()),
+            stack: Stack::new(stack_config(&config, &opened.addresses), entropy.child())
+                .with_overload(overload::Client::new(&config.sip.overload, entropy.hash_seed())),
+            control: overload::Server::new(
+                config.sip.overload.clone(),
+                usize::from(config.lanes.count),
+                entropy.hash_seed(),
+            ),
+            entropy: entropy.child(),
             rules: service::supported::rules(),
             config: service,
             edge: edge.clone(),

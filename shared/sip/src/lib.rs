@@ -60,6 +60,7 @@ mod message;
 mod method;
 pub mod multipart;
 mod name;
+pub mod overload;
 mod params;
 mod peer;
 #[cfg(test)]

@@ -108,6 +108,12 @@ impl Tries {
         self.next(key)
     }
 
+    /// The peer has asked for less (RFC 7339 §5.5), so the request does not go to it: another one may have it. A peer that
+    /// still takes some of what there is is not avoided.
+    pub fn withheld(&mut self, key: ClientKey) -> Failed {
+        self.next(key)
+    }
+
     /// An answer came. Only after 503 is another peer tried (RFC 3263 §4.3); what the peer says in Retry-After is obeyed
     /// (RFC 3261 §21.5.4).
     pub fn answered(&mut self, now: Instant, key: ClientKey, response: &Response) -> Failed {

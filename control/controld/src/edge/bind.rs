@@ -18,6 +18,7 @@ use super::settings::{Listener, Settings, Transport};
 use super::table::Table;
 use super::{Arrival, Edge, Shared, connection, datagram, identity, tls};
 use crate::Shutdown;
+use crate::clock::Clock;
 use crate::metrics::{Close, Metrics};
 use crate::trace::Bus;
 
@@ -105,7 +106,7 @@ impl Bound {
 
     /// Starts reading.
     pub(crate) fn start(self, parts: Parts) -> anyhow::Result<Edge> {
-        let Parts { settings, framing, front, metrics, trace, shutdown, seed } = parts;
+        let Parts { settings, framing, front, metrics, trace, shutdown, clock, seed } = parts;
         let peers = identity::Peers::open(&settings.tls)?;
         let shown = tls::Shown::new(&settings.tls)?;
         let acceptor = match self.streams.iter().any(|(transport, ..)| transport.is_secure()) {
@@ -123,6 +124,7 @@ impl Bound {
             front,
             metrics,
             shutdown,
+            clock,
             table: Table::new(seed),
             peers,
             hep: Hep::open(&settings.hep)?,
@@ -149,6 +151,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) trace: Bus,
     pub(crate) shutdown: Shutdown,
+    pub(crate) clock: Clock,
     pub(crate) seed: HashSeed,
 }
 

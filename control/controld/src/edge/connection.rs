@@ -366,8 +366,9 @@ impl<'a> Connection<'a> {
         if trusted && let sip::Message::Request(request) = &message {
             self.alias(request);
         }
+        let at = self.shared.clock.now().mono;
         let place = self.places.clone().acquire_owned().await.ok();
-        Arrival::Message { peer, connection, local, trusted, message, place }
+        Arrival::Message { peer, connection, local, trusted, message, at, place }
     }
 
     /// RFC 5923 §5: a peer that has proved who it is wants what goes to its listening port on this connection.

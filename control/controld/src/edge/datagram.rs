@@ -117,7 +117,7 @@ pub(super) async fn receive(shared: Arc<Shared>, sockets: Arc<Sockets>, index: u
 }
 
 fn take(shared: &Shared, peer: Peer, local: SocketAddr, datagram: &[u8]) {
-    let metrics = &shared.metrics;
+    let (metrics, at) = (&shared.metrics, shared.clock.now().mono);
     let bytes = Bytes::copy_from_slice(datagram);
     let read = sip::datagram(bytes.clone(), &shared.framing);
     if !matches!(read, Ok(None)) {
@@ -126,7 +126,7 @@ fn take(shared: &Shared, peer: Peer, local: SocketAddr, datagram: &[u8]) {
     let arrival = match read {
         Ok(None) => return metrics.pings.count(peer.transport),
         Ok(Some(message)) => {
-            Arrival::Message { peer, connection: 0, local, trusted: false, message, place: None }
+            Arrival::Message { peer, connection: 0, local, trusted: false, message, at, place: None }
         }
         Err(malformed) => Arrival::Malformed { peer, malformed },
     };

@@ -19,11 +19,13 @@ mod websocket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base::Instant;
 use bytes::Bytes;
 use sip::Peer;
 use tokio::sync::mpsc;
 
 use crate::Shutdown;
+use crate::clock::Clock;
 use crate::metrics::{Close, Copied, Discard, Metrics};
 use crate::trace::Bus;
 
@@ -50,6 +52,8 @@ pub(crate) enum Arrival {
         trusted: bool,
         /// The message.
         message: sip::Message,
+        /// When its last octet was read.
+        at: Instant,
         /// Its place among the connection's undecided messages, free again when this is dropped.
         place: Option<Place>,
     },
@@ -79,6 +83,7 @@ struct Shared {
     front: mpsc::Sender<Arrival>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
+    clock: Clock,
     table: Table,
     /// Who is known by a certificate.
     peers: Option<Arc<identity::Peers>>,

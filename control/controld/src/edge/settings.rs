@@ -23,6 +23,8 @@ pub struct Settings {
     pub hep: Hep,
     /// What a stranger may cost.
     pub limits: Limits,
+    /// What is done when more comes than can be served.
+    pub overload: sip::overload::Settings,
     /// Limits of messages and transactions.
     pub stack: sip::Limits,
 }
@@ -35,6 +37,7 @@ impl Default for Settings {
             tls: Tls::default(),
             hep: Hep::default(),
             limits: Limits::default(),
+            overload: sip::overload::Settings::default(),
             stack: sip::Limits::default(),
         }
     }
@@ -214,6 +217,9 @@ impl Settings {
         }
         if self.listeners.len() > 64 {
             return refuse("sip.listeners", "at most 64");
+        }
+        if let Err((_, why)) = self.overload.check() {
+            return refuse("sip.overload", why);
         }
         let limits = &self.limits;
         if limits.connections_max == 0

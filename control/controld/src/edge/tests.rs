@@ -45,6 +45,7 @@ fn bench(change: impl FnOnce(&mut Settings)) -> Bench {
         metrics: metrics.clone(),
         trace: crate::trace::Bus::idle(metrics.clone()),
         shutdown: shutdown.clone(),
+        clock: Clock::start(),
         seed: HashSeed(1),
         settings,
     };

@@ -39,7 +39,7 @@ impl Front {
 
     pub(super) fn send_by_name(&mut self, key: ClientKey, named: &Named, request: Request) {
         if let Some(to) = self.standing(named) {
-            return self.input(Input::Send { key, to, request }, None);
+            return self.send(key, to, request);
         }
         let Some(target) = named.target() else { return self.tell_expired(key) };
         if !self.parts.tries.wait(key, &named.host, request) {
@@ -147,13 +147,22 @@ impl Front {
 
     /// Sends a try; the outputs of the stack are performed by whoever calls.
     fn send_next(&mut self, key: ClientKey, mut next: Box<Next>) {
-        // RFC 5922 §7.3: the certificate must be for the name that was looked for, whatever the DNS says.
-        while next.peer.transport.is_secure() && !self.parts.edge.expect(next.peer, &next.host) {
-            self.parts.metrics.fail_over.count(FailOver::Certificate);
-            let now = self.now();
-            match self.parts.tries.expired(now, key) {
-                Failed::Next(other) => next = other,
-                Failed::Over | Failed::Foreign => return self.tell_expired(key),
+        loop {
+            // RFC 5922 §7.3: the certificate must be for the name that was looked for, whatever the DNS says.
+            if next.peer.transport.is_secure() && !self.parts.edge.expect(next.peer, &next.host) {
+                self.parts.metrics.fail_over.count(FailOver::Certificate);
+                let now = self.now();
+                match self.parts.tries.expired(now, key) {
+                    Failed::Next(other) => next = other,
+                    Failed::Over | Failed::Foreign => return self.tell_expired(key),
+                }
+            } else if self.withheld(next.peer, &next.request) {
+                match self.parts.tries.withheld(key) {
+                    Failed::Next(other) => next = other,
+                    Failed::Over | Failed::Foreign => return self.tell_withheld(key, &next.request),
+                }
+            } else {
+                break;
             }
         }
         let (now, Next { peer: to, request, .. }) = (self.now(), *next);

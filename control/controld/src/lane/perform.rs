@@ -118,8 +118,9 @@ impl Lane {
         let lane = self.parts.lanes.of(key);
         let origin = Origin::Lane { from: self.own(), tx };
         let refusal = unavailable(&request);
-        let event = Event::Request { origin, source: self.source(), request, place: None };
-        match self.parts.lanes.offer(lane, event) {
+        let at = self.parts.clock.now().mono;
+        let event = Event::Request { origin, source: self.source(), request, at, place: None };
+        match self.parts.lanes.offer(at, lane, event) {
             Ok(()) => {
                 self.clients.insert(tx, Way::Lane(lane));
             }

@@ -34,6 +34,9 @@ use crate::trace::{Bus, Heard, Trail};
 /// A life shorter than this is followed by a pause as long as this.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
+/// A lane that works for longer lets others work: the front refuses what is too much, and must come to it.
+const TURN_MAX: Duration = Duration::from_millis(1);
+
 /// What a lane is made of.
 pub(crate) struct Parts {
     pub(crate) index: usize,
@@ -135,8 +138,13 @@ impl Lane {
     async fn run(mut self) {
         let shutdown = self.parts.shutdown.clone();
         self.restore();
+        let mut turn = Instant::now();
         loop {
             let up = matches!(self.phase, Phase::Up);
+            if turn.elapsed() > TURN_MAX {
+                tokio::task::yield_now().await;
+                turn = Instant::now();
+            }
             let room = self.held.len() < self.parts.commits_max;
             let deadline = match self.phase {
                 Phase::Paused(until) => Some(until),
@@ -181,6 +189,9 @@ impl Lane {
     }
 
     async fn take(&mut self, event: Event) {
+        if let Event::Request { at, .. } = &event {
+            self.parts.lanes.took_request(self.parts.index, self.parts.clock.now().mono, *at);
+        }
         match &event {
             Event::DataplaneUp { welcome, .. } => self.dataplane = Some(welcome.clone()),
             Event::DataplaneDown => self.dataplane = None,
@@ -213,7 +224,7 @@ impl Lane {
     fn input(&mut self, event: Event) -> Option<Input> {
         let life = self.life;
         Some(match event {
-            Event::Request { origin, source, request, place } => {
+            Event::Request { origin, source, request, place, .. } => {
                 // Its connection may send the next one.
                 drop(place);
                 let tx = self.server(origin, &request);

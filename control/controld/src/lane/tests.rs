@@ -22,10 +22,10 @@ type Postponed = Vec<(Vec<Change>, Done<()>)>;
 
 /// A store whose commits can be held back, or fail as on a full disk.
 #[derive(Debug)]
-struct Brittle {
+pub(crate) struct Brittle {
     inner: Sqlite,
     full: AtomicBool,
-    hold: AtomicBool,
+    pub(crate) hold: AtomicBool,
     postponed: Mutex<Held>,
 }
 
@@ -39,14 +39,14 @@ impl std::fmt::Debug for Held {
 }
 
 impl Brittle {
-    fn new() -> Arc<Brittle> {
+    pub(crate) fn new() -> Arc<Brittle> {
         let inner = Sqlite::in_memory(&store::Settings::default()).unwrap();
         let (full, hold) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Brittle { inner, full, hold, postponed: Mutex::default() })
     }
 
     /// Lets go of what was held back.
-    fn release(&self) {
+    pub(crate) fn release(&self) {
         self.hold.store(false, Ordering::SeqCst);
         for (changes, done) in std::mem::take(&mut self.postponed.lock().unwrap().0) {
             self.inner.commit(changes, done);
@@ -159,7 +159,8 @@ impl Bench {
 
     fn offer(&self, server: u64, request: Request) -> Result<(), Busy> {
         let source = Source::Network { peer: peer(), connection: 1, local: peer().addr, trusted: false };
-        self.lanes.offer(0, Event::Request { origin: Origin::Network(server), source, request, place: None })
+        let (origin, at) = (Origin::Network(server), Instant::ZERO);
+        self.lanes.offer(at, 0, Event::Request { origin, source, request, at, place: None })
     }
 
     /// The next final answer: for which request, and its code.
@@ -195,7 +196,7 @@ impl Bench {
 
     async fn up_again(&self) {
         let start = std::time::Instant::now();
-        while self.lanes.offer(0, Event::DataplaneDown).is_err() {
+        while self.lanes.offer(Instant::ZERO, 0, Event::DataplaneDown).is_err() {
             assert!(start.elapsed() < PATIENCE);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

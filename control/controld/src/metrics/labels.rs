@@ -49,6 +49,9 @@ impl Label for Discard {
             Dropped::StrayCancel,
             Dropped::Merged,
             Dropped::NoRoom,
+            Dropped::Shed(sip::overload::Shed::Share),
+            Dropped::Shed(sip::overload::Shed::Late),
+            Dropped::RefusedAck,
             Dropped::TooManyForks,
             Dropped::LateAnswer,
         ];

@@ -5,6 +5,7 @@ mod datagrams;
 mod dns;
 mod hep;
 mod names;
+mod overload;
 mod process;
 mod sessions;
 mod streams;

@@ -104,7 +104,11 @@ impl Stack {
         if full || by_hand || self.clients.open(key).is_some() {
             return emit(out, Output::Expired { key, why: Expiry::Refused });
         }
-        let via = self.via(to.transport);
+        let mut via = self.via(to.transport);
+        if let Some(hops) = &self.hops {
+            // RFC 7339 §4.1: in every request.
+            hops.ask(to, &mut via);
+        }
         let id = TxId::of_client(via.branch().unwrap_or_default(), &request.method);
         request.headers.prepend(Name::Via, via.to_string());
         if !request.headers.has(&Name::MaxForwards) {
@@ -176,6 +180,12 @@ impl Stack {
             return self.count(Dropped::ForeignVia);
         }
         let Some(tx) = self.clients.by_serial.get_mut(&serial) else { return };
+        if let Some(hops) = self.hops.as_mut().filter(|hops| hops.asks(tx.to))
+            && let Ok(via) = response.top_via()
+        {
+            // RFC 7339 §5.4: in our own Via, whatever the response is.
+            hops.heard(now, tx.to, &via);
+        }
         let class = Class::of(response.code);
         let acts = match &mut tx.machine {
             Machine::Invite(machine) => machine.response(class),

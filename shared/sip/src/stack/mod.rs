@@ -10,6 +10,7 @@
 
 mod client;
 mod id;
+mod refusal;
 mod server;
 mod types;
 
@@ -19,7 +20,8 @@ use base::{Entropy, Instant, Map, Outbox, TimerId, Timers, map};
 
 use crate::hop;
 use crate::malformed::Malformed;
-use crate::message::Message;
+use crate::message::{Message, Request, Response};
+use crate::overload;
 use crate::peer::{Peer, Transport};
 use crate::screen::wellformed;
 use crate::typed::Via;
@@ -52,6 +54,9 @@ pub struct Stack {
     /// Transactions per reliable peer: a closed connection without any costs no search.
     towards: Map<Peer, usize>,
     dropped: BTreeMap<Dropped, u64>,
+    /// What next hops have asked of us, and what we ask of clients (RFC 7339).
+    hops: Option<overload::Client>,
+    advice: Option<overload::Advice>,
 }
 
 impl Stack {
@@ -67,9 +72,34 @@ impl Stack {
             clients: Clients::new(seed),
             towards: map(seed),
             dropped: BTreeMap::new(),
+            hops: None,
+            advice: None,
             config,
             entropy,
         }
+    }
+
+    /// Asks next hops to say when they have too much, and obeys them (RFC 7339).
+    pub fn with_overload(mut self, hops: overload::Client) -> Stack {
+        self.hops = Some(hops);
+        self
+    }
+
+    /// What responses to clients that support overload control say from now on.
+    pub fn advise(&mut self, advice: overload::Advice) {
+        self.advice = Some(advice);
+    }
+
+    /// True where the next hop has asked us not to send such a request now (RFC 7339 §5.5): it is answered 503 by whoever
+    /// would have sent it. Asked once for each request; one that is sent nevertheless goes.
+    pub fn withholds(&mut self, now: Instant, to: Peer, request: &Request) -> bool {
+        let Some(hops) = &mut self.hops else { return false };
+        !hops.admits(now, to, overload::class_of(request, true), &mut self.entropy)
+    }
+
+    /// Next hops that keep us back now.
+    pub fn holding(&self, now: Instant) -> usize {
+        self.hops.as_ref().map_or(0, |hops| hops.holding(now))
     }
 
     /// Takes one input.
@@ -82,6 +112,16 @@ impl Stack {
                 },
                 Err(malformed) => self.on_malformed(peer, malformed, out),
             },
+            Input::Shed { peer, request, why, retry_after_s } => {
+                let message = Message::Request(request);
+                match (wellformed(&message, &self.config.limits), message) {
+                    (Ok(()), Message::Request(request)) => {
+                        self.on_shed(now, peer, request, (why, retry_after_s), out);
+                    }
+                    (Ok(()), Message::Response(_)) => {}
+                    (Err(malformed), _) => self.on_malformed(peer, malformed, out),
+                }
+            }
             Input::Malformed { peer, malformed } => self.on_malformed(peer, malformed, out),
             Input::Send { key, to, request } => self.send(now, key, to, request, out),
             Input::Ack { to, request } => self.send_ack(to, request, out),
@@ -191,6 +231,17 @@ fn emit(out: &mut Outbox<Output>, output: Output) {
     let _ = out.push(output);
 }
 
+/// Says what there is to say about our load, where the client asked (RFC 7339 §5.2): in any response, a 100 too (§5.11).
+fn stamp(advice: Option<&overload::Advice>, response: &mut Response) {
+    let Some(advice) = advice else { return };
+    if let Ok(mut via) = response.top_via()
+        && via.params.has("oc")
+    {
+        advice.stamp(&mut via);
+        response.headers.replace_first_value(&crate::Name::Via, &via.to_string());
+    }
+}
+
 /// Sets a timer in a slot, taking the old one back. Room is reserved for two per transaction.
 fn set_timer(timers: &mut Timers<Due>, slot: &mut Option<TimerId>, at: Instant, due: Due) {
     stop_timer(timers, slot);
@@ -205,5 +256,7 @@ fn stop_timer(timers: &mut Timers<Due>, slot: &mut Option<TimerId>) {
 
 #[cfg(test)]
 mod lossy;
+#[cfg(test)]
+mod overloaded;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use base::{HashSeed, Instant, Map, Outbox, TimerId, map};
 use bytes::Bytes;
 
 use super::id::{AckId, TxId};
-use super::{Dropped, Due, Output, ServerKey, Stack, emit, set_timer, stop_timer};
+use super::refusal::is_refusal_tag;
+use super::{Dropped, Due, Output, ServerKey, Stack, emit, set_timer, stamp, stop_timer};
 use crate::hop;
 use crate::malformed::stateless_tag;
 use crate::message::{Request, Response, phrase};
@@ -16,7 +17,7 @@ use crate::peer::Peer;
 use crate::transaction::invite_server::{self, InviteServer};
 use crate::transaction::other_server::{self, OtherServer};
 use crate::transaction::{Act, Acts, Class};
-use crate::typed::Reason;
+use crate::typed::{Reason, Via};
 
 #[derive(Debug)]
 enum Machine {
@@ -62,6 +63,8 @@ struct ServerTx {
     last: Bytes,
     tag: Option<String>,
     cancelled: bool,
+    /// The client supports overload control.
+    oc: bool,
     ack_id: Option<AckId>,
     again: Option<TimerId>,
     end: Option<TimerId>,
@@ -106,10 +109,10 @@ impl Stack {
         &mut self,
         now: Instant,
         peer: Peer,
-        mut request: Request,
+        request: Request,
         out: &mut Outbox<Output>,
     ) {
-        let Ok(mut via) = request.top_via() else { return };
+        let Ok(via) = request.top_via() else { return };
         let id = TxId::of_request(&request, &via);
         match request.method {
             Method::Ack => return self.on_ack(now, peer, id, request, out),
@@ -119,30 +122,44 @@ impl Stack {
             }
             _ => {}
         }
-        if let Some(key) = self.servers.by_id.get(&id).copied() {
-            self.count(Dropped::Retransmission);
-            let Some(tx) = self.servers.by_key.get_mut(&key) else { return };
-            let acts = tx.machine.retransmission();
-            return self.perform_server(now, key, acts, out);
+        if !self.again(now, &id, out) {
+            self.begin(now, peer, (id, via), request, out);
         }
+    }
+
+    /// True where the request has come before: its transaction answers as it did.
+    pub(super) fn again(&mut self, now: Instant, id: &TxId, out: &mut Outbox<Output>) -> bool {
+        let Some(key) = self.servers.by_id.get(id).copied() else { return false };
+        self.count(Dropped::Retransmission);
+        if let Some(tx) = self.servers.by_key.get_mut(&key) {
+            let acts = tx.machine.retransmission();
+            self.perform_server(now, key, acts, out);
+        }
+        true
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        peer: Peer,
+        (id, mut via): (TxId, Via),
+        mut request: Request,
+        out: &mut Outbox<Output>,
+    ) {
         let fallback = hop::fallback_peer(&via, peer);
         hop::note_source(&mut via, peer.addr);
         request.headers.replace_first_value(&Name::Via, &via.to_string());
         let reply = hop::response_peer(&via, peer);
         if self.servers.len() >= self.config.limits.server_transactions_max {
             self.count(Dropped::NoRoom);
-            let mut response = request.respond(503);
-            response.headers.push(Name::RetryAfter, self.config.limits.retry_after_s.to_string());
-            response.set_to_tag(&stateless_tag(&request.headers));
-            return emit(out, Output::Transmit { peer: reply, bytes: response.to_bytes() });
+            let retry_after_s = self.config.limits.retry_after_s;
+            return self.refuse(503, Some(retry_after_s), &request, reply, out);
         }
         let merges = self.servers.merge(&request);
         if merges.is_some_and(|merges| self.servers.by_merge.contains_key(&merges)) {
             // RFC 3261 §8.2.2.2: it came by another way before.
             self.count(Dropped::Merged);
-            let mut response = request.respond(482);
-            response.set_to_tag(&stateless_tag(&request.headers));
-            return emit(out, Output::Transmit { peer: reply, bytes: response.to_bytes() });
+            return self.refuse(482, None, &request, reply, out);
         }
         let reliable = peer.transport.is_reliable();
         let (machine, acts, template) = if request.method == Method::Invite {
@@ -165,6 +182,7 @@ impl Stack {
             last: Bytes::new(),
             tag: None,
             cancelled: false,
+            oc: via.params.has("oc"),
             ack_id: None,
             again: None,
             end: None,
@@ -200,6 +218,10 @@ impl Stack {
             }
             self.perform_server(now, key, acts, out);
         }
+        // RFC 3261 §8.2.7: what was answered without a transaction leaves nothing for its ACK to end.
+        if key.is_none() && request.to_tag().is_some_and(|tag| is_refusal_tag(&tag, &request)) {
+            return self.count(Dropped::RefusedAck);
+        }
         // Also when no transaction is left: the dialog may still wait for it.
         emit(out, Output::Ack { peer, request });
     }
@@ -216,11 +238,13 @@ impl Stack {
             self.count(Dropped::StrayCancel);
             let mut response = request.respond(481);
             response.set_to_tag(&stateless_tag(&request.headers));
+            stamp(self.advice.as_ref(), &mut response);
             return emit(out, Output::Transmit { peer: reply, bytes: response.to_bytes() });
         };
         let mut response = request.respond(200);
         // §9.2: the To tag of the answer is that of the answers to the INVITE.
         response.set_to_tag(tx.tag.get_or_insert_with(|| self.entropy.token(64)));
+        stamp(self.advice.as_ref(), &mut response);
         let news = !tx.cancelled && tx.machine.is_open();
         tx.cancelled = true;
         emit(out, Output::Transmit { peer: reply, bytes: response.to_bytes() });
@@ -246,6 +270,9 @@ impl Stack {
                 Some(tag) => tx.tag = Some(tag),
                 None => response.set_to_tag(tx.tag.get_or_insert_with(|| self.entropy.token(64))),
             }
+        }
+        if tx.oc {
+            stamp(self.advice.as_ref(), &mut response);
         }
         tx.last = response.to_bytes();
         let acts = tx.machine.respond(class);
@@ -286,7 +313,10 @@ impl Stack {
             match act {
                 Act::Send => emit(out, Output::Transmit { peer: tx.reply, bytes: tx.last.clone() }),
                 Act::Trying => {
-                    let Some(template) = &tx.template else { continue };
+                    let Some(template) = &mut tx.template else { continue };
+                    if tx.oc {
+                        stamp(self.advice.as_ref(), template);
+                    }
                     tx.last = template.to_bytes();
                     emit(out, Output::Transmit { peer: tx.reply, bytes: tx.last.clone() });
                 }

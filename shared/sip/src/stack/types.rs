@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::malformed::{Malformed, Why};
 use crate::message::{Message, Request, Response};
+use crate::overload::Shed;
 use crate::peer::{Peer, Transport};
 use crate::transaction::Timing;
 use crate::typed::Reason;
@@ -38,6 +39,18 @@ pub enum Input {
         peer: Peer,
         /// What.
         message: Message,
+    },
+    /// A request arrived that is too much: as `Received`, but where it would begin a transaction it is answered 503, and
+    /// nothing is kept of it. Not for ACK and CANCEL.
+    Shed {
+        /// From whom.
+        peer: Peer,
+        /// What.
+        request: Request,
+        /// Why.
+        why: Shed,
+        /// Seconds for Retry-After; a client that supports overload control is told by that alone.
+        retry_after_s: u32,
     },
     /// Octets arrived that are no message. The answer, if there is one, is sent; the reason is counted.
     Malformed {
@@ -173,6 +186,10 @@ pub enum Dropped {
     Merged,
     /// No room for another transaction: answered 503.
     NoRoom,
+    /// Too much comes: answered 503.
+    Shed(Shed),
+    /// The ACK of a request that was refused without a transaction (RFC 3261 §8.2.7).
+    RefusedAck,
     /// More 2xx of different To tags than allowed.
     TooManyForks,
     /// A response of the user after its transaction ended.
@@ -191,6 +208,9 @@ impl Dropped {
             Dropped::StrayCancel => "stray_cancel",
             Dropped::Merged => "merged",
             Dropped::NoRoom => "no_room",
+            Dropped::Shed(Shed::Share) => "overload_share",
+            Dropped::Shed(Shed::Late) => "overload_late",
+            Dropped::RefusedAck => "refused_ack",
             Dropped::TooManyForks => "too_many_forks",
             Dropped::LateAnswer => "late_answer",
         }
