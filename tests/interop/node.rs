@@ -178,6 +178,10 @@ address = "{address}:{SIP_PORT}"
 [[control.sip.listeners]]
 transport = "ws"
 address = "{address}:{WS_PORT}"
+# That the machine is busy with the peers is no overload.
+[control.sip.overload]
+target_ms = 10000
+wait_max_ms = 20000
 [control.metrics]
 address = "{address}:15061"
 [control.service.node]

@@ -48,6 +48,10 @@ fn configuration(folder: &Path, ip: IpAddr) -> toml::Table {
     };
     config["control"]["sip"]["listeners"] =
         toml::Value::Array(vec![listener("udp", 5060), listener("tcp", 5060), listener("tls", 5061)]);
+    // That the machine is busy with other tests is no overload.
+    for (key, ms) in [("target_ms", 10_000), ("wait_max_ms", 20_000)] {
+        config["control"]["sip"]["overload"][key] = toml::Value::Integer(ms);
+    }
     // A process that is killed loses nothing that the kernel has; a busy disk is not what is tested.
     config["control"]["store"]["sync"] = text("process".to_owned());
     config["dataplane"]["msrp"]["address"] = text(ip.to_string());

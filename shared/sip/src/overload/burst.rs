@@ -97,6 +97,8 @@ impl World {
             on: rule != Rule::NoControl,
             prefer: Algorithm::Rate,
             next_hops: vec![peer().addr.ip()],
+            // RFC 3261 §17.1.1.2: later than T1 its client has sent it again; here that is too late.
+            wait_max_ms: 500,
             ..Settings::default()
         };
         World {

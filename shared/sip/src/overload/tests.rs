@@ -335,9 +335,9 @@ fn the_share_is_of_those_who_do_not_obey() {
     let mut ask =
         |class, obeys, ms| server.admit(at(150), 0, class, obeys, Duration::from_millis(ms), &mut entropy);
     assert_eq!(ask(Class::Ordinary, Obeys::Nothing, 0), Err(Shed::Share));
-    assert_eq!(ask(Class::Ordinary, Obeys::Loss, 500), Ok(()));
-    assert_eq!(ask(Class::Ordinary, Obeys::Loss, 501), Err(Shed::Late));
-    assert_eq!(ask(Class::Ordinary, Obeys::Rate(peer()), 501), Err(Shed::Late));
+    assert_eq!(ask(Class::Ordinary, Obeys::Loss, 2000), Ok(()));
+    assert_eq!(ask(Class::Ordinary, Obeys::Loss, 2001), Err(Shed::Late));
+    assert_eq!(ask(Class::Ordinary, Obeys::Rate(peer()), 2001), Err(Shed::Late));
     for class in [Class::InDialog, Class::Emergency, Class::Priority] {
         assert_eq!(ask(class, Obeys::Nothing, 10_000), Ok(()));
     }
